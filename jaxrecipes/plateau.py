@@ -1,0 +1,194 @@
+"""ReduceLROnPlateau and EarlyStopping as pure state machines, stepped once per validation.
+
+The descriptions are frozen and hashable; their numbers are pytree leaves, so that a population with
+different factors or patiences runs under one `vmap`. The states hold float32 and int32 arrays only.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+Mode = Literal["min", "max"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PlateauState:
+    """What `ReduceLROnPlateau` remembers; scalars, or `[K]` for a population.
+
+    Attributes:
+      learning_rate: float32, the rate in force.
+      base_learning_rate: float32, the rate that it started with.
+      best: float32, the best metric so far; infinite (the bad way) before the first.
+      num_bad_epochs: int32, validations in a row that did not beat `best` by the threshold.
+      cooldown_counter: int32, validations left in which nothing is counted as bad.
+    """
+
+    learning_rate: Array
+    base_learning_rate: Array
+    best: Array
+    num_bad_epochs: Array
+    cooldown_counter: Array
+
+    @property
+    def scale(self) -> Array:
+        """float32, what the reductions so far multiply the rate by; exactly 1 before the first."""
+        unchanged = self.learning_rate == self.base_learning_rate
+        return jnp.where(
+            unchanged, 1.0, self.learning_rate / jnp.where(unchanged, 1.0, self.base_learning_rate)
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ReduceLROnPlateau:
+    """`torch.optim.lr_scheduler.ReduceLROnPlateau`, decision for decision.
+
+    A validation is bad when it does not beat the best metric by the threshold; NaN is bad. When the
+    count of bad ones in a row exceeds `patience` (so at the third with patience 2) the rate becomes
+    max(rate * factor, min_lr), unless that changes it by `eps` or less; then `cooldown` validations
+    pass uncounted.
+
+    Attributes:
+      mode: "min" for a metric that should fall, "max" for one that should rise.
+      factor: below 1.
+      patience: bad validations that are tolerated.
+      threshold: how much better a good one must be, relative to the best or absolute.
+      threshold_mode: "rel" compares with best * (1 -+ threshold), "abs" with best -+ threshold.
+      cooldown: validations after a reduction.
+      min_lr: the rate never falls below it.
+      eps: reductions not larger than it are left out.
+    Raises:
+      ValueError: an unknown mode or threshold_mode, or a factor of 1 or more.
+    """
+
+    mode: Mode = dataclasses.field(default="min", metadata={"static": True})
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    threshold_mode: Literal["rel", "abs"] = dataclasses.field(
+        default="rel", metadata={"static": True}
+    )
+    cooldown: int = 0
+    min_lr: float = 0.0
+    eps: float = 1e-8
+
+    def __post_init__(self):
+        _check_mode(self.mode)
+        if self.threshold_mode not in ("rel", "abs"):
+            raise ValueError(f"threshold_mode={self.threshold_mode!r}: want 'rel' or 'abs'")
+        if isinstance(self.factor, int | float) and self.factor >= 1.0:
+            raise ValueError(f"factor={self.factor}: want less than 1, as the rate should fall")
+
+    def init(self, learning_rate: Array | float) -> PlateauState:
+        """The state before the first validation, with `learning_rate` in force."""
+        rate = jnp.asarray(learning_rate, jnp.float32)
+        return PlateauState(
+            learning_rate=rate,
+            # A copy: a donated state may not hold one buffer twice.
+            base_learning_rate=jnp.array(rate, copy=True),
+            best=_worst(self.mode),
+            num_bad_epochs=jnp.zeros((), jnp.int32),
+            cooldown_counter=jnp.zeros((), jnp.int32),
+        )
+
+    def update(self, state: PlateauState, metric: Array | float) -> PlateauState:
+        """The state after a validation that gave `metric` (a scalar)."""
+        metric = jnp.asarray(metric, jnp.float32)
+        is_better = _is_better(self.mode, metric, self._bound(state.best))
+        in_cooldown = state.cooldown_counter > 0
+
+        bad = jnp.where(is_better | in_cooldown, 0, state.num_bad_epochs + 1)
+        cooldown = jnp.where(in_cooldown, state.cooldown_counter - 1, 0)
+        reduces = bad > self.patience
+        lower = jnp.maximum(state.learning_rate * self.factor, self.min_lr)
+        applies = reduces & (state.learning_rate - lower > self.eps)
+        return PlateauState(
+            learning_rate=jnp.where(applies, lower, state.learning_rate),
+            base_learning_rate=state.base_learning_rate,
+            best=jnp.where(is_better, metric, state.best),
+            num_bad_epochs=jnp.where(reduces, 0, bad).astype(jnp.int32),
+            cooldown_counter=jnp.where(reduces, self.cooldown, cooldown).astype(jnp.int32),
+        )
+
+    def _bound(self, best: Array) -> Array:
+        sign = -1.0 if self.mode == "min" else 1.0
+        if self.threshold_mode == "rel":
+            return best * (1.0 + sign * self.threshold)
+        return best + sign * self.threshold
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EarlyStoppingState:
+    """What `EarlyStopping` remembers; scalars, or `[K]` for a population.
+
+    Attributes:
+      best: float32, the last metric that counted as an improvement.
+      num_bad_epochs: int32, validations in a row without one.
+      should_stop: bool, that count has reached the patience.
+    """
+
+    best: Array
+    num_bad_epochs: Array
+    should_stop: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
+    """Stops after `patience` validations in a row that are not better than the best by `min_delta`.
+
+    Smaller gains are not lost: they add up against the last accepted best. NaN counts as bad. Unlike
+    `ReduceLROnPlateau` it stops when the count reaches the patience, as recipes write it.
+
+    Attributes:
+      mode: "min" for a metric that should fall, "max" for one that should rise.
+      patience: validations; 0 never stops.
+      min_delta: an improvement is more than this, in the metric's unit.
+    Raises:
+      ValueError: an unknown mode.
+    """
+
+    mode: Mode = dataclasses.field(default="min", metadata={"static": True})
+    patience: int = 10
+    min_delta: float = 0.0
+
+    def __post_init__(self):
+        _check_mode(self.mode)
+
+    def init(self) -> EarlyStoppingState:
+        return EarlyStoppingState(
+            best=_worst(self.mode),
+            num_bad_epochs=jnp.zeros((), jnp.int32),
+            should_stop=jnp.zeros((), jnp.bool_),
+        )
+
+    def update(self, state: EarlyStoppingState, metric: Array | float) -> EarlyStoppingState:
+        """The state after a validation that gave `metric` (a scalar)."""
+        metric = jnp.asarray(metric, jnp.float32)
+        sign = -1.0 if self.mode == "min" else 1.0
+        is_better = _is_better(self.mode, metric, state.best + sign * self.min_delta)
+        bad = jnp.where(is_better, 0, state.num_bad_epochs + 1).astype(jnp.int32)
+        patience = jnp.asarray(self.patience)
+        return EarlyStoppingState(
+            best=jnp.where(is_better, metric, state.best),
+            num_bad_epochs=bad,
+            should_stop=(patience > 0) & (bad >= patience),
+        )
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode={mode!r}: want 'min' (the metric should fall) or 'max'")
+
+
+def _worst(mode: Mode) -> Array:
+    return jnp.asarray(jnp.inf if mode == "min" else -jnp.inf, jnp.float32)
+
+
+def _is_better(mode: Mode, metric: Array, bound: Array) -> Array:
+    return metric < bound if mode == "min" else metric > bound

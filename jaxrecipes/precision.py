@@ -1,0 +1,117 @@
+"""Mixed precision: which type the network computes in, and float16's dynamic loss scale."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+PyTree = Any
+
+_COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Parameters, statistics, losses and moments stay float32; only the network's arithmetic changes.
+
+    Attributes:
+      compute: the type of activations and of the parameters' copies inside the forward pass.
+        "float16" needs a `LossScale`; "bfloat16" has float32's range and needs none.
+    Raises:
+      ValueError: `compute` is none of the three.
+    """
+
+    compute: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def __post_init__(self):
+        if self.compute not in _COMPUTE_DTYPES:
+            raise ValueError(f"compute={self.compute!r}: want one of {', '.join(_COMPUTE_DTYPES)}")
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(_COMPUTE_DTYPES[self.compute])
+
+    @property
+    def needs_loss_scale(self) -> bool:
+        return self.compute == "float16"
+
+    def cast_params(self, params: PyTree) -> PyTree:
+        """Floating leaves in the compute type; the gradient through the cast is float32 again."""
+        return cast_floating(params, self.compute_dtype)
+
+    def cast_inputs(self, inputs: PyTree) -> PyTree:
+        """Floating leaves in the compute type; images in uint8 and labels pass unchanged."""
+        return cast_floating(inputs, self.compute_dtype)
+
+    def cast_outputs(self, outputs: PyTree) -> PyTree:
+        """Floating leaves in float32, as losses and metrics want them."""
+        return cast_floating(outputs, jnp.float32)
+
+
+def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
+    """Casts the floating leaves of `tree`; all others (uint8, int32, bool, keys) stay as they are."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
+        jax.tree.map(jnp.asarray, tree),
+    )
+
+
+def all_finite(tree: PyTree) -> Array:
+    """A bool scalar: no floating leaf of `tree` holds a NaN or an infinity. An empty tree is finite."""
+    finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
+    return jnp.stack(finite).all() if finite else jnp.array(True)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossScaleState:
+    """What the dynamic loss scale remembers.
+
+    Attributes:
+      scale: float32 scalar, the loss is multiplied by it before the backward pass.
+      growth_tracker: int32 scalar, finite steps since the last change of the scale.
+    """
+
+    scale: Array
+    growth_tracker: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossScale:
+    """The dynamic loss scale of PyTorch's `torch.amp.GradScaler`, step for step.
+
+    After a step with non-finite gradients (whose update must be skipped) the scale is multiplied by
+    `backoff_factor`; after `growth_interval` finite steps in a row by `growth_factor`, unless the
+    product is beyond float32. The attributes may be traced.
+    """
+
+    init_scale: float = 65536.0
+    growth_factor: float = 2.0
+    backoff_factor: float = 0.5
+    growth_interval: int = 2000
+
+    def init(self) -> LossScaleState:
+        return LossScaleState(jnp.asarray(self.init_scale, jnp.float32), jnp.zeros((), jnp.int32))
+
+    def update(self, state: LossScaleState, grads_finite: Array) -> LossScaleState:
+        """The state after a step.
+
+        Args:
+          state: before the step.
+          grads_finite: bool scalar, see `all_finite`.
+        """
+        successful = state.growth_tracker + 1
+        grows = successful == self.growth_interval
+        grown = state.scale * self.growth_factor
+        grown = jnp.where(grows & jnp.isfinite(grown), grown, state.scale)
+        scale = jnp.where(grads_finite, grown, state.scale * self.backoff_factor)
+        tracker = jnp.where(grads_finite & ~grows, successful, 0)
+        return LossScaleState(scale.astype(jnp.float32), tracker.astype(jnp.int32))
+
+    def unscale(self, state: LossScaleState, grads: PyTree) -> PyTree:
+        """Float32 gradients of the loss itself, from those of the scaled loss."""
+        inverse = 1.0 / state.scale
+        return jax.tree.map(lambda g: g.astype(jnp.float32) * inverse, grads)
