@@ -13,6 +13,8 @@ import jax.numpy as jnp
 Array = jax.Array
 Mode = Literal["min", "max"]
 
+_ROUNDING = 3e-7  # relative, a few units in the last place of float32
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -98,14 +100,20 @@ class ReduceLROnPlateau:
     def update(self, state: PlateauState, metric: Array | float) -> PlateauState:
         """The state after a validation that gave `metric` (a scalar)."""
         metric = jnp.asarray(metric, jnp.float32)
-        is_better = _is_better(self.mode, metric, self._bound(state.best))
+        sign = -1.0 if self.mode == "min" else 1.0
+        if self.threshold_mode == "rel":
+            bound = state.best * (1.0 + sign * self.threshold)
+        else:
+            bound = state.best + sign * self.threshold
+        is_better = _is_better(self.mode, metric, bound, state.best)
         in_cooldown = state.cooldown_counter > 0
 
         bad = jnp.where(is_better | in_cooldown, 0, state.num_bad_epochs + 1)
         cooldown = jnp.where(in_cooldown, state.cooldown_counter - 1, 0)
         reduces = bad > self.patience
         lower = jnp.maximum(state.learning_rate * self.factor, self.min_lr)
-        applies = reduces & (state.learning_rate - lower > self.eps)
+        tie = _ROUNDING * state.learning_rate
+        applies = reduces & (state.learning_rate - lower > self.eps + tie)
         return PlateauState(
             learning_rate=jnp.where(applies, lower, state.learning_rate),
             base_learning_rate=state.base_learning_rate,
@@ -113,12 +121,6 @@ class ReduceLROnPlateau:
             num_bad_epochs=jnp.where(reduces, 0, bad).astype(jnp.int32),
             cooldown_counter=jnp.where(reduces, self.cooldown, cooldown).astype(jnp.int32),
         )
-
-    def _bound(self, best: Array) -> Array:
-        sign = -1.0 if self.mode == "min" else 1.0
-        if self.threshold_mode == "rel":
-            return best * (1.0 + sign * self.threshold)
-        return best + sign * self.threshold
 
 
 @jax.tree_util.register_dataclass
@@ -171,7 +173,7 @@ class EarlyStopping:
         """The state after a validation that gave `metric` (a scalar)."""
         metric = jnp.asarray(metric, jnp.float32)
         sign = -1.0 if self.mode == "min" else 1.0
-        is_better = _is_better(self.mode, metric, state.best + sign * self.min_delta)
+        is_better = _is_better(self.mode, metric, state.best + sign * self.min_delta, state.best)
         bad = jnp.where(is_better, 0, state.num_bad_epochs + 1).astype(jnp.int32)
         patience = jnp.asarray(self.patience)
         return EarlyStoppingState(
@@ -190,5 +192,13 @@ def _worst(mode: Mode) -> Array:
     return jnp.asarray(jnp.inf if mode == "min" else -jnp.inf, jnp.float32)
 
 
-def _is_better(mode: Mode, metric: Array, bound: Array) -> Array:
-    return metric < bound if mode == "min" else metric > bound
+def _is_better(mode: Mode, metric: Array, bound: Array, best: Array) -> Array:
+    """Whether `metric` lies beyond `bound`, which was computed from `best`.
+
+    A metric that lies on the bound is no better. PyTorch decides that in float64; in float32 the
+    bound's rounding could make it better, so what rounding may have moved counts as a tie. Where
+    the bound is the best itself (threshold 0) nothing was rounded and the comparison is exact.
+    """
+    size = jnp.maximum(jnp.abs(bound), jnp.abs(best))
+    tie = jnp.where((bound == best) | jnp.isinf(size), 0.0, _ROUNDING * size)
+    return metric < bound - tie if mode == "min" else metric > bound + tie

@@ -105,13 +105,28 @@ class LossScale:
         """
         successful = state.growth_tracker + 1
         grows = successful == self.growth_interval
-        grown = state.scale * self.growth_factor
+        grown = _multiply(state.scale, self.growth_factor)
         grown = jnp.where(grows & jnp.isfinite(grown), grown, state.scale)
-        scale = jnp.where(grads_finite, grown, state.scale * self.backoff_factor)
+        scale = jnp.where(grads_finite, grown, _multiply(state.scale, self.backoff_factor))
         tracker = jnp.where(grads_finite & ~grows, successful, 0)
-        return LossScaleState(scale.astype(jnp.float32), tracker.astype(jnp.int32))
+        return LossScaleState(scale, tracker.astype(jnp.int32))
 
     def unscale(self, state: LossScaleState, grads: PyTree) -> PyTree:
         """Float32 gradients of the loss itself, from those of the scaled loss."""
         inverse = 1.0 / state.scale
         return jax.tree.map(lambda g: g.astype(jnp.float32) * inverse, grads)
+
+
+def _multiply(scale: Array, factor: Array | float) -> Array:
+    """`scale * factor`, right for subnormal numbers too, which XLA takes for zero on a CPU.
+
+    Tiny scales are multiplied 2^100 times larger. The bits of a subnormal number are its count of
+    2^-149, the smallest float32; 2^23 of them make the first normal number.
+    """
+    bits = jax.lax.bitcast_convert_type(scale, jnp.uint32)
+    enlarged = jnp.where(bits < 2**23, bits.astype(jnp.float32) * 2.0**-49, scale * 2.0**100)
+    product = jnp.asarray(enlarged * factor, jnp.float32)
+    count = jnp.round(jnp.minimum(product * 2.0**49, 2.0**23)).astype(jnp.uint32)
+    subnormal = jax.lax.bitcast_convert_type(count, jnp.float32)
+    tiny = jnp.where(count < 2**23, subnormal, product * 2.0**-100)
+    return jnp.where(scale < 2.0**-60, tiny, scale * factor).astype(jnp.float32)
