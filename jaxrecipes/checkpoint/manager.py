@@ -1,0 +1,358 @@
+"""Saves, keeps and restores the checkpoints of a run: see `CheckpointManager`."""
+
+import dataclasses
+import json
+import logging
+import math
+import operator
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxrecipes.checkpoint import arrays, folder
+from jaxrecipes.checkpoint.errors import CheckpointCorrupt, CheckpointWriteError
+
+_logger = logging.getLogger("jaxrecipes.checkpoint")
+_ARRAYS = "arrays"
+_NOTHING, _ALL_CORRUPT = -1, -2
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint in memory: `tree` has the structure and the shardings that were asked for."""
+
+    step: int
+    tree: Any
+    metadata: dict[str, Any]
+
+
+class CheckpointManager:
+    """The checkpoints of one run, in one directory that all processes share.
+
+    Saving is asynchronous and atomic: a process killed at any moment leaves the checkpoints before
+    it intact and none half written. Restoring verifies every byte first, and falls back to the
+    checkpoint before when the newest is damaged. With several processes (`jax.distributed`) all of
+    them call the same methods in the same order.
+
+    A manager that only reads (to evaluate, to export) writes nothing: leftovers of a killed process
+    are removed by the first `save`.
+
+    Args:
+      directory: made by the first `save`; relative paths are made absolute now.
+      keep_latest: how many of the highest steps are kept, 1 or more. With 2 or more there is
+        something to fall back to.
+      keep_best: how many of the best scores are kept besides, 0 or more. Checkpoints without a
+        score, or with one that is not finite, count as worse than all others.
+      mode: "max" when a higher score is better, "min" when a lower one is.
+
+    Raises:
+      ValueError: an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        *,
+        keep_latest: int = 2,
+        keep_best: int = 1,
+        mode: Literal["max", "min"] = "max",
+    ) -> None:
+        if keep_latest < 1:
+            raise ValueError(f"keep_latest is {keep_latest}; want 1 or more")
+        if keep_best < 0:
+            raise ValueError(f"keep_best is {keep_best}; want 0 or more")
+        if mode not in ("max", "min"):
+            raise ValueError(f'mode is {mode!r}; want "max" or "min"')
+        self.directory = Path(directory).expanduser().resolve()
+        self.keep_latest = keep_latest
+        self.keep_best = keep_best
+        self.mode = mode
+        self._swept = False
+        self._pending: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+
+    # --- saving
+
+    def save(
+        self,
+        step: int,
+        tree: Any,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        score: float | None = None,
+        replace: bool = False,
+    ) -> bool:
+        """Starts to save, after waiting for the save before; what it is given may then change.
+
+        Args:
+          step: the number of updates that led to `tree`, 0 or more.
+          tree: a pytree of jax or numpy arrays, typed PRNG keys included.
+          metadata: whatever JSON can hold, such as the config and the data position.
+          score: what `keep_best` goes by.
+          replace: save again a step that is already there, in one atomic exchange.
+
+        Returns:
+          False, having done nothing, when the step is there already and `replace` is off.
+
+        Raises:
+          CheckpointWriteError: this save, or the one before, failed (full disk, no permission).
+          ValueError: the step is negative, or the tree holds something that is not an array.
+          TypeError: the metadata is not JSON.
+        """
+        step = operator.index(step)
+        if step < 0:
+            raise ValueError(f"step is {step}; want 0 or more")
+        score = None if score is None or not math.isfinite(score) else float(score)
+        metadata = json.loads(json.dumps(dict(metadata or {})))
+        self.wait()
+        if self._agree(step in folder.committed(self.directory)) and not replace:
+            return False
+        temporary = folder.preparing(self.directory, step)
+        try:
+            self._prepare(temporary)
+            response, records = arrays.save(temporary / _ARRAYS, tree)
+        except OSError as error:
+            self._discard(temporary)
+            raise self._write_error(step, error) from error
+        except BaseException:
+            self._discard(temporary)
+            raise
+        content = {"step": step, "score": score, "metadata": metadata}
+        self._pending = self._thread.submit(self._finish, temporary, content, response, records)
+        return True
+
+    def wait(self) -> None:
+        """Blocks until the last save is committed, and raises the error that it met, if any."""
+        if self._pending is None:
+            return
+        error = self._pending.exception()
+        self._pending = None
+        if jax.process_count() > 1:
+            failed = multihost_utils.process_allgather(np.asarray(error is not None))
+            if error is None and np.any(failed):
+                raise CheckpointWriteError(
+                    f"process {int(np.argmax(failed))} could not save its part of the checkpoint; "
+                    "its own log says why"
+                )
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """Waits for the last save and ends the thread; the manager saves no more."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def __enter__(self) -> "CheckpointManager":
+        return self
+
+    def __exit__(self, error_type: Any, *_: Any) -> None:
+        if error_type is None:
+            self.close()
+            return
+        self._thread.shutdown()  # not `close`: the other processes may not come here
+        if self._pending is not None and (error := self._pending.exception()) is not None:
+            _logger.error("%s", error)
+
+    # --- looking
+
+    @property
+    def all_steps(self) -> list[int]:
+        """The steps that are saved, ascending."""
+        return list(folder.committed(self.directory))
+
+    @property
+    def latest_step(self) -> int | None:
+        """The highest saved step; None when there is none."""
+        return max(self.all_steps, default=None)
+
+    @property
+    def best_step(self) -> int | None:
+        """The step with the best score, the earliest of equals; None when none has a score."""
+        return next(iter(self._ranked(folder.committed(self.directory))), None)
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        """The metadata saved with `step`, without reading its arrays.
+
+        Raises:
+          ValueError: there is no such step.
+          CheckpointCorrupt: the manifest is damaged.
+        """
+        return self._read(step, folder.read_manifest)["metadata"]
+
+    def newest_intact(self) -> int | None:
+        """The highest step whose every byte is as saved; None when nothing was ever saved.
+
+        Damaged checkpoints above it are renamed to `STEP.corrupt`, with a warning that says what is
+        wrong with each.
+
+        Raises:
+          CheckpointCorrupt: there are checkpoints, but all are damaged. Nothing is renamed then, so
+            a second run does not silently begin anew.
+        """
+        self.wait()
+        found, reasons = self._find_intact() if jax.process_index() == 0 else (_NOTHING, [])
+        found = self._agree(found)
+        if found == _ALL_CORRUPT:
+            detail = "; ".join(reasons) or "process 0 says what is wrong"
+            raise CheckpointCorrupt(
+                f"every checkpoint in {self.directory} is damaged ({detail}). Bring back a copy, "
+                "or remove the folder to begin anew"
+            )
+        return None if found == _NOTHING else found
+
+    # --- restoring
+
+    def restore(
+        self, abstract_tree: Any, *, step: int | None = None, partial: bool = False
+    ) -> Restored | None:
+        """Reads a checkpoint after verifying every byte of it.
+
+        Args:
+          abstract_tree: the tree wanted, of arrays or `jax.ShapeDtypeStruct`s. The result takes
+            its structure and shardings, which may be for another number of devices than at saving.
+            A leaf without a sharding goes, uncommitted, to the default device; a numpy leaf comes
+            back as numpy.
+          step: None for the newest that is intact (see `newest_intact`).
+          partial: the abstract tree may be a part of what was saved; only that part is read. A
+            part is named as in the whole: `{"params": ...}` takes the field `params` of a state.
+
+        Returns:
+          None when `step` is None and nothing was ever saved.
+
+        Raises:
+          CheckpointMismatch: the checkpoint has other keys, shapes or dtypes.
+          CheckpointCorrupt: the step asked for is damaged, or all are.
+          ValueError: there is no such step.
+        """
+        if step is None:
+            step = self.newest_intact()
+            if step is None:
+                return None
+            manifest = self._read(step, folder.read_manifest)
+        else:
+            self.wait()
+            manifest = self._read(step, folder.verify)
+        records = [arrays.Record.from_json(fields) for fields in manifest["leaves"]]
+        path = folder.committed(self.directory)[step] / _ARRAYS
+        tree = arrays.load(path, records, abstract_tree, partial=partial)
+        return Restored(step, tree, manifest["metadata"])
+
+    # --- inside
+
+    def _prepare(self, temporary: Path) -> None:
+        if jax.process_index() == 0:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            if not self._swept:
+                folder.sweep(self.directory)
+            temporary.mkdir()
+        self._swept = True
+
+    def _discard(self, temporary: Path) -> None:
+        if jax.process_index() == 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _finish(
+        self,
+        temporary: Path,
+        content: dict[str, Any],
+        response: arrays.Saving,
+        records: list[arrays.Record],
+    ) -> None:
+        """Runs in the thread: waits for Orbax, seals, commits, and drops what need not be kept."""
+        step = content["step"]
+        try:
+            response.result()
+            if jax.process_index() == 0:
+                folder.seal(temporary, {**content, "leaves": [vars(record) for record in records]})
+                folder.commit(temporary, folder.name_for(self.directory, step))
+        except Exception as error:
+            self._discard(temporary)
+            raise self._write_error(step, error) from error
+        if jax.process_index() == 0:
+            try:
+                self._prune()
+            except OSError as error:
+                _logger.warning("could not delete an old checkpoint: %s", error)
+
+    def _prune(self) -> None:
+        saved = folder.committed(self.directory)
+        keep = {*list(saved)[-self.keep_latest :], *self._ranked(saved)[: self.keep_best]}
+        kept = {saved[step] for step in keep}
+        for _, _, path in folder.versions(self.directory):
+            if path not in kept:
+                folder.remove(path)
+
+    def _ranked(self, saved: Mapping[int, Path]) -> list[int]:
+        """Steps that have a score, best first."""
+        scores: dict[int, float] = {}
+        for step, path in saved.items():
+            try:
+                score = folder.read_manifest(path)["score"]
+            except CheckpointCorrupt:
+                continue
+            if score is not None:
+                scores[step] = -score if self.mode == "max" else score
+        return sorted(scores, key=lambda step: (scores[step], step))
+
+    def _find_intact(self) -> tuple[int, list[str]]:
+        damaged: list[tuple[int, Path, str]] = []
+        for step, path in reversed(folder.committed(self.directory).items()):
+            try:
+                folder.verify(path)
+            except CheckpointCorrupt as error:
+                if path.exists():  # else a training process has just retired it
+                    damaged.append((step, path, str(error)))
+                continue
+            for bad, bad_path, reason in damaged:
+                self._set_aside(bad, bad_path, reason, used=step)
+            return step, []
+        reasons = [f"step {step}: {reason}" for step, _, reason in damaged]
+        return (_ALL_CORRUPT if damaged else _NOTHING), reasons
+
+    def _set_aside(self, step: int, path: Path, reason: str, *, used: int) -> None:
+        try:
+            outcome = f"It is now called {folder.set_aside(path).name}."
+        except OSError as error:
+            outcome = f"It could not be renamed ({error.strerror})."
+        _logger.warning(
+            "the checkpoint of step %d in %s is damaged: %s. Going back to step %d. %s",
+            *(step, self.directory, reason, used, outcome),
+        )
+
+    def _read(self, step: int, reader: Any) -> dict[str, Any]:
+        saved = folder.committed(self.directory)
+        if step not in saved:
+            there = ", ".join(map(str, saved)) or "none"
+            raise ValueError(f"no checkpoint of step {step} in {self.directory}; there: {there}")
+        try:
+            return reader(saved[step])
+        except CheckpointCorrupt as error:
+            raise CheckpointCorrupt(
+                f"the checkpoint of step {step} in {self.directory} is damaged: {error}"
+            ) from None
+
+    def _write_error(self, step: int, error: Exception) -> CheckpointWriteError:
+        try:
+            room = f"{shutil.disk_usage(self.directory).free / 1e6:.1f} MB are free there"
+        except OSError:
+            room = "the folder cannot be read"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        return CheckpointWriteError(
+            f"could not save the checkpoint of step {step} in {self.directory}: {reason} ({room}). "
+            "The checkpoints saved before are intact. Free some space, or choose a folder that can "
+            "be written, and run the same command again"
+        )
+
+    def _agree(self, value: int) -> int:
+        """Process 0's value, in all processes."""
+        if jax.process_count() == 1:
+            return value
+        return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
