@@ -10,7 +10,7 @@ need no support from Orbax, and a part of a tree is read by naming just that par
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from orbax.checkpoint import v1
 
 from jaxrecipes.checkpoint.errors import CheckpointMismatch
 
-Saving = v1.AsyncResponse[None]
+Saving: TypeAlias = v1.AsyncResponse[None]
 
 _PACK = "pack"
 _PACK_BELOW_BYTES = 1 << 20

@@ -1,5 +1,10 @@
 """What can go wrong with a checkpoint, one class for each thing that a caller may handle apart."""
 
+import os
+import re
+import shutil
+from pathlib import Path
+
 
 class CheckpointMismatch(ValueError):
     """The checkpoint is intact but belongs to another tree: other keys, shapes or dtypes."""
@@ -11,3 +16,22 @@ class CheckpointCorrupt(RuntimeError):
 
 class CheckpointWriteError(OSError):
     """A checkpoint could not be written; those saved before are untouched."""
+
+
+def write_error(step: int, directory: Path, cause: Exception) -> CheckpointWriteError:
+    """Says in a few words why the checkpoint of `step` was not written, and what to do."""
+    code = cause.errno if isinstance(cause, OSError) else None
+    if match := re.search(r"os_error_code='(\d+)'", str(cause)):  # TensorStore's way to say errno
+        code = int(match[1])
+    reason = os.strerror(code) if code else f"{type(cause).__name__}: {str(cause)[:300]}"
+    try:
+        room = f"{shutil.disk_usage(directory).free / 1e6:.1f} MB are free there"
+    except OSError:
+        room = "there is no such folder"
+    error = CheckpointWriteError(
+        f"could not save the checkpoint of step {step} in {directory}: {reason} ({room}). The "
+        "checkpoints saved before are intact. Free some space, or choose a folder that can be "
+        "written, and run the same command again"
+    )
+    error.errno = code
+    return error

@@ -87,6 +87,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         body, crc32 = document["body"], document["crc32"]
     except FileNotFoundError:
         raise CheckpointCorrupt(f"{MANIFEST} is missing") from None
+    except OSError as error:
+        raise CheckpointCorrupt(f"{MANIFEST} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CheckpointCorrupt(f"{MANIFEST} is damaged: it cannot be read") from None
     if not isinstance(body, dict) or zlib.crc32(_canonical(body)) != crc32:
@@ -109,7 +111,11 @@ def verify(folder: Path) -> dict[str, Any]:
             raise CheckpointCorrupt(f"{name} is missing")
         if path.stat().st_size != size:
             raise CheckpointCorrupt(f"{name} has {path.stat().st_size} bytes instead of {size}")
-        if _crc32(path) != crc32:
+        try:
+            intact = _crc32(path) == crc32
+        except OSError as error:
+            raise CheckpointCorrupt(f"{name} cannot be read: {error.strerror}") from error
+        if not intact:
             raise CheckpointCorrupt(f"{name} is altered: its checksum is wrong")
     return body
 
@@ -140,7 +146,7 @@ def sweep(directory: Path) -> None:
 def _entries(directory: Path) -> list[Path]:
     try:
         return list(directory.iterdir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

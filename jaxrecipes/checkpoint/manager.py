@@ -16,11 +16,17 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrecipes.checkpoint import arrays, folder
-from jaxrecipes.checkpoint.errors import CheckpointCorrupt, CheckpointWriteError
+from jaxrecipes.checkpoint.errors import CheckpointCorrupt, CheckpointWriteError, write_error
 
 _logger = logging.getLogger("jaxrecipes.checkpoint")
 _ARRAYS = "arrays"
 _NOTHING, _ALL_CORRUPT = -1, -2
+_GO, _SKIP, _FAIL = range(3)
+
+
+def _not_from_orbax_thread(record: logging.LogRecord) -> bool:
+    """Keeps out the tracebacks that Orbax logs for errors that it raises to us as well."""
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,15 +117,13 @@ class CheckpointManager:
         score = None if score is None or not math.isfinite(score) else float(score)
         metadata = json.loads(json.dumps(dict(metadata or {})))
         self.wait()
-        if self._agree(step in folder.committed(self.directory)) and not replace:
-            return False
         temporary = folder.preparing(self.directory, step)
+        if not self._begin(step, temporary, replace=replace):
+            return False
         try:
-            self._prepare(temporary)
             response, records = arrays.save(temporary / _ARRAYS, tree)
         except OSError as error:
-            self._discard(temporary)
-            raise self._write_error(step, error) from error
+            raise self._failed(step, temporary, error) from error
         except BaseException:
             self._discard(temporary)
             raise
@@ -247,13 +251,25 @@ class CheckpointManager:
 
     # --- inside
 
-    def _prepare(self, temporary: Path) -> None:
+    def _begin(self, step: int, temporary: Path, *, replace: bool) -> bool:
+        """Process 0 makes room for the step; all processes learn whether they are to go on."""
+        verdict, problem = _GO, OSError("process 0 could not make the folder")
         if jax.process_index() == 0:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            if not self._swept:
-                folder.sweep(self.directory)
-            temporary.mkdir()
-        self._swept = True
+            try:
+                if step in folder.committed(self.directory) and not replace:
+                    verdict = _SKIP
+                else:
+                    self.directory.mkdir(parents=True, exist_ok=True)
+                    if not self._swept:
+                        folder.sweep(self.directory)
+                    self._swept = True
+                    temporary.mkdir()
+            except OSError as error:
+                verdict, problem = _FAIL, error
+        verdict = self._agree(verdict)
+        if verdict == _FAIL:
+            raise self._failed(step, temporary, problem) from problem
+        return verdict == _GO
 
     def _discard(self, temporary: Path) -> None:
         if jax.process_index() == 0:
@@ -268,14 +284,17 @@ class CheckpointManager:
     ) -> None:
         """Runs in the thread: waits for Orbax, seals, commits, and drops what need not be kept."""
         step = content["step"]
+        absl = logging.getLogger("absl")
+        absl.addFilter(_not_from_orbax_thread)
         try:
             response.result()
             if jax.process_index() == 0:
                 folder.seal(temporary, {**content, "leaves": [vars(record) for record in records]})
                 folder.commit(temporary, folder.name_for(self.directory, step))
         except Exception as error:
-            self._discard(temporary)
-            raise self._write_error(step, error) from error
+            raise self._failed(step, temporary, error) from error
+        finally:
+            absl.removeFilter(_not_from_orbax_thread)
         if jax.process_index() == 0:
             try:
                 self._prune()
@@ -339,17 +358,11 @@ class CheckpointManager:
                 f"the checkpoint of step {step} in {self.directory} is damaged: {error}"
             ) from None
 
-    def _write_error(self, step: int, error: Exception) -> CheckpointWriteError:
-        try:
-            room = f"{shutil.disk_usage(self.directory).free / 1e6:.1f} MB are free there"
-        except OSError:
-            room = "the folder cannot be read"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        return CheckpointWriteError(
-            f"could not save the checkpoint of step {step} in {self.directory}: {reason} ({room}). "
-            "The checkpoints saved before are intact. Free some space, or choose a folder that can "
-            "be written, and run the same command again"
-        )
+    def _failed(self, step: int, temporary: Path, error: Exception) -> CheckpointWriteError:
+        """The error to raise; what was written of the step is removed."""
+        described = write_error(step, self.directory, error)
+        self._discard(temporary)
+        return described
 
     def _agree(self, value: int) -> int:
         """Process 0's value, in all processes."""
