@@ -31,6 +31,7 @@ def ema_decay_at(decay: Array | float, step: Array | int, *, warmup: bool) -> Ar
       step: updates made before this one (0 at the first); may be traced.
       warmup: use min(decay, (1 + step) / (10 + step)), so that the random start does not stay in
         the average for the first thousands of steps. PyTorch recipes mostly have it off.
+
     Returns:
       float32 scalar.
     """
@@ -48,6 +49,7 @@ def ema_update(ema: PyTree, new: PyTree, decay: Array | float) -> PyTree:
       ema: what `ema_init` or an earlier update returned.
       new: a tree of the same structure, in any floating precision.
       decay: scalar in [0, 1]; may be traced.
+
     Returns:
       the new average; leaves that are not floating (counters) are taken from `new`.
     """

@@ -63,6 +63,7 @@ class ReduceLROnPlateau:
       cooldown: validations after a reduction.
       min_lr: the rate never falls below it.
       eps: reductions not larger than it are left out.
+
     Raises:
       ValueError: an unknown mode or threshold_mode, or a factor of 1 or more.
     """
@@ -144,13 +145,14 @@ class EarlyStoppingState:
 class EarlyStopping:
     """Stops after `patience` validations in a row that are not better than the best by `min_delta`.
 
-    Smaller gains are not lost: they add up against the last accepted best. NaN counts as bad. Unlike
-    `ReduceLROnPlateau` it stops when the count reaches the patience, as recipes write it.
+    Smaller gains are not lost: they add up against the last accepted best. NaN counts as bad.
+    Unlike `ReduceLROnPlateau` it acts when the count reaches the patience, as recipes write it.
 
     Attributes:
       mode: "min" for a metric that should fall, "max" for one that should rise.
       patience: validations; 0 never stops.
       min_delta: an improvement is more than this, in the metric's unit.
+
     Raises:
       ValueError: an unknown mode.
     """

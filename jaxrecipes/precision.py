@@ -14,11 +14,12 @@ _COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """Parameters, statistics, losses and moments stay float32; only the network's arithmetic changes.
+    """What the network computes in; parameters, statistics, losses and moments stay float32.
 
     Attributes:
       compute: the type of activations and of the parameters' copies inside the forward pass.
         "float16" needs a `LossScale`; "bfloat16" has float32's range and needs none.
+
     Raises:
       ValueError: `compute` is none of the three.
     """
@@ -51,7 +52,7 @@ class Policy:
 
 
 def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
-    """Casts the floating leaves of `tree`; all others (uint8, int32, bool, keys) stay as they are."""
+    """Casts the floating leaves of `tree`; all others (uint8, int32, bool) stay as they are."""
     return jax.tree.map(
         lambda x: x.astype(dtype) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else x,
         jax.tree.map(jnp.asarray, tree),
@@ -59,7 +60,7 @@ def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
 
 
 def all_finite(tree: PyTree) -> Array:
-    """A bool scalar: no floating leaf of `tree` holds a NaN or an infinity. An empty tree is finite."""
+    """A bool scalar: no leaf of `tree` holds a NaN or an infinity; an empty tree is finite."""
     finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
     return jnp.stack(finite).all() if finite else jnp.array(True)
 

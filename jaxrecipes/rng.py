@@ -20,6 +20,7 @@ def stream_key(key: Array, stream: str, step: Array | int = 0) -> Array:
         which is the same on every machine and Python version (`hash` is not).
       step: the optimizer update, or whatever else counts the draws; an int or int32 scalar, and
         it may be traced.
+
     Returns:
       a typed PRNG key scalar.
     """

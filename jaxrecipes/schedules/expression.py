@@ -1,0 +1,132 @@
+"""Reads schedules from text, for configs and the command line. Nothing in the text is executed."""
+
+import ast
+import difflib
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from jaxrecipes.schedules import kinds
+from jaxrecipes.schedules.schedule import Schedule, as_schedule, constant
+
+CONSTRUCTORS: Mapping[str, Callable[..., Schedule]] = {
+    constructor.__name__: constructor
+    for constructor in (
+        constant,
+        kinds.cosine,
+        kinds.cyclic,
+        kinds.delayed,
+        kinds.every,
+        kinds.exponential,
+        kinds.join,
+        kinds.linear,
+        kinds.multistep,
+        kinds.one_cycle,
+        kinds.polynomial,
+        kinds.ramp,
+        kinds.scale,
+        kinds.step_decay,
+        kinds.warmup,
+        kinds.warmup_cosine,
+        kinds.warmup_linear,
+    )
+}
+
+_OPERATORS: Mapping[type, Callable[..., float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+}
+
+
+def parse(text: str, *, names: Mapping[str, float] | None = None) -> Schedule:
+    """The schedule that an expression describes.
+
+    An expression is a number, or a call of a constructor of `jaxrecipes.schedules`, whose arguments
+    are expressions, tuples of them, strings, True, False or None. Numbers may be written with
+    + - * / and with `names`.
+
+    Args:
+      text: for example "0.5" or "delayed(0.3, start_step=2*epoch)".
+      names: numbers by name, such as {"epoch": 92.0, "run": 920.0} for the steps of one epoch and
+        of the whole run.
+
+    Raises:
+      ValueError: not such an expression, or an unknown constructor, argument or name; the message
+        has the nearest valid one.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        value = _read(tree.body, names or {})
+        if isinstance(value, Schedule) or _is_number(value):
+            return as_schedule(value)
+        raise ValueError("want a number or a schedule")
+    except (ValueError, SyntaxError, ZeroDivisionError, OverflowError, RecursionError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise ValueError(f"schedule {text!r}: {reason}") from None
+    except MemoryError:
+        raise ValueError(f"schedule {text[:80]!r}...: nested too deeply") from None
+
+
+def _read(node: ast.expr, names: Mapping[str, float]) -> Any:
+    match node:
+        case ast.Constant(value=None | bool() | int() | float() | str()):
+            return node.value
+        case ast.Name(id=name):
+            if name not in names:
+                raise ValueError(f"unknown name {name!r}{nearest(name, (*names, *CONSTRUCTORS))}")
+            return float(names[name])
+        case ast.Tuple(elts=items) | ast.List(elts=items):
+            return tuple(_read(item, names) for item in items)
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_operand(operand, names))
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in _OPERATORS:
+            return _OPERATORS[type(op)](_operand(left, names), _operand(right, names))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
+            return _call(name, args, keywords, names)
+    raise ValueError(f"{ast.unparse(node)!r} is neither a number nor a call of a schedule")
+
+
+def _call(
+    name: str, args: list[ast.expr], keywords: list[ast.keyword], names: Mapping[str, float]
+) -> Schedule:
+    if name not in CONSTRUCTORS:
+        raise ValueError(f"unknown schedule {name!r}{nearest(name, CONSTRUCTORS)}")
+    constructor = CONSTRUCTORS[name]
+    parameters = inspect.signature(constructor).parameters
+    arguments = {}
+    for keyword in keywords:
+        argument = keyword.arg or "**"
+        if argument not in parameters:
+            raise ValueError(
+                f"{name}() has no argument {argument!r}{nearest(argument, parameters)}"
+            )
+        arguments[argument] = _read(keyword.value, names)
+    try:
+        return constructor(*(_read(arg, names) for arg in args), **arguments)
+    except TypeError as error:
+        raise ValueError(f"{name}(): {error}; it takes {', '.join(parameters)}") from None
+
+
+def _operand(node: ast.expr, names: Mapping[str, float]) -> float:
+    value = _read(node, names)
+    if not _is_number(value):
+        raise ValueError(f"{ast.unparse(node)!r} is not a number; multiply schedules with scale()")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """What to say after an unknown `word`: the nearest of the `valid` ones, or all of them."""
+    valid = list(valid)
+    close = difflib.get_close_matches(word, valid, n=1)
+    return (
+        f"; did you mean {close[0]!r}?" if close else f"; want one of {', '.join(valid) or 'none'}"
+    )
