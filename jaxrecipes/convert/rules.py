@@ -1,0 +1,138 @@
+"""Rule tables between the tensors of an original network and ours, with a full coverage report.
+
+A rule joins one key of the original's state dict and one path of our variables; every tensor on
+either side must have exactly one.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+
+class Layout(NamedTuple):
+    """How one kind of tensor is laid out on both sides."""
+
+    to_jax: Callable[[np.ndarray], np.ndarray]
+    to_torch: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Layout(lambda a: a, lambda a: a)
+LINEAR = Layout(lambda a: a.T, lambda a: a.T)
+"""`[out, in]` and `[in, out]`."""
+CONV = Layout(lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
+"""`[out, in, h, w]` and `[h, w, in, out]`."""
+POINTWISE = Layout(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
+"""`[out, in, 1, 1]` and `[in, out]`."""
+DEPTHWISE = Layout(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None])
+"""`[channels, 1, h, w]` and `[h, w, channels]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One tensor on both sides: `source` is the original's key, `target` our "a/b/c" path."""
+
+    source: str
+    target: str
+    layout: Layout = SAME
+
+    def source_shape(self, target_shape: Sequence[int]) -> tuple[int, ...]:
+        """The shape that the original's tensor must have."""
+        return self.layout.to_torch(np.broadcast_to(np.int8(0), tuple(target_shape))).shape
+
+
+class ConversionError(ValueError):
+    """Tensors do not fit the rule table; the message lists every problem."""
+
+
+def _report(title: str, problems: Mapping[str, Sequence[str]]) -> None:
+    if not any(problems.values()):
+        return
+    lines = [title]
+    for kind, items in problems.items():
+        if items:
+            lines.append(f"  {kind} ({len(items)}):")
+            lines += [f"    {item}" for item in items]
+    raise ConversionError("\n".join(lines))
+
+
+def _duplicates(names: Sequence[str]) -> list[str]:
+    return [name for name, count in collections.Counter(names).items() if count > 1]
+
+
+def _as_target(array: np.ndarray, dtype: Any) -> np.ndarray:
+    return np.ascontiguousarray(array.astype(dtype)).reshape(array.shape)
+
+
+def load_tensors(
+    rules: Sequence[Rule], state_dict: Mapping[str, np.ndarray], template: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Our nested tree from the original's tensors.
+
+    Args:
+      rules: one rule per tensor.
+      state_dict: the original's arrays by key.
+      template: nested dict whose leaves have `shape` and `dtype`, as `jax.eval_shape` gives.
+
+    Returns:
+      The tree of `template` with numpy arrays in its dtypes.
+
+    Raises:
+      ConversionError: missing, unexpected or wrongly shaped tensors, or a table that does not name
+        each exactly once; all problems together.
+    """
+    leaves = flatten_dict(template, sep="/")
+    sources, targets = [r.source for r in rules], [r.target for r in rules]
+    known = [r for r in rules if r.source in state_dict and r.target in leaves]
+    shapes = [
+        (r.source, r.source_shape(leaves[r.target].shape), np.shape(state_dict[r.source]))
+        for r in known
+    ]
+    wrong = [f"{key}: want {want}, got {got}" for key, want, got in shapes if want != got]
+    _report(
+        "the state dict does not fit the network:",
+        {
+            "missing": [s for s in sources if s not in state_dict],
+            "unexpected": sorted(set(state_dict) - set(sources)),
+            "wrong shape": wrong,
+            "named by two rules": _duplicates(sources) + _duplicates(targets),
+            "of ours without a rule": sorted(set(leaves) - set(targets)),
+            "rules for nothing of ours": sorted(set(targets) - set(leaves)),
+        },
+    )
+    return unflatten_dict(
+        {
+            r.target: _as_target(
+                r.layout.to_jax(np.asarray(state_dict[r.source])), leaves[r.target].dtype
+            )
+            for r in rules
+        },
+        sep="/",
+    )
+
+
+def dump_tensors(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The original's tensors, in the order of the rules, from our nested tree.
+
+    Raises:
+      ConversionError: tensors without a rule or rules without a tensor; all problems together.
+    """
+    leaves = flatten_dict(tree, sep="/")
+    targets = [r.target for r in rules]
+    _report(
+        "our variables do not fit the rule table:",
+        {
+            "missing": [t for t in targets if t not in leaves],
+            "unexpected": sorted(set(leaves) - set(targets)),
+        },
+    )
+    return {r.source: _dumped(r, np.asarray(leaves[r.target])) for r in rules}
+
+
+def _dumped(rule: Rule, array: np.ndarray) -> np.ndarray:
+    array = rule.layout.to_torch(array)
+    dtype = np.int64 if array.dtype.kind == "i" else array.dtype  # torch counts in int64
+    return _as_target(array, dtype)

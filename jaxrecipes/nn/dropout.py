@@ -1,0 +1,67 @@
+"""Dropout and stochastic depth whose rate is data: a traced scalar that a schedule may move."""
+
+import jax
+from flax import linen as nn
+from jax import numpy as jnp
+
+Rate = float | jax.Array
+
+
+def is_static_zero(rate: Rate) -> bool:
+    """Whether a rate is a Python zero, known to be zero when the program is traced."""
+    return isinstance(rate, int | float) and rate == 0
+
+
+def _drop(key: jax.Array, x: jax.Array, rate: Rate, mask_shape: tuple[int, ...]) -> jax.Array:
+    keep = jax.random.uniform(key, mask_shape) >= rate
+    scale = jnp.where(jnp.less(rate, 1.0), 1.0 / jnp.maximum(1.0 - rate, 1e-6), 0.0)
+    return x * jnp.where(keep, scale, 0.0).astype(x.dtype)
+
+
+def dropout(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
+    """Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate).
+
+    Args:
+      key: PRNG key.
+      x: any shape, floating.
+      rate: scalar in [0, 1], traced or not. At 0 the result is `x`, at 1 it is all zeros; the
+        gradient is finite at both.
+
+    Returns:
+      The shape and dtype of `x`.
+    """
+    return _drop(key, x, rate, x.shape)
+
+
+def drop_path(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
+    """Stochastic depth: zeroes whole samples (axis 0) with probability `rate`, scales the others.
+
+    As `torchvision.ops.stochastic_depth(mode="row")` (Huang et al., 2016). `rate` as in `dropout`.
+    """
+    return _drop(key, x, rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+
+
+class Dropout(nn.Module):
+    """`dropout` with the key of the stream "dropout"; `rate` is an argument of the call.
+
+    Nothing is drawn when `train` is false or when `rate` is a Python zero.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, rate: Rate, *, train: bool) -> jax.Array:
+        if not train or is_static_zero(rate):
+            return x
+        return dropout(self.make_rng("dropout"), x, rate)
+
+
+class DropPath(nn.Module):
+    """`drop_path` with the key of the stream "dropout"; `rate` is an argument of the call.
+
+    Nothing is drawn when `train` is false or when `rate` is a Python zero.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, rate: Rate, *, train: bool) -> jax.Array:
+        if not train or is_static_zero(rate):
+            return x
+        return drop_path(self.make_rng("dropout"), x, rate)
