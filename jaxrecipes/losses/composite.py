@@ -1,0 +1,61 @@
+"""A loss composed of named terms, each with a weight that is a hyperparameter."""
+
+import difflib
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def composite_loss(
+    terms: Mapping[str, Array], hparams: Mapping[str, Array | float], *, mask: Array | None = None
+) -> tuple[Array, dict[str, Array]]:
+    """The weighted sum of the terms' means.
+
+    Args:
+      terms: by name, `[B]` per-example losses, or scalars (regularisers, taken as they are).
+      hparams: must hold the weight of each term as `loss_weight/NAME`, a scalar that may be traced;
+        a term's weight of 1 is written out, too.
+      mask: `[B]`, 1 = keep; masked examples do not count. An empty mask gives 0.
+
+    Returns:
+      the total, a float32 scalar, and a log of float32 scalars: each term's unweighted mean as
+      `loss/NAME`, and the total as `loss`.
+
+    Raises:
+      ValueError: no terms, a term without a weight, or one that is neither `[B]` nor a scalar.
+    """
+    if not terms:
+        raise ValueError("want at least one loss term, got none")
+    total = jnp.zeros((), jnp.float32)
+    log = {}
+    for name, values in terms.items():
+        mean = _mean(name, values, mask)
+        total += _weight(name, hparams) * mean
+        log[f"loss/{name}"] = mean
+    return total, log | {"loss": total}
+
+
+def _mean(name: str, values: Array, mask: Array | None) -> Array:
+    values = jnp.asarray(values, jnp.float32)
+    if values.ndim > 1:
+        raise ValueError(f"loss term {name!r}: want [B] or a scalar, got shape {values.shape}")
+    if values.ndim == 0 or mask is None:
+        return values.mean()
+    if mask.shape != values.shape:
+        raise ValueError(f"loss term {name!r} has shape {values.shape}, the mask {mask.shape}")
+    count = mask.astype(jnp.float32).sum()
+    kept = jnp.where(mask > 0, values * mask, 0.0).sum()
+    return kept / jnp.where(count > 0, count, 1.0)
+
+
+def _weight(name: str, hparams: Mapping[str, Array | float]) -> Array | float:
+    key = f"loss_weight/{name}"
+    if key in hparams:
+        return hparams[key]
+    weights = [known for known in hparams if known.startswith("loss_weight/")]
+    close = difflib.get_close_matches(key, weights, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"the weights there are: {weights or 'none'}"
+    raise ValueError(f"hparams has no {key!r} for the loss term {name!r}; {hint}")
