@@ -1,0 +1,176 @@
+"""PyTorch's optimizers as functions of hyperparameters.
+
+Each takes `h`, the hyperparameters at this step: scalars that may be traced, so that a schedule, a
+change in mid-run or a population costs no compilation. Building a chain inside the step is free.
+Where `h` lacks an optional one, the keyword argument counts. Moments and updates are float32,
+whatever the type of the gradients and parameters. `optax.tree.get(opt_state, "mu")` finds Adam's
+moments, "nu" and "count" likewise, and SGD's "trace".
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrecipes.optim.rules import scale_by_rules
+
+Array = jax.Array
+PyTree = Any
+Number = Array | float
+HParams = Mapping[str, Number]
+Mask = PyTree | Callable[[PyTree], PyTree]
+Factors = Sequence[tuple[str, Number]]
+
+
+def adamw(
+    h: HParams,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    decay_mask: Mask | None = None,
+    learning_rate_factors: Factors | None = None,
+) -> optax.GradientTransformation:
+    """torch.optim.AdamW: Adam with weight decay `learning_rate * weight_decay` beside the step.
+
+    Args:
+      h: needs learning_rate and weight_decay; may have b1, b2, eps.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      decay_mask: a tree of bools over the parameters (True = decay) or a function that makes one,
+        such as `no_decay("/bias$")`; without it everything decays, as in PyTorch.
+      learning_rate_factors: parameter groups, see `scale_by_rules`.
+
+    Raises:
+      ValueError: `h` lacks a hyperparameter.
+    """
+    return _in_float32(
+        optax.scale_by_adam(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps)),
+        optax.add_decayed_weights(_get(h, "weight_decay"), decay_mask),
+        *_learning_rate(h, learning_rate_factors),
+    )
+
+
+def adam(
+    h: HParams,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    amsgrad: bool = False,
+    decay_mask: Mask | None = None,
+    learning_rate_factors: Factors | None = None,
+) -> optax.GradientTransformation:
+    """torch.optim.Adam: the weight decay is L2, added to the gradient before the moments.
+
+    Args:
+      h: needs learning_rate; may have weight_decay (else none), b1, b2, eps.
+      b1: decay of the first moment.
+      b2: decay of the second moment.
+      eps: added to the root of the second moment.
+      amsgrad: divide by the root of the largest second moment so far.
+      decay_mask: as in `adamw`.
+      learning_rate_factors: parameter groups, see `scale_by_rules`.
+
+    Raises:
+      ValueError: `h` lacks the learning rate.
+    """
+    scale_by = _scale_by_amsgrad if amsgrad else optax.scale_by_adam
+    return _in_float32(
+        *_l2(h, decay_mask),
+        scale_by(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps)),
+        *_learning_rate(h, learning_rate_factors),
+    )
+
+
+def sgd(
+    h: HParams,
+    *,
+    momentum: Number | None = None,
+    nesterov: bool = False,
+    decay_mask: Mask | None = None,
+    learning_rate_factors: Factors | None = None,
+) -> optax.GradientTransformation:
+    """torch.optim.SGD without dampening; the weight decay is L2, added to the gradient.
+
+    Args:
+      h: needs learning_rate; may have weight_decay (else none) and momentum.
+      momentum: without it, here and in `h`, no trace is kept.
+      nesterov: as in PyTorch; needs a momentum.
+      decay_mask: as in `adamw`.
+      learning_rate_factors: parameter groups, see `scale_by_rules`.
+
+    Raises:
+      ValueError: `h` lacks the learning rate, or nesterov without momentum.
+    """
+    momentum = h.get("momentum", momentum)
+    if nesterov and momentum is None:
+        raise ValueError("nesterov needs a momentum: give h['momentum'] or momentum=")
+    return _in_float32(
+        *_l2(h, decay_mask),
+        *([] if momentum is None else [optax.trace(momentum, nesterov=nesterov)]),
+        *_learning_rate(h, learning_rate_factors),
+    )
+
+
+def _get(h: HParams, name: str) -> Number:
+    if name not in h:
+        raise ValueError(f"the optimizer needs h[{name!r}]; h has {', '.join(h) or 'nothing'}")
+    return h[name]
+
+
+def _l2(h: HParams, mask: Mask | None) -> list[optax.GradientTransformation]:
+    return [optax.add_decayed_weights(h["weight_decay"], mask)] if "weight_decay" in h else []
+
+
+def _learning_rate(h: HParams, factors: Factors | None) -> list[optax.GradientTransformation]:
+    scale = optax.scale(-jnp.asarray(_get(h, "learning_rate"), jnp.float32))
+    return [scale_by_rules(factors), scale] if factors else [scale]
+
+
+def _in_float32(*links: optax.GradientTransformation) -> optax.GradientTransformation:
+    """A chain that sees gradients and parameters in float32, so that its state is float32 too."""
+    chain = optax.chain(*links)
+
+    def cast(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
+        return chain.update(cast(updates), state, None if params is None else cast(params))
+
+    return optax.GradientTransformation(lambda params: chain.init(cast(params)), update)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AmsgradState:
+    """Adam's moments, and the largest second moment so far."""
+
+    count: Array
+    mu: PyTree
+    nu: PyTree
+    nu_max: PyTree
+
+
+def _scale_by_amsgrad(b1: Number, b2: Number, eps: Number) -> optax.GradientTransformation:
+    """PyTorch's amsgrad: the maximum is taken before the bias correction (optax takes it after)."""
+
+    def init(params: PyTree) -> AmsgradState:
+        zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(3)]
+        return AmsgradState(jnp.zeros((), jnp.int32), *zeros)
+
+    def update(grads: PyTree, state: AmsgradState, params: PyTree | None = None):
+        del params
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
+        first, second = 1 - b1**count, jnp.sqrt(1 - b2**count)
+        updates = jax.tree.map(lambda m, v: (m / first) / (jnp.sqrt(v) / second + eps), mu, nu_max)
+        return updates, AmsgradState(count, mu, nu, nu_max)
+
+    return optax.GradientTransformation(init, update)
