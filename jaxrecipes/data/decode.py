@@ -1,0 +1,206 @@
+"""Images are decoded once, in parallel, to uint8 at the training size, and cached on disk.
+
+The cache is named by its content: the encoded images (or path, size and time of the files), the
+size, and the major version of Pillow, whose resize arithmetic changes by a level now and then.
+"""
+
+import collections
+import csv
+import dataclasses
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from jaxrecipes.data.image_cache import DecodedChunk, ImageCache
+from jaxrecipes.data.labelled_images import LabelledImages, decode_rgb
+
+Progress = Callable[[int, int], None]
+
+_FORMAT_VERSION = 1
+_CHUNK = 128  # images per task: small enough for a smooth progress bar
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be decoded, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodedImages:
+    """Images at the training size with the rows that they belong to.
+
+    Attributes:
+      images: `[M, H, W, 3]` uint8, memory-mapped and read-only.
+      data: the M rows that could be read.
+      unreadable: the others.
+      from_cache: nothing had to be decoded.
+    """
+
+    images: np.ndarray
+    data: LabelledImages
+    unreadable: tuple[Unreadable, ...]
+    from_cache: bool
+
+
+def resize_rgb(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
+    """Pillow's antialiased bilinear resize to (height, width)."""
+    height, width = image_size
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def default_cache_dir() -> Path:
+    """The user's cache folder of this platform, in a folder of our own."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "jaxrecipes" / "images"
+
+
+def decode_images(
+    data: LabelledImages,
+    image_size: tuple[int, int],
+    *,
+    cache_dir: str | Path | None = None,
+    on_unreadable: Literal["skip", "error"] = "skip",
+    unreadable_file: str | Path | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> DecodedImages:
+    """Decodes and resizes all images of `data`, or maps them from the cache.
+
+    Args:
+      data: rows to decode.
+      image_size: (height, width).
+      cache_dir: folder of the cache. None: `default_cache_dir()`.
+      on_unreadable: "skip" leaves out images that are missing, damaged or truncated.
+      unreadable_file: CSV (path, reason) written when there are such images.
+      num_threads: None: one per core. Pillow releases the interpreter's lock while it decodes.
+      progress: called with (images done, images in all) from the calling thread.
+
+    Raises:
+      ValueError: no rows, no readable image, or an unreadable one with "error".
+      OSError: the cache cannot be written.
+    """
+    if not len(data):
+        raise ValueError("no rows to decode")
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    cache = ImageCache(folder, _content_key(data, image_size), image_size)
+    entry = cache.read(len(data))
+    from_cache = entry is not None
+    if entry is None:
+        strict = on_unreadable == "error"
+        entry = cache.write(_decode_chunks(data, image_size, num_threads, progress, strict))
+    elif progress is not None:
+        progress(len(data), len(data))
+    unreadable = tuple(Unreadable(data.paths[row], reason) for row, reason in entry.unreadable)
+    if unreadable:
+        if unreadable_file is not None:
+            write_unreadable(unreadable_file, unreadable)
+        first = f"{unreadable[0].path}: {unreadable[0].reason}"
+        if on_unreadable == "error":
+            raise ValueError(f"{len(unreadable)} unreadable images, the first is {first}")
+        if len(unreadable) == len(data):
+            raise ValueError(f"none of the {len(data)} images can be read, the first is {first}")
+    readable = np.ones(len(data), bool)
+    readable[[row for row, _ in entry.unreadable]] = False
+    return DecodedImages(entry.images, data.keep(readable), unreadable, from_cache)
+
+
+def write_unreadable(file: str | Path, unreadable: tuple[Unreadable, ...]) -> None:
+    """Writes a CSV with the columns path and reason."""
+    with Path(file).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("path", "reason"))
+        writer.writerows((image.path, image.reason) for image in unreadable)
+
+
+def _content_key(data: LabelledImages, image_size: tuple[int, int]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    pillow_major = PIL.__version__.split(".")[0]
+    digest.update(f"{_FORMAT_VERSION} {image_size} {pillow_major} {len(data)}".encode())
+    index = 0
+    for chunk in data.iter_encoded():
+        for encoded in chunk:
+            if encoded is None:
+                description = _describe_file(data.file_of(index)).encode()
+                digest.update(b"file %d " % len(description) + description)
+            else:
+                digest.update(b"bytes %d " % len(encoded))
+                digest.update(encoded)
+            index += 1
+    return digest.hexdigest()
+
+
+def _describe_file(file: Path) -> str:
+    try:
+        status = file.stat()
+    except OSError:
+        return f"{file.absolute()} missing"
+    return f"{file.absolute()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _decode_chunk(
+    encoded: list[bytes | None], files: list[Path], first: int, image_size: tuple[int, int]
+) -> DecodedChunk:
+    images = np.empty((len(encoded), *image_size, 3), np.uint8)
+    readable = np.ones(len(encoded), bool)
+    unreadable = []
+    for index, (content, file) in enumerate(zip(encoded, files, strict=True)):
+        try:
+            images[index] = np.asarray(resize_rgb(decode_rgb(content, file), image_size))
+        except Exception as error:  # damaged files raise anything: OSError, SyntaxError, struct...
+            readable[index] = False
+            unreadable.append((first + index, f"{type(error).__name__}: {error}"))
+    return images[readable], unreadable
+
+
+def _decode_chunks(
+    data: LabelledImages,
+    image_size: tuple[int, int],
+    num_threads: int | None,
+    progress: Progress | None,
+    strict: bool,
+) -> Iterator[DecodedChunk]:
+    """Yields decoded chunks in the order of the rows; few of them exist at a time."""
+    workers = num_threads or os.cpu_count() or 1
+    pending: collections.deque[tuple[int, Future[DecodedChunk]]] = collections.deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+
+        def finish() -> DecodedChunk:
+            end, future = pending.popleft()
+            images, unreadable = future.result()
+            if strict and unreadable:
+                row, reason = unreadable[0]
+                raise ValueError(f"unreadable image {data.paths[row]}: {reason}")
+            if progress is not None:
+                progress(end, len(data))
+            return images, unreadable
+
+        first = 0
+        try:
+            for encoded in data.iter_encoded(_CHUNK):
+                end = first + len(encoded)
+                files = [data.file_of(index) for index in range(first, end)]
+                task = pool.submit(_decode_chunk, encoded, files, first, image_size)
+                pending.append((end, task))
+                first = end
+                if len(pending) > 2 * workers:
+                    yield finish()
+            while pending:
+                yield finish()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
