@@ -1,0 +1,127 @@
+"""What one process cannot show: kill -9 at any moment, other device counts, several processes."""
+
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checkpoint_trees import assert_equal, device_tree, filled
+
+from jaxrecipes.checkpoint import CheckpointManager
+
+HERE = pathlib.Path(__file__).parent
+TIME_LIMIT_S = 120
+
+
+def start(worker: str, *args, devices: int = 1) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, HERE / f"checkpoint_worker_{worker}.py", *map(str, args)],
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    try:
+        out, err = process.communicate(timeout=TIME_LIMIT_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    return out
+
+
+# --- kill -9
+
+MOMENTS = {
+    "before the arrays": 1,
+    "while arrays are written": 1,
+    "before the manifest": 1,
+    "before the commit": 1,
+    "after the commit": 2,
+    "before the old one is deleted": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Directories in which a save was killed, by the moment; the processes run side by side."""
+    directories = {moment: tmp_path_factory.mktemp("killed") for moment in MOMENTS}
+    processes = [start("killed", directory, moment) for moment, directory in directories.items()]
+    for process in processes:
+        _, err = process.communicate(timeout=TIME_LIMIT_S)
+        assert process.returncode == -signal.SIGKILL, err
+    return directories
+
+
+def assert_is(restored, step):
+    assert (restored.step, restored.metadata) == (step, {"step": step})
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, restored.tree, filled(step)))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_save_killed_at_any_moment_harms_nothing(killed, moment, caplog):
+    survivor = MOMENTS[moment]
+    with CheckpointManager(killed[moment], keep_latest=1) as manager:
+        assert_is(manager.restore(filled(0)), survivor)
+        assert caplog.records == []
+        assert manager.save(survivor + 1, filled(survivor + 1), metadata={"step": survivor + 1})
+        assert_is(manager.restore(filled(0)), survivor + 1)
+    assert [path.name for path in killed[moment].iterdir()] == [str(survivor + 1)]
+
+
+def test_a_run_killed_again_and_again_never_loses_a_finished_save(tmp_path, caplog):
+    draw, seen = random.Random(0), 0
+    for _ in range(3):
+        process = start("endless", tmp_path)
+        for _ in range(draw.randint(3, 8)):
+            seen = int(process.stdout.readline())
+        time.sleep(draw.uniform(0, 0.15))
+        process.kill()
+        process.communicate(timeout=TIME_LIMIT_S)
+        restored = CheckpointManager(tmp_path).restore(filled(0))
+        assert restored.step >= seen > 0
+        assert_is(restored, restored.step)
+    assert caplog.records == []
+
+
+# --- other devices
+
+
+def test_eight_devices_read_what_one_saved_and_the_other_way_round(tmp_path):
+    tree = device_tree()
+    with CheckpointManager(tmp_path / "one") as manager:
+        manager.save(1, tree)
+    finish(start("eight_devices", tmp_path / "one", tmp_path / "eight", devices=8))
+    assert_equal(CheckpointManager(tmp_path / "eight").restore(tree).tree, tree)
+    # a leaf without a sharding must not ask for the devices that it was saved from
+    shapes = jax.eval_shape(lambda: tree)
+    restored = CheckpointManager(tmp_path / "eight").restore(shapes).tree
+    assert np.array_equal(restored["large"], tree["large"])
+    assert not restored["large"].committed
+
+
+# --- several processes
+
+
+def test_two_processes_save_and_restore_together(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    both = [start("two", port, rank, tmp_path, devices=2) for rank in (0, 1)]
+    assert all(finish(process).endswith("failed on both\nrefused on both\n") for process in both)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "2.corrupt"]
+    tree = device_tree()
+    restored = CheckpointManager(tmp_path).restore(tree, partial=True)
+    assert restored.step == 2
+    assert_equal(restored.tree, tree)
