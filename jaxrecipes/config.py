@@ -1,0 +1,115 @@
+"""Configs as data: a frozen dataclass from a Python file, a preset, and typed overrides; to JSON and back.
+
+The dataclasses themselves live beside what they configure (`train/config.py`, the recipes' files).
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import pathlib
+import re
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cattrs
+import typeguard
+import tyro
+
+from jaxrecipes.errors import unknown_name
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+
+def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
+    """The config that `--config SPEC` and the flags after it name.
+
+    Args:
+      spec: `FILE.py` or `FILE.py:PRESET`; the file defines `get_config(preset="default")`.
+      overrides: flags such as `["--optim.learning_rate", "2e-4"]`, typed by the dataclass' fields. `--help` prints every
+        field with its description and leaves the program, as a wrong flag does (exit status 2).
+    Raises:
+      ValueError: no such file, no `get_config`, an unknown preset, a misspelt field, or a value of a wrong type.
+    """
+    path, _, preset = spec.partition(":")
+    module = _import_file(pathlib.Path(path))
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{path} defines no get_config(preset='default')")
+    try:
+        config = module.get_config(preset or "default")
+    except TypeError as error:
+        raise _misspelt_field(error, module) from error
+    check_types(config)
+    return tyro.cli(type(config), default=config, args=list(overrides), prog=f"train.py --config {spec}")
+
+
+def check_types(config: Any, path: str = "") -> None:
+    """Raises a ValueError that names the first field whose value is not of the declared type."""
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{path}{field.name}"
+        if dataclasses.is_dataclass(value):
+            check_types(value, f"{name}.")
+        try:
+            typeguard.check_type(value, hints[field.name])
+        except typeguard.TypeCheckError:
+            wanted = getattr(hints[field.name], "__name__", str(hints[field.name]))
+            raise ValueError(f"config field {name} is {value!r} ({type(value).__name__}); it wants {wanted}") from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The config as JSON-able nested dicts (tuples become lists)."""
+    return typing.cast(dict[str, Any], _CONVERTER.unstructure(config))
+
+
+def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
+    """The config that `to_dict` turned into `values`.
+
+    Raises:
+      ValueError: fields that this version of the library does not know, or values of a wrong type.
+    """
+    try:
+        return _CONVERTER.structure(values, config_type)
+    except Exception as error:
+        problems = "; ".join(cattrs.transform_error(error))
+        raise ValueError(f"the stored config does not fit {config_type.__name__}: {problems}") from error
+
+
+def diff(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    """One line `a.b: OLD -> NEW` for each field whose values differ between two config dicts."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after, name = old.get(key), new.get(key), f"{path}{key}"
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += diff(before, after, f"{name}.")
+        elif before != after:
+            lines.append(f"{name}: {before!r} -> {after!r}")
+    return lines
+
+
+def _import_file(path: pathlib.Path) -> types.ModuleType:
+    if not path.is_file():
+        known = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+        raise unknown_name("config file", str(path), known)
+    spec = importlib.util.spec_from_file_location(f"jaxrecipes_config_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _misspelt_field(error: TypeError, module: types.ModuleType) -> Exception:
+    """The error for `SomeConfig(lr=...)` in a config file, with the nearest field of that dataclass."""
+    match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if match is None:
+        return error
+    class_name, field = match.groups()
+    for value in vars(module).values():
+        for _, found in inspect.getmembers(value, inspect.isclass) if inspect.ismodule(value) else [(None, value)]:
+            if getattr(found, "__name__", None) == class_name and dataclasses.is_dataclass(found):
+                return unknown_name(f"field of {class_name}", field, [f.name for f in dataclasses.fields(found)])
+    return ValueError(str(error))

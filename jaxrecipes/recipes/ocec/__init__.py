@@ -1,0 +1,18 @@
+"""OCEC: open or closed eyes. Offers what `jaxrecipes.recipes.RecipeModule` names."""
+
+from jaxrecipes.recipes.ocec.config import OcecRunConfig as CONFIG
+from jaxrecipes.recipes.ocec.data import load_inputs, load_splits, sampling_weights
+from jaxrecipes.recipes.ocec.recipe import check_config, make_recipe
+from jaxrecipes.recipes.ocec.report import prediction_columns, write_report, write_samples
+
+__all__ = [
+    "CONFIG",
+    "check_config",
+    "load_inputs",
+    "load_splits",
+    "make_recipe",
+    "prediction_columns",
+    "sampling_weights",
+    "write_report",
+    "write_samples",
+]

@@ -1,0 +1,138 @@
+"""The OCEC recipe: open or closed eyes. Its network, losses, metrics and augmentation, wired for the generic step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrecipes.data.augment import AugmentOps, augment_images, normalize
+from jaxrecipes.data.labelled_images import pos_weight as class_pos_weight
+from jaxrecipes.data.mix import MixOps, mix
+from jaxrecipes.losses import bce_with_logits, focal_label_smooth_ce, mixed_loss
+from jaxrecipes.metrics import BinaryCounts, roc_auc
+from jaxrecipes.models.ocec import Ocec, check_image_size
+from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.ocec.config import OcecRunConfig
+from jaxrecipes.recipes.ocec.data import Eyes
+from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.seam import linen_apply
+
+CLASS_NAMES = ("closed", "open")
+
+
+def check_config(config: OcecRunConfig) -> None:
+    """Raises a ValueError when the images are too small for the network, or its token grid does not divide them."""
+    check_image_size(config.model, *config.data.image_size)
+
+
+def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | None = None) -> Recipe:
+    """The recipe of a config.
+
+    Args:
+      config: what to train.
+      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
+      train: the training split; it gives the loss its pos_weight unless the config sets one.
+    """
+    model = Ocec(config.model, dtype=Policy(config.precision).compute_dtype)
+    loss, augment = config.loss, config.augment
+    pos_weight = loss.pos_weight
+    if pos_weight is None:
+        pos_weight = 1.0 if train is None else class_pos_weight(train.arrays["label"])
+    hparams = build_hparams(
+        config,
+        {
+            "dropout_rate": config.model.dropout,
+            "drop_path_rate": config.drop_path_rate,
+            f"loss_weight/{loss.kind}": 1.0,
+            "pos_weight": pos_weight,
+            "label_smoothing": loss.label_smoothing,
+            "focal_gamma": loss.focal_gamma,
+            "flip_prob": augment.flip_prob,
+            "distort_prob": augment.distort_prob,
+            "clahe_prob": augment.clahe_prob,
+            "crop_prob": augment.crop_prob,
+            "mixup_prob": augment.mixup_prob,
+            "mixup_alpha": augment.mixup_alpha,
+            "cutmix_prob": augment.cutmix_prob,
+            "cutmix_alpha": augment.cutmix_alpha,
+        },
+        batch_size=config.data.batch_size,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+    def on(name: str, value: float) -> bool:
+        return value > 0 or name in config.schedules
+
+    rates = {"dropout_rate": config.model.dropout, "drop_path_rate": config.drop_path_rate}
+    augment_ops = AugmentOps(
+        flip=on("flip_prob", augment.flip_prob),
+        crop=on("crop_prob", augment.crop_prob),
+        distort=on("distort_prob", augment.distort_prob),
+        clahe=on("clahe_prob", augment.clahe_prob),
+        crop_padding=augment.crop_padding,
+    )
+    mix_ops = MixOps(
+        mixup=on("mixup_prob", augment.mixup_prob), cutmix=on("cutmix_prob", augment.cutmix_prob)
+    )
+
+    def init(key: jax.Array) -> tuple[Any, Any]:
+        images = jnp.zeros((2, *config.data.image_size, 3))
+        variables = model.init(key, images, train=False)
+        return variables["params"], variables.get("batch_stats", {})
+
+    def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
+        image_key, mix_key = jax.random.split(key)
+        images = augment_images(image_key, batch["image"], hparams, ops=augment_ops)
+        images, fields = mix(
+            mix_key, images.astype(jnp.float32), batch["label"], hparams, ops=mix_ops
+        )
+        return batch | {"image": images} | fields
+
+    def inputs(batch: Batch) -> jax.Array:
+        return normalize(batch["image"], config.data.mean, config.data.std)
+
+    def loss_terms(logits: jax.Array, batch: Batch, hparams: Hparams) -> dict[str, jax.Array]:
+        def term(logits: jax.Array, labels: jax.Array) -> jax.Array:
+            if loss.kind == "focal":
+                return focal_label_smooth_ce(
+                    logits, labels, smoothing=hparams["label_smoothing"], gamma=hparams["focal_gamma"]
+                )
+            return bce_with_logits(logits, labels.astype(jnp.float32), pos_weight=hparams["pos_weight"])
+
+        if "mix_lambda" not in batch:
+            return {loss.kind: term(logits, batch["label"])}
+        labels, partners, weight = batch["label"], batch["label_mixed"], batch["mix_lambda"]
+        return {loss.kind: mixed_loss(term, logits, labels, partners, weight)}
+
+    def metrics(logits: jax.Array, batch: Batch, hparams: Hparams) -> dict[str, Any]:
+        del hparams
+        labels = batch["label"]
+        if "mix_lambda" in batch:  # the label that dominates the mixture
+            labels = jnp.where(batch["mix_lambda"] >= 0.5, labels, batch["label_mixed"])
+        probs = jax.nn.sigmoid(logit_scale(config) * logits)
+        return {"classification": BinaryCounts.from_probs(probs, labels, batch.get("mask"))}
+
+    def pass_metrics(logits: np.ndarray, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+        return {"auc": roc_auc(arrays["label"], logits) if np.isfinite(logits).all() else float("nan")}
+
+    return Recipe(
+        name=config.RECIPE,
+        init=init,
+        apply_fn=linen_apply(model, rates=tuple(name for name, value in rates.items() if on(name, value))),
+        inputs=inputs,
+        loss_terms=loss_terms,
+        metrics=metrics,
+        hparams=hparams,
+        make_tx=build_optimizer(config.optim),
+        augment=augment_batch,
+        pass_metrics=pass_metrics,
+        **shared_parts(config, steps_per_epoch),
+    )
+
+
+def logit_scale(config: OcecRunConfig) -> float:
+    """prob_open = sigmoid(scale * logit): the focal loss turns one logit z into the two scores (-z, z)."""
+    return 2.0 if config.loss.kind == "focal" else 1.0

@@ -1,0 +1,115 @@
+"""One code path from one device to many: a mesh, and where each array lies on it.
+
+The step is written for one device. `jit` with these shardings makes it data-parallel (params replicated) or FSDP
+(params, moments and averages split over the `fsdp` axis too); the batch is always split over every device, so batch
+normalisation sees the global batch. With several processes each one runs the same program on its own devices.
+"""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_BATCH_AXES = ("data", "fsdp")
+
+
+def initialize_distributed(
+    coordinator_address: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+    """Joins the other processes of the run; call it before anything touches a device.
+
+    Args:
+      coordinator_address: `host:port` of process 0. None: nothing is done.
+      num_processes, process_id: how many there are and which one this is.
+    Raises:
+      ValueError: an address without a count and an index that fit.
+    """
+    if coordinator_address is None:
+        if num_processes not in (None, 1):
+            raise ValueError(
+                f"parallel.num_processes is {num_processes}, but parallel.coordinator_address is not set; "
+                "give it as HOST:PORT of process 0"
+            )
+        return
+    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"parallel.coordinator_address needs parallel.num_processes and parallel.process_id with "
+            f"0 <= process_id < num_processes; got {num_processes} and {process_id}"
+        )
+    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+
+
+def make_mesh(fsdp_devices: int = 1) -> Mesh:
+    """All devices of all processes as a (`data`, `fsdp`) mesh.
+
+    Args:
+      fsdp_devices: over how many devices the state is split; 1 replicates it.
+    Raises:
+      ValueError: `fsdp_devices` does not divide the number of devices.
+    """
+    devices = np.asarray(jax.devices())
+    if fsdp_devices < 1 or devices.size % fsdp_devices:
+        raise ValueError(
+            f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {devices.size} devices; "
+            f"choose one of {[n for n in range(1, devices.size + 1) if devices.size % n == 0]}"
+        )
+    return Mesh(devices.reshape(-1, fsdp_devices), _BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
+    """Arrays split over all devices along `axis`."""
+    return NamedSharding(mesh, PartitionSpec(*([None] * axis), _BATCH_AXES))
+
+
+def check_batch_divides(batch_size: int, mesh: Mesh) -> None:
+    """Raises a ValueError when a global batch cannot be split evenly over the devices."""
+    if batch_size % mesh.size:
+        lower = batch_size // mesh.size * mesh.size
+        raise ValueError(
+            f"the global batch size {batch_size} does not divide over {mesh.size} devices; "
+            f"choose {f'{lower} or ' if lower else ''}{lower + mesh.size}"
+        )
+
+
+def state_shardings(abstract_state: Any, mesh: Mesh, *, min_size: int = 4096) -> Any:
+    """The sharding of each leaf of a state: FSDP over the `fsdp` axis, replicated over `data`.
+
+    A leaf of at least `min_size` elements is split along its largest dimension that the axis divides; smaller ones, and
+    those that no dimension fits, are replicated (splitting them costs more in messages than it saves).
+
+    Args:
+      abstract_state: the state's arrays or `ShapeDtypeStruct`s.
+    """
+    fsdp = mesh.shape["fsdp"]
+
+    def leaf_sharding(leaf) -> NamedSharding:
+        dims = [d for d, n in enumerate(leaf.shape) if n % fsdp == 0]
+        if fsdp == 1 or not dims or math.prod(leaf.shape) < min_size:
+            return replicated(mesh)
+        largest = max(dims, key=lambda d: leaf.shape[d])
+        return NamedSharding(mesh, PartitionSpec(*([None] * largest), "fsdp"))
+
+    return jax.tree.map(leaf_sharding, abstract_state)
+
+
+def put_global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """A host array that every process holds whole, laid out by `sharding` over the devices of all of them."""
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def bytes_per_device(tree: Any) -> dict[str, int]:
+    """How many bytes of `tree` lie on each of this process's devices."""
+    totals: dict[str, int] = {str(device): 0 for device in jax.local_devices()}
+    for leaf in jax.tree.leaves(tree):
+        for shard in leaf.addressable_shards:
+            totals[str(shard.device)] += shard.data.nbytes
+    return totals

@@ -1,0 +1,14 @@
+"""Training: one state, one pure step, one loop, for every recipe."""
+
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.step import StepMetrics, current_hparams, make_train_step
+
+__all__ = [
+    "Recipe",
+    "StepMetrics",
+    "TrainState",
+    "create_state",
+    "current_hparams",
+    "make_train_step",
+]

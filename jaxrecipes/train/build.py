@@ -1,0 +1,131 @@
+"""From the shared config to its parts: hyperparameters, the optimizer, and the state machines of a recipe."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from jaxrecipes import optim, schedules
+from jaxrecipes.errors import unknown_name
+from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
+from jaxrecipes.precision import LossScale
+from jaxrecipes.schedules import Schedule, as_schedule, constant
+from jaxrecipes.train.config import OptimConfig, RunConfig
+from jaxrecipes.train.recipe import Hparams
+
+
+def build_hparams(
+    config: RunConfig, recipe_hparams: Mapping[str, float], *, batch_size: int, steps_per_epoch: int
+) -> dict[str, Schedule]:
+    """Every hyperparameter of a run as a schedule.
+
+    Args:
+      config: the shared part of the config.
+      recipe_hparams: the recipe's own (dropout rate, loss weights ...), as constants.
+      batch_size: global batch of one micro-batch, for the linear scaling of the learning rate.
+      steps_per_epoch: optimizer steps in an epoch; `epoch` in the config's schedules.
+    Raises:
+      ValueError: `schedules` names an unknown hyperparameter, or holds an expression that cannot be read.
+    """
+    opt = config.optim
+    rate = opt.learning_rate
+    if opt.reference_batch_size is not None:
+        rate *= batch_size * opt.accumulation_steps / opt.reference_batch_size
+    total_steps = config.total_steps(steps_per_epoch)
+    hparams: dict[str, Any] = {
+        "learning_rate": learning_rate_schedule(config, rate, steps_per_epoch),
+        "weight_decay": opt.weight_decay,
+        **({"momentum": opt.momentum} if opt.optimizer == "sgd" else {"b1": opt.b1, "b2": opt.b2, "eps": opt.eps}),
+        **({} if opt.clip_norm is None else {"clip_norm": opt.clip_norm}),
+        **({"ema_decay": config.ema.decay} if config.ema.enabled else {}),
+        **recipe_hparams,
+    }
+    lr = config.lr_schedule
+    if lr.kind == "cyclic" and lr.cycle_momentum:
+        name = "momentum" if opt.optimizer == "sgd" else "b1"
+        hparams[name] = _cyclic(config, 0.9, 0.8)
+    names = {"epoch": float(steps_per_epoch), "run": float(total_steps)}
+    for name, text in config.schedules.items():
+        if name not in hparams:
+            raise unknown_name("hyperparameter in schedules", name, hparams)
+        hparams[name] = schedules.parse(text, names=names)
+    return {name: as_schedule(value) for name, value in hparams.items()}
+
+
+def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int) -> Schedule:
+    """The schedule that `config.lr_schedule` describes, of optimizer steps, with `rate` as its base."""
+    lr, warmup = config.lr_schedule, config.lr_schedule.warmup_epochs
+    total_steps = config.total_steps(steps_per_epoch)
+    epochs = -(-total_steps // steps_per_epoch)
+    if lr.kind == "cyclic":
+        return _cyclic(config, rate, 10 * rate if lr.max_learning_rate is None else lr.max_learning_rate)
+    if lr.kind == "one_cycle":
+        peak = 10 * rate if lr.max_learning_rate is None else lr.max_learning_rate
+        return schedules.one_cycle(peak, total_steps=total_steps, pct_start=lr.peak_fraction)
+    by_epoch: Schedule
+    if lr.kind == "cosine":
+        period = max(1, epochs - warmup) if lr.period_epochs is None else lr.period_epochs
+        by_epoch = schedules.cosine(rate, steps=period, end=lr.min_learning_rate)
+    elif lr.kind == "step":
+        period = 10 if lr.period_epochs is None else lr.period_epochs
+        by_epoch = schedules.step_decay(rate, step_size=period, gamma=lr.factor)
+    elif lr.kind == "exponential":
+        by_epoch = schedules.exponential(rate, gamma=lr.factor)
+    else:
+        by_epoch = constant(rate)
+    if warmup:
+        by_epoch = schedules.join((schedules.warmup(rate, warmup_steps=warmup), by_epoch), (warmup,))
+    return by_epoch if by_epoch == constant(rate) else schedules.every(by_epoch, steps_per_epoch)
+
+
+def _cyclic(config: RunConfig, base: float, peak: float) -> Schedule:
+    lr = config.lr_schedule
+    return schedules.cyclic(
+        base, peak, step_size_up=lr.step_size_up, mode=lr.cyclic_mode, gamma=lr.cyclic_gamma
+    )
+
+
+def build_optimizer(config: OptimConfig) -> Callable[[Hparams], optax.GradientTransformation]:
+    """`hparams -> optax transformation`, for the step to call."""
+
+    def make_tx(hparams: Hparams) -> optax.GradientTransformation:
+        groups: dict[str, Any] = {
+            "decay_mask": optim.no_decay(*config.no_decay) if config.no_decay else None,
+            "learning_rate_factors": list(config.learning_rate_factors.items()) or None,
+        }
+        if config.optimizer == "sgd":
+            return optim.sgd(hparams, **groups)
+        make = optim.adamw if config.optimizer == "adamw" else optim.adam
+        return make(hparams, **groups)
+
+    return make_tx
+
+
+def shared_parts(config: RunConfig, steps_per_epoch: int) -> dict[str, Any]:
+    """The fields of a `Recipe` that every recipe takes from the shared config alike."""
+    lr, stopping = config.lr_schedule, config.early_stopping
+    plateau = ReduceLROnPlateau(
+        mode=lr.mode,
+        factor=lr.factor,
+        patience=lr.patience_epochs,
+        threshold=lr.threshold,
+        threshold_mode=lr.threshold_mode,
+        cooldown=lr.cooldown_epochs,
+        min_lr=lr.min_learning_rate,
+    )
+    early_stopping = None
+    if stopping.patience_epochs is not None:
+        early_stopping = EarlyStopping(
+            mode=stopping.mode, patience=stopping.patience_epochs, min_delta=stopping.min_delta
+        )
+    return {
+        "frozen": config.optim.frozen,
+        "accumulation_steps": config.optim.accumulation_steps,
+        "ema": config.ema.enabled,
+        "ema_warmup": config.ema.warmup,
+        "ema_batch_stats": config.ema.average_batch_stats,
+        "loss_scale": LossScale() if config.precision == "float16" else None,
+        "plateau": plateau if lr.kind == "plateau" else None,
+        "early_stopping": early_stopping,
+        "warmup_steps": lr.warmup_epochs * steps_per_epoch,
+    }

@@ -1,0 +1,92 @@
+"""A pass over a split in its fixed order: every example counts once, padding counts nowhere."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxrecipes.losses import composite_loss
+from jaxrecipes.metrics import Mean
+from jaxrecipes.sharding import replicated
+from jaxrecipes.train.feed import fetch
+from jaxrecipes.train.recipe import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Metrics of a pass, and the network's outputs as host arrays `[N, ...]` in the split's order."""
+
+    metrics: dict[str, float]
+    outputs: Any
+
+
+class EvalProgram:
+    """`run(params, batch_stats, hparams, batches)`: the recipe's metrics over a split.
+
+    Args:
+      recipe: what is evaluated.
+      mesh: the devices.
+
+    Attributes:
+      num_compilations: how many times the program was traced; raw and averaged weights share one.
+    """
+
+    def __init__(self, recipe: Recipe, *, mesh: Mesh):
+        self.num_compilations = 0
+        self._pass_metrics = recipe.pass_metrics
+
+        def run(params, batch_stats, hparams, source, item, mask):
+            self.num_compilations += 1
+            batch = fetch(source, item) | {"mask": mask}
+            outputs, _ = recipe.apply_fn(
+                params, batch_stats, recipe.inputs(batch), hparams=hparams, train=False, key=jax.random.key(0)
+            )
+            _, log = composite_loss(recipe.loss_terms(outputs, batch, hparams), hparams, mask=mask)
+            # Each batch's means count by its number of real examples.
+            weight = mask.sum()
+            sums = {name: Mean(sum=value * weight, count=weight) for name, value in log.items()}
+            return sums | recipe.metrics(outputs, batch, hparams), outputs
+
+        self._run = jax.jit(run, out_shardings=replicated(mesh))
+
+    def __call__(self, params, batch_stats, hparams, source, batches, arrays: Mapping[str, np.ndarray]) -> Evaluation:
+        """Evaluates one set of weights.
+
+        Args:
+          params, batch_stats: the weights, raw or averaged.
+          hparams: the hyperparameters in force, for the loss.
+          source, batches: the data; `batches` yields `(item, mask)`, the last one padded.
+          arrays: the split's host arrays (labels ...), for metrics of the whole pass.
+        """
+        results = jax.device_get(
+            [self._run(params, batch_stats, hparams, source, item, mask) for item, mask in batches]
+        )
+        num_examples = len(next(iter(arrays.values())))  # what follows them is padding
+        outputs = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_examples], *[outputs for _, outputs in results])
+        sums = jax.tree.map(lambda *parts: np.sum(parts, axis=0), *[sums for sums, _ in results])
+        metrics = compute_metrics(sums)
+        if self._pass_metrics is not None:
+            metrics |= self._pass_metrics(outputs, arrays)
+        return Evaluation(metrics=metrics, outputs=outputs)
+
+
+def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
+    """`{name: metric}` as `{metric name: float}`; a metric that computes several names them itself."""
+    values: dict[str, float] = {}
+    for name, metric in sums.items():
+        result = metric.compute()
+        values |= result if isinstance(result, dict) else {name: result}
+    return {name: float(value) for name, value in jax.device_get(values).items()}
+
+
+def weights_for_prediction(state) -> tuple[Any, Any]:
+    """`(params, batch_stats)` that predict and export use: the averaged ones where a run keeps them."""
+    if state.ema_params is not None:
+        return state.ema_params, state.ema_batch_stats
+    return state.params, state.batch_stats
+
+

@@ -1,0 +1,408 @@
+"""The training loop: train an epoch, validate, step the plateau, log, save, go on. Killed at any moment, it resumes."""
+
+import collections
+import dataclasses
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.report.progress import Progress, duration
+from jaxrecipes.report.writer import Writer, open_writer
+from jaxrecipes.train import resume
+from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.evaluate import EvalProgram, Evaluation, compute_metrics
+from jaxrecipes.train.feed import Feed
+from jaxrecipes.train.interrupt import Interrupt
+from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.resume import Position
+from jaxrecipes.train.run_files import write_json
+from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.step import current_hparams
+
+_log = logging.getLogger("jaxrecipes")
+
+# In jax 0.10 and 0.11, steps over several (faked) CPU devices abort when many of them wait for a thread at once, so the
+# host stays at most this many calls ahead of such devices.
+_CALLS_AHEAD_ON_CPU = 8
+
+
+class TrainingDivergedError(RuntimeError):
+    """Too many steps in a row had a loss or gradients that were not finite."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """A split that is evaluated: its feed, its batch size, and the host arrays (labels ...) of its examples in order."""
+
+    feed: Feed
+    batch_size: int
+    arrays: Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunData:
+    """The data of a run.
+
+    Attributes:
+      train: feed of the training steps.
+      train_batch: `step -> batch` on the host, to dump the batch that broke a run.
+      steps_per_epoch, examples_per_step: the length of an epoch and of a step.
+      val, test: splits that are evaluated, or None.
+    """
+
+    train: Feed
+    train_batch: Callable[[int], dict[str, np.ndarray]]
+    steps_per_epoch: int
+    examples_per_step: int
+    val: Split | None = None
+    test: Split | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a run ended: its summary, the best weights, and the passes over val and test with them."""
+
+    summary: dict[str, Any]
+    params: Any
+    batch_stats: Any
+    hparams: dict[str, jax.Array]
+    val: Evaluation | None
+    test: Evaluation | None
+
+
+class Run:
+    """One training run in one folder.
+
+    Args:
+      recipe, data: what is trained, and on what.
+      config: the shared part of the config.
+      workdir: the run's folder; checkpoints, history.json, summary.json and TensorBoard events go there.
+      mesh: the devices; the data's feeds were made for it.
+      config_dict: the whole config as JSON-able data, stored with every checkpoint.
+      allow_config_change: go on although the config stored in the folder differs.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: RunData,
+        config: RunConfig,
+        workdir: pathlib.Path,
+        *,
+        mesh: Mesh,
+        config_dict: dict[str, Any],
+        allow_config_change: bool = False,
+    ):
+        self._recipe, self._data, self._config, self._workdir, self._mesh = recipe, data, config, workdir, mesh
+        self._config_dict, self._allow_config_change = config_dict, allow_config_change
+        self._total_steps = config.total_steps(data.steps_per_epoch)
+        self._key = jax.random.key(config.seed)
+        self._abstract_state = jax.eval_shape(lambda k: create_state(recipe, k), self._key)
+        self._program = TrainProgram(
+            recipe,
+            steps_per_call=config.loop.steps_per_call,
+            mesh=mesh,
+            abstract_state=self._abstract_state,
+        )
+        self._evaluate = EvalProgram(recipe, mesh=mesh)
+        self._seconds_to_first_step: float | None = None
+
+    def fit(self) -> Finished | None:
+        """Trains to the end, from where an earlier call was stopped if it was.
+
+        Returns:
+          How it ended; None when SIGINT or SIGTERM stopped it: it was saved, and the same call goes on from there.
+        Raises:
+          ValueError: the folder holds a run that does not fit.
+          TrainingDivergedError: too many steps in a row were not finite.
+          CheckpointWriteError, OSError: the disk is full or not writable; what was saved is intact.
+        """
+        self._started = time.monotonic()
+        loop = self._config.loop
+        with (
+            CheckpointManager(
+                resume.checkpoint_folder(self._workdir),
+                keep_latest=loop.keep_latest,
+                keep_best=loop.keep_best,
+                mode=self._config.select_mode,
+            ) as checkpoints,
+            Interrupt() as interrupt,
+        ):
+            position, step = self._start(checkpoints)
+            purge_step = step + 1 if step else None
+            with open_writer(
+                self._workdir / "tensorboard", process_index=jax.process_index(), purge_step=purge_step
+            ) as writer:
+                while step < self._total_steps and not self._stopped_early(position):
+                    step = self._train_epoch(position, step, checkpoints, writer, interrupt)
+                    if step % self._data.steps_per_epoch == 0 or step == self._total_steps:
+                        self._end_epoch(position, step, checkpoints, writer)
+                    else:
+                        self._save(checkpoints, position, step, score=None)
+                    if step < self._total_steps and interrupt.requested_anywhere():
+                        checkpoints.wait()
+                        _log.info("stopped at step %d and saved; the same command goes on from there", step)
+                        return None
+                checkpoints.wait()
+                return self._finish(position, checkpoints, writer)
+
+    def _start(self, checkpoints: CheckpointManager) -> tuple[Position, int]:
+        empty_sums = self._empty_sums()
+        found = resume.check_resumable(
+            checkpoints, self._recipe, self._config_dict, allow_config_change=self._allow_config_change
+        )
+        if found is None:
+            return resume.start(self._recipe, self._program, self._key, empty_sums), 0
+        step, config_changed = found
+        position = resume.restore(
+            checkpoints,
+            self._recipe,
+            self._program,
+            self._abstract_state,
+            empty_sums,
+            step=step,
+            config_changed=config_changed,
+        )
+        self._write_history(position)
+        _log.info("going on from step %d of %d", step, self._total_steps)
+        return position, step
+
+    def _train_epoch(
+        self,
+        position: Position,
+        step: int,
+        checkpoints: CheckpointManager,
+        writer: Writer,
+        interrupt: Interrupt,
+    ) -> int:
+        """Trains to the end of the epoch, or to where a signal interrupts it; returns the step."""
+        loop, data = self._config.loop, self._data
+        per_epoch = data.steps_per_epoch
+        epoch_end = min((step // per_epoch + 1) * per_epoch, self._total_steps)
+        epochs = -(-self._total_steps // per_epoch)
+        ahead: collections.deque[Any] = collections.deque()
+        throttle = jax.default_backend() == "cpu" and self._mesh.size > 1
+        self._epoch_started = window_started = time.monotonic()
+        self._epoch_first_step = window_step = step
+
+        title = f"epoch {step // per_epoch + 1}/{epochs}"
+        with Progress(title, total=epoch_end - step, last_line=False) as progress:
+            while step < epoch_end:
+                stops = [epoch_end, _next_multiple(step, loop.log_every_steps)]
+                if loop.checkpoint_every_steps:
+                    stops.append(_next_multiple(step, loop.checkpoint_every_steps))
+                count = min(loop.steps_per_call, min(stops) - step)
+                items = data.train.training_items(step, count)
+                position.state, position.sums, log = self._program(
+                    position.state, position.sums, data.train.source, items, np.int32(count)
+                )
+                step += count
+                progress.advance(count)
+                if throttle:
+                    ahead.append(log["loss"])
+                    if len(ahead) > _CALLS_AHEAD_ON_CPU:
+                        ahead.popleft().block_until_ready()
+                if self._seconds_to_first_step is None:
+                    log["loss"].block_until_ready()
+                    self._seconds_to_first_step = time.monotonic() - self._started
+                    window_started, window_step = time.monotonic(), step
+
+                logs = step % loop.log_every_steps == 0 or step == epoch_end
+                if logs:
+                    values = {name: float(value) for name, value in jax.device_get(log).items()}
+                    elapsed = time.monotonic() - window_started
+                    if step > window_step and elapsed > 0:
+                        rate = (step - window_step) * data.examples_per_step / elapsed
+                        values["examples_per_second"] = rate
+                    window_started, window_step = time.monotonic(), step
+                    writer.scalars(step, _tagged(values))
+                    progress.advance(0, {"loss": values["loss"]})
+                    self._check_finite(values, step)
+                # Every process must ask at the same steps, which are the log points.
+                if (logs or jax.process_count() == 1) and interrupt.requested_anywhere():
+                    break
+                if loop.checkpoint_every_steps and step % loop.checkpoint_every_steps == 0 and step < epoch_end:
+                    self._save(checkpoints, position, step, score=None)
+        return step
+
+    def _end_epoch(
+        self, position: Position, step: int, checkpoints: CheckpointManager, writer: Writer
+    ) -> None:
+        """Validates, steps the state machines, and puts the epoch on record."""
+        train = compute_metrics(jax.device_get(position.sums))
+        train["num_skipped"] = int(position.state.num_skipped)
+        hparams = self._hparams(position.state)
+        train_seconds = time.monotonic() - self._epoch_started
+        rate = (step - self._epoch_first_step) * self._data.examples_per_step / train_seconds
+
+        val, _ = self._validate(position.state, self._data.val) if self._data.val else ({}, None)
+        monitored = val or train
+        self._after_validation(position, step, monitored)
+        position.sums = self._empty_sums()
+
+        epoch = -(-step // self._data.steps_per_epoch)
+        entry = {
+            "epoch": epoch,
+            "step": step,
+            "train": train,
+            "val": val,
+            "hparams": {name: float(value) for name, value in hparams.items()},
+            "seconds": round(time.monotonic() - self._epoch_started, 3),
+            "examples_per_second": round(rate, 1),
+        }
+        position.history.append(entry)
+        self._save(checkpoints, position, step, score=monitored.get(self._selected()))
+        self._write_history(position)
+        writer.scalars(step, {f"val/{name}": value for name, value in val.items()})
+        writer.scalars(step, {f"epoch/{name}": value for name, value in train.items()})
+        shown = [f"train loss {train['loss']:.4f}"]
+        shown += [f"val {n} {val[n]:.4f}" for n in dict.fromkeys([self._monitor("loss"), self._selected()]) if n in val]
+        _log.info(
+            "epoch %d  step %d  %s  learning rate %.2e  %s",
+            *(epoch, step, "  ".join(shown), float(hparams["learning_rate"]), duration(entry["seconds"])),
+        )
+
+    def _validate(self, state: TrainState, split: Split) -> tuple[dict[str, float], Evaluation]:
+        """Metrics of the raw weights, and with EMA of the averaged ones too (`NAME_ema`); the pass that counts."""
+        hparams = self._hparams(state)
+        result = self._pass(state.params, state.batch_stats, hparams, split)
+        metrics = dict(result.metrics)
+        if self._recipe.ema:
+            result = self._pass(state.ema_params, state.ema_batch_stats, hparams, split)
+            metrics |= {f"{name}_ema": value for name, value in result.metrics.items()}
+        return metrics, result
+
+    def _pass(self, params: Any, batch_stats: Any, hparams: Any, split: Split) -> Evaluation:
+        items = split.feed.evaluation_items(split.batch_size)
+        return self._evaluate(params, batch_stats, hparams, split.feed.source, items, split.arrays)
+
+    def _after_validation(self, position: Position, step: int, metrics: Mapping[str, float]) -> None:
+        recipe, state = self._recipe, position.state
+        if recipe.plateau is not None and step > recipe.warmup_steps:
+            metric = metrics[self._monitor(self._config.lr_schedule.monitor)]
+            plateau = recipe.plateau.update(state.plateau, np.float32(metric))
+            if float(plateau.learning_rate) != float(state.plateau.learning_rate):
+                _log.info("plateau: learning rate %.3e from step %d on", float(plateau.learning_rate), step)
+            state = state.replace(plateau=plateau)
+        if recipe.early_stopping is not None:
+            metric = metrics[self._monitor(self._config.early_stopping.monitor)]
+            stopping = recipe.early_stopping.update(state.early_stopping, np.float32(metric))
+            state = state.replace(early_stopping=stopping)
+        # The state machines' new scalars get the layout that the program was compiled for.
+        position.state = jax.device_put(state, self._program.shardings)
+
+    def _finish(self, position: Position, checkpoints: CheckpointManager, writer: Writer) -> Finished:
+        """Evaluates the best weights on val and test and writes summary.json."""
+        state, recipe = position.state, self._recipe
+        best_step = checkpoints.best_step
+        if best_step is not None and best_step != int(state.step):
+            names = ["params", "batch_stats", "hparams", "plateau", "step"]
+            names += ["ema_params", "ema_batch_stats"] if recipe.ema else []
+            wanted = {"state": {name: getattr(state, name) for name in names}}
+            restored = checkpoints.restore(wanted, step=best_step, partial=True)
+            assert restored is not None
+            state = state.replace(**restored.tree["state"])
+        step = int(state.step)
+        by_step = {entry["step"]: entry for entry in position.history}
+        val = self._validate(state, self._data.val)[1] if self._data.val else None
+        test_metrics, test = self._validate(state, self._data.test) if self._data.test else ({}, None)
+        if test is not None:
+            writer.scalars(step, {f"test/{name}": value for name, value in test_metrics.items()})
+        summary = {
+            "best": _outcome(by_step[step]),
+            "final": _outcome(position.history[-1]),
+            "test": test_metrics,
+            "selected_by": self._selected(),
+            "stopped_early": self._stopped_early(position),
+            "num_skipped": int(position.state.num_skipped),
+            "seconds": round(sum(entry["seconds"] for entry in position.history), 3),
+            "seconds_to_first_step": self._seconds_to_first_step,
+            "compilations": {
+                "train": self._program.num_compilations,
+                "eval": self._evaluate.num_compilations,
+            },
+            "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "devices": f"{self._mesh.size} x {jax.devices()[0].device_kind}",
+        }
+        if jax.process_index() == 0:
+            write_json(self._workdir / "summary.json", summary)
+        weights = (state.ema_params, state.ema_batch_stats) if recipe.ema else (state.params, state.batch_stats)
+        return Finished(
+            summary=summary,
+            params=weights[0],
+            batch_stats=weights[1],
+            hparams=self._hparams(state),
+            val=val,
+            test=test,
+        )
+
+    def _check_finite(self, values: Mapping[str, float], step: int) -> None:
+        skipped = int(values["num_skipped_in_row"])
+        if skipped < self._config.loop.max_skipped_in_row:
+            return
+        path = self._workdir / "nonfinite_batch.npz"
+        if jax.process_index() == 0:
+            np.savez_compressed(path, step=step - 1, **self._data.train_batch(step - 1))
+        raise TrainingDivergedError(
+            f"the last {skipped} steps up to step {step} had a loss or gradients that were not finite (loss "
+            f"{values['loss']}). The batch of step {step - 1} is in {path}, and the newest checkpoint holds the weights "
+            "of the last good update. Lower optim.learning_rate, set optim.clip_norm, or look at that batch; then give "
+            "--allow_config_change to go on, or start anew"
+        )
+
+    def _save(
+        self, checkpoints: CheckpointManager, position: Position, step: int, *, score: float | None
+    ) -> None:
+        metadata = {
+            "recipe": self._recipe.name,
+            "config": self._config_dict,
+            "steps_per_epoch": self._data.steps_per_epoch,
+            "history": position.history,
+        }
+        tree = {"state": position.state, "sums": position.sums}
+        checkpoints.save(step, tree, metadata=metadata, score=score)
+
+    def _write_history(self, position: Position) -> None:
+        if jax.process_index() == 0:
+            write_json(self._workdir / "history.json", position.history)
+
+    def _hparams(self, state: TrainState) -> dict[str, jax.Array]:
+        return current_hparams(self._recipe, state)
+
+    def _empty_sums(self) -> Any:
+        if not hasattr(self, "_sum_shapes"):
+            items = self._data.train.training_items(0, 1)
+            self._sum_shapes = self._program.sum_shapes(self._abstract_state, self._data.train.source, items)
+        return self._program.zeros(self._sum_shapes)
+
+    def _stopped_early(self, position: Position) -> bool:
+        stopping = position.state.early_stopping
+        return stopping is not None and bool(stopping.should_stop)
+
+    def _monitor(self, name: str) -> str:
+        return f"{name}_ema" if self._recipe.ema and self._data.val else name
+
+    def _selected(self) -> str:
+        return self._monitor(self._config.select_metric)
+
+
+def _next_multiple(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _tagged(values: Mapping[str, float]) -> dict[str, float]:
+    """TensorBoard tags: hyperparameters keep their own group, everything else is training."""
+    return {name if name.startswith("hparams/") else f"train/{name}": value for name, value in values.items()}
+
+
+def _outcome(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An epoch's metrics: those of validation, or of training without a validation split."""
+    return {"epoch": entry["epoch"], "step": entry["step"], **(entry["val"] or entry["train"])}

@@ -1,0 +1,81 @@
+"""The compiled training program: one or several steps in a call, compiled once for any number of them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxrecipes.sharding import put_global, replicated, state_shardings
+from jaxrecipes.train.feed import fetch
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.step import make_train_step
+
+
+class TrainProgram:
+    """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh; state and sums are donated.
+
+    Args:
+      recipe: what is trained.
+      steps_per_call: the leading axis of `items`. A call runs its first `count` items, so the last, shorter call of an
+        epoch needs no compilation of its own.
+      mesh: the devices.
+      abstract_state: the state's shapes; `shardings` says where each leaf lies.
+
+    Attributes:
+      num_compilations: how many times the program was traced; 1 in a healthy run.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        steps_per_call: int,
+        mesh: Mesh,
+        abstract_state: TrainState,
+    ):
+        self.num_compilations = 0
+        self.shardings = state_shardings(abstract_state, mesh)
+        train_step = make_train_step(recipe)
+
+        def one_step(state, sums, source, item):
+            state, metrics = train_step(state, fetch(source, item))
+            return state, jax.tree.map(jnp.add, sums, metrics.sums), metrics.log
+
+        def run(state, sums, source, items, count):
+            self.num_compilations += 1
+            first = jax.tree.map(lambda x: x[0], items)
+            if steps_per_call == 1:
+                return one_step(state, sums, source, first)
+            log = jax.eval_shape(one_step, state, sums, source, first)[2]
+
+            def body(i, carry):
+                item = jax.tree.map(lambda x: x[i], items)
+                return one_step(carry[0], carry[1], source, item)
+
+            empty_log = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), log)
+            return jax.lax.fori_loop(0, count, body, (state, sums, empty_log))
+
+        self._everywhere = everywhere = replicated(mesh)
+        self._run = jax.jit(
+            run,
+            donate_argnums=(0, 1),
+            in_shardings=(self.shardings, everywhere, None, None, None),
+            out_shardings=(self.shardings, everywhere, everywhere),
+        )
+        self._train_step = train_step
+
+    def __call__(self, state, sums, source, items, count):
+        """`(state, sums, log of the last step)`, dispatched without waiting for the device."""
+        return self._run(state, sums, source, items, count)
+
+    def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
+        """Shapes of the metric sums that this program adds up over `items`."""
+        item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)
+        return jax.eval_shape(lambda s, d, i: self._train_step(s, fetch(d, i))[1].sums, state, source, item)
+
+    def zeros(self, shapes: Any) -> Any:
+        """Sums of no step at all."""
+        return jax.tree.map(lambda x: put_global(np.zeros(x.shape, x.dtype), self._everywhere), shapes)

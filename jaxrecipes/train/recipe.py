@@ -1,0 +1,76 @@
+"""What the step, the loop and the evaluation know of a recipe: pure functions and plain numbers, nothing else."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import optax
+
+from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
+from jaxrecipes.precision import LossScale
+from jaxrecipes.schedules import Schedule
+
+Tree = Any
+Batch = dict[str, jax.Array]
+Hparams = Mapping[str, jax.Array]
+
+
+class ApplyFn(Protocol):
+    """The model seam: the rest of the library sees a network as this one function (see `train/seam.py`)."""
+
+    def __call__(
+        self, params: Tree, batch_stats: Tree, inputs: Any, *, hparams: Hparams, train: bool, key: jax.Array
+    ) -> tuple[Any, Tree]: ...
+
+
+def _no_augmentation(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
+    del key, hparams
+    return batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training recipe as the generic step sees it.
+
+    Attributes:
+      name: the recipe's name, stored with every checkpoint.
+      init: `key -> (params, batch_stats)`, nested dicts of float32 arrays.
+      apply_fn: the network; see `ApplyFn`.
+      inputs: `batch -> inputs` of the network (normalisation lives here).
+      loss_terms: `(outputs, batch, hparams) -> {name: [B] or scalar}`; the step weighs them by `loss_weight/NAME`.
+      metrics: `(outputs, batch, hparams) -> {name: metric}`; metrics are pytrees that add up over batches, and whose
+        `compute()` gives a scalar (logged under its name) or a dict of scalars. `batch["mask"]` is there in evaluation.
+      hparams: every hyperparameter's schedule. They become leaves of the state.
+      make_tx: `hparams -> optax.GradientTransformation`, called inside the step.
+      augment: `(key, batch, hparams) -> batch`, inside the step, on each micro-batch.
+      pass_metrics: `(outputs, arrays) -> {metric name: float}` on the host: metrics of a whole evaluation pass (AUC).
+      frozen: regular expressions over parameter paths; a match gets no gradient, no moments and no decay.
+      accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps, B, ...]`.
+      ema: keep averaged parameters. `hparams["ema_decay"]` is the decay.
+      ema_warmup: start the average with the decay min(decay, (1 + t) / (10 + t)).
+      ema_batch_stats: average batch statistics as well; otherwise the live ones go with the averaged parameters.
+      loss_scale: dynamic loss scale of float16 training, or None.
+      plateau, early_stopping: stepped once per validation, or None.
+      warmup_steps: the plateau sees no validation up to this step, and starts from the learning rate at it.
+    """
+
+    name: str
+    init: Callable[[jax.Array], tuple[Tree, Tree]]
+    apply_fn: ApplyFn
+    inputs: Callable[[Batch], Any]
+    loss_terms: Callable[[Any, Batch, Hparams], dict[str, jax.Array]]
+    metrics: Callable[[Any, Batch, Hparams], dict[str, Any]]
+    hparams: Mapping[str, Schedule]
+    make_tx: Callable[[Hparams], optax.GradientTransformation]
+    augment: Callable[[jax.Array, Batch, Hparams], Batch] = _no_augmentation
+    pass_metrics: Callable[[Any, Mapping[str, Any]], dict[str, float]] | None = None
+    frozen: tuple[str, ...] = ()
+    accumulation_steps: int = 1
+    ema: bool = False
+    ema_warmup: bool = False
+    ema_batch_stats: bool = True
+    loss_scale: LossScale | None = None
+    plateau: ReduceLROnPlateau | None = None
+    early_stopping: EarlyStopping | None = None
+    warmup_steps: int = 0

@@ -1,0 +1,104 @@
+"""Where a run stands: made anew, or restored from its newest good checkpoint."""
+
+import dataclasses
+import logging
+import pathlib
+from typing import Any
+
+import jax
+
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.config import diff
+from jaxrecipes.schedules import evaluate
+from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.state import TrainState, create_state
+
+_log = logging.getLogger("jaxrecipes")
+
+
+@dataclasses.dataclass
+class Position:
+    """What a run carries along: the state, the metric sums of the epoch under way, and the history so far."""
+
+    state: TrainState
+    sums: Any
+    history: list[dict[str, Any]]
+
+
+def start(recipe: Recipe, program: TrainProgram, key: jax.Array, empty_sums: Any) -> Position:
+    """The position before the first step.
+
+    The program that draws the weights runs once, so it is compiled without optimisation: that is several times faster.
+    """
+    create = jax.jit(lambda key: create_state(recipe, key), out_shardings=program.shardings)
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    return Position(create.lower(key).compile(compiler_options=options)(key), empty_sums, [])
+
+
+def check_resumable(
+    checkpoints: CheckpointManager, recipe: Recipe, config: dict[str, Any], *, allow_config_change: bool
+) -> tuple[int, bool] | None:
+    """The step that the run would go on from and whether its config changed, or None for a new run.
+
+    Raises:
+      ValueError: the folder holds another recipe's run, or its config differs and no change was allowed.
+    """
+    step = checkpoints.newest_intact()
+    if step is None:
+        return None
+    metadata = checkpoints.metadata(step)
+    if metadata["recipe"] != recipe.name:
+        raise ValueError(
+            f"{checkpoints.directory} holds a run of the recipe {metadata['recipe']!r}, not of {recipe.name!r}; "
+            "choose another --workdir"
+        )
+    changes = diff(metadata["config"], config)
+    if changes and not allow_config_change:
+        raise ValueError(
+            f"the run in {checkpoints.directory.parent} was started with another config:\n  "
+            + "\n  ".join(changes)
+            + "\nGive --allow_config_change to go on with the new one, or choose another --workdir"
+        )
+    if changes:
+        _log.info("going on with a changed config:\n  %s", "\n  ".join(changes))
+    return step, bool(changes)
+
+
+def restore(
+    checkpoints: CheckpointManager,
+    recipe: Recipe,
+    program: TrainProgram,
+    abstract_state: TrainState,
+    empty_sums: Any,
+    *,
+    step: int,
+    config_changed: bool,
+) -> Position:
+    """The position at `step`; under a changed config the hyperparameters are the new config's."""
+    wanted = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        abstract_state,
+        program.shardings,
+    )
+    if not config_changed:
+        restored = checkpoints.restore({"state": wanted, "sums": empty_sums}, step=step)
+        assert restored is not None
+        return Position(restored.tree["state"], restored.tree["sums"], restored.metadata["history"])
+
+    restored = checkpoints.restore({"state": wanted.replace(hparams={})}, step=step, partial=True)
+    assert restored is not None
+    state = restored.tree["state"].replace(hparams=dict(recipe.hparams))
+    if recipe.plateau is not None:
+        base = evaluate(state.hparams, recipe.warmup_steps)["learning_rate"]
+        plateau = dataclasses.replace(
+            state.plateau, learning_rate=base * state.plateau.scale, base_learning_rate=base
+        )
+        state = state.replace(plateau=plateau)
+    state = jax.device_put(state, program.shardings)
+    return Position(state, empty_sums, restored.metadata["history"])
+
+
+def checkpoint_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where a run keeps its checkpoints."""
+    return workdir / "checkpoints"

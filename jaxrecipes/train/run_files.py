@@ -1,0 +1,36 @@
+"""The JSON files of a run's folder, each written whole or not at all."""
+
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes strict JSON (NaN and infinities become null) so that a reader never sees half a file."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(_strict(value), indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      ValueError: the file is not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); restore it or start in a new folder") from error
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _strict(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,84 @@
+"""From arrays in host memory to the data of a run: on the device while they fit, streamed otherwise."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxrecipes.data.order import BatchOrder
+from jaxrecipes.sharding import check_batch_divides
+from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.feed import Arrays, Feed, ResidentFeed, StreamFeed
+from jaxrecipes.train.loop import RunData, Split
+
+# A split lives on the device while it takes no more of its memory than this, or on CPU no more than that many bytes.
+_DEVICE_SHARE = 0.25
+_CPU_BYTES = 4 * 2**30
+
+
+def make_run_data(
+    splits: Mapping[str, Arrays], config: RunConfig, mesh: Mesh, *, weights: np.ndarray | None = None
+) -> RunData:
+    """The data of a run.
+
+    Args:
+      splits: `train`, and `val` and `test` if there are any: host arrays `[N, ...]` by name.
+      config: batch sizes, placement, seed and accumulation; `config.data` is a `DataConfig`.
+      mesh: the devices.
+      weights: `[N]` chances of the training examples, for sampling with replacement.
+    Raises:
+      ValueError: a batch that is larger than the training split or does not divide over the devices.
+    """
+    data = config.data
+    check_batch_divides(data.batch_size, mesh)
+    eval_batch_size = -(-data.eval_batch_size // mesh.size) * mesh.size
+    train = splits["train"]
+    examples_per_step = data.batch_size * config.optim.accumulation_steps
+    order = BatchOrder(_length(train), examples_per_step, config.seed, weights=weights)
+    feed: Feed
+    steps = {
+        "accumulation_steps": config.optim.accumulation_steps,
+        "steps_per_call": config.loop.steps_per_call,
+    }
+    if _fits(train, data.placement):
+        feed = ResidentFeed(train, mesh, order, **steps)
+    else:
+        feed = StreamFeed(train, mesh, order, **steps, num_threads=data.stream_threads)
+
+    def train_batch(step: int) -> dict[str, np.ndarray]:
+        return {name: np.asarray(array[order.indices(step)]) for name, array in train.items()}
+
+    return RunData(
+        train=feed,
+        train_batch=train_batch,
+        steps_per_epoch=order.steps_per_epoch,
+        examples_per_step=examples_per_step,
+        **{
+            name: make_split(splits[name], mesh, eval_batch_size, data.placement)
+            for name in ("val", "test")
+            if name in splits
+        },
+    )
+
+
+def make_split(arrays: Arrays, mesh: Mesh, batch_size: int, placement: str) -> Split:
+    """A split that is only evaluated."""
+    order = BatchOrder(_length(arrays), 1, 0)
+    if _fits(arrays, placement):
+        feed: Feed = ResidentFeed(arrays, mesh)
+    else:
+        feed = StreamFeed(arrays, mesh, order, accumulation_steps=1, steps_per_call=1, num_threads=1)
+    return Split(feed=feed, batch_size=batch_size, arrays=arrays)
+
+
+def _fits(arrays: Arrays, placement: str) -> bool:
+    if placement != "auto":
+        return placement == "device"
+    stats = jax.local_devices()[0].memory_stats() or {}
+    room = stats.get("bytes_limit", 0) * _DEVICE_SHARE or _CPU_BYTES
+    return sum(array.nbytes for array in arrays.values()) <= room
+
+
+def _length(arrays: Arrays) -> int:
+    return len(next(iter(arrays.values())))

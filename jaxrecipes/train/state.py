@@ -1,0 +1,74 @@
+"""The training state: one pytree of arrays, all of it in the checkpoint."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jaxrecipes.ema import ema_init
+from jaxrecipes.optim import split_frozen
+from jaxrecipes.plateau import EarlyStoppingState, PlateauState
+from jaxrecipes.precision import LossScaleState
+from jaxrecipes.schedules import Schedule, evaluate
+from jaxrecipes.train.recipe import Recipe
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a run carries from one step to the next.
+
+    Attributes:
+      step: int32 scalar, training steps taken. A step whose gradients were not finite counts too (the schedules and
+        the data move on) but leaves params, moments, statistics and averages as they were.
+      params, batch_stats: the network's nested dicts.
+      opt_state: the optax state over the trainable parameters; it never holds a hyperparameter.
+      ema_params, ema_batch_stats: float32 averages, or None without EMA.
+      hparams: `{name: Schedule}`, the numbers being leaves: replace them and nothing recompiles.
+      plateau, early_stopping, loss_scale: state machines, or None.
+      num_skipped, num_skipped_in_row: int32 scalars, steps without an update, in all and since the last update.
+      key: the run's PRNG key. It never advances: every use folds in a stream name and the step.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema_params: Any
+    ema_batch_stats: Any
+    hparams: dict[str, Schedule]
+    plateau: PlateauState | None
+    early_stopping: EarlyStoppingState | None
+    loss_scale: LossScaleState | None
+    num_skipped: jax.Array
+    num_skipped_in_row: jax.Array
+    key: jax.Array
+
+
+def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
+    """The state before the first step: a pure function of the recipe and the run's key.
+
+    Jit it with the state's shardings as `out_shardings` to create a sharded state in place.
+    """
+    params, batch_stats = recipe.init(key)
+    hparams = dict(recipe.hparams)
+    values = evaluate(hparams, jnp.int32(0))
+    peak = evaluate(hparams, jnp.int32(recipe.warmup_steps))
+    trainable, _ = split_frozen(params, recipe.frozen)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(
+        step=zero,
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=recipe.make_tx(values).init(trainable),
+        ema_params=ema_init(params) if recipe.ema else None,
+        ema_batch_stats=ema_init(batch_stats) if recipe.ema else None,
+        hparams=hparams,
+        plateau=recipe.plateau.init(peak["learning_rate"]) if recipe.plateau else None,
+        early_stopping=recipe.early_stopping.init() if recipe.early_stopping else None,
+        loss_scale=recipe.loss_scale.init() if recipe.loss_scale else None,
+        num_skipped=zero,
+        num_skipped_in_row=zero,
+        key=key,
+    )
+

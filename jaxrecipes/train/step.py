@@ -1,0 +1,137 @@
+"""The training step: one pure function of (state, batch), read from top to bottom."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrecipes.ema import ema_decay_at, ema_update
+from jaxrecipes.losses import composite_loss
+from jaxrecipes.metrics import Mean
+from jaxrecipes.optim import clip_by_global_norm, merge, split_frozen
+from jaxrecipes.precision import all_finite
+from jaxrecipes.rng import stream_key
+from jaxrecipes.schedules import evaluate
+from jaxrecipes.train.recipe import Batch, Recipe
+from jaxrecipes.train.state import TrainState
+
+
+@flax.struct.dataclass
+class StepMetrics:
+    """What a step reports.
+
+    Attributes:
+      sums: metrics that add up over steps; a skipped step adds nothing.
+      log: float32 scalars of this step: `loss`, `loss/TERM`, `grad_norm`, and each hyperparameter as `hparams/NAME`.
+    """
+
+    sums: dict[str, Any]
+    log: dict[str, jax.Array]
+
+
+def current_hparams(recipe: Recipe, state: TrainState) -> dict[str, jax.Array]:
+    """The hyperparameters in force at `state.step`: the schedules' values, the plateau's scale applied."""
+    hparams = evaluate(state.hparams, state.step)
+    if recipe.plateau is not None:
+        hparams["learning_rate"] = hparams["learning_rate"] * state.plateau.scale
+    return hparams
+
+
+def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """Builds `(state, batch) -> (state, metrics)`; jit, scan, vmap or shard it at the call site.
+
+    Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the loss is then the mean
+    of the micro-batch losses, and batch statistics move at every micro-batch. When the loss or a gradient is not finite
+    the update is skipped: params, moments, statistics and averages stay, and `num_skipped` counts.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        hparams = current_hparams(recipe, state)
+        trainable, frozen = split_frozen(state.params, recipe.frozen)
+        loss_scale = state.loss_scale.scale if recipe.loss_scale else jnp.float32(1.0)
+
+        def objective(trainable, batch_stats, micro_batch, key):
+            augment_key, apply_key = jax.random.split(key)
+            micro_batch = recipe.augment(augment_key, micro_batch, hparams)
+            outputs, batch_stats = recipe.apply_fn(
+                merge(trainable, frozen),
+                batch_stats,
+                recipe.inputs(micro_batch),
+                hparams=hparams,
+                train=True,
+                key=apply_key,
+            )
+            loss, log = composite_loss(recipe.loss_terms(outputs, micro_batch, hparams), hparams)
+            sums = {name: Mean.from_values(value) for name, value in log.items()}
+            sums |= recipe.metrics(outputs, micro_batch, hparams)
+            return loss * loss_scale, (batch_stats, log, sums)
+
+        batch_stats, log, sums, grads = _gradients(
+            jax.grad(objective, has_aux=True),
+            recipe.accumulation_steps,
+            trainable,
+            state.batch_stats,
+            batch,
+            stream_key(state.key, "step", state.step),
+        )
+        grads = jax.tree.map(lambda g: g / loss_scale, grads)
+        finite = all_finite(grads) & jnp.isfinite(log["loss"])
+        if "clip_norm" in hparams:
+            grads, grad_norm = clip_by_global_norm(grads, hparams["clip_norm"])
+        else:
+            grad_norm = optax.tree.norm(grads)
+
+        updates, opt_state = recipe.make_tx(hparams).update(grads, state.opt_state, trainable)
+        params = merge(optax.apply_updates(trainable, updates), frozen)
+        learned = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state}
+        if recipe.ema:
+            decay = ema_decay_at(hparams["ema_decay"], state.step, warmup=recipe.ema_warmup)
+            learned["ema_params"] = ema_update(state.ema_params, params, decay)
+            stats_decay = decay if recipe.ema_batch_stats else jnp.float32(0.0)
+            learned["ema_batch_stats"] = ema_update(state.ema_batch_stats, batch_stats, stats_decay)
+        learned = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            learned,
+            {name: getattr(state, name) for name in learned},
+        )
+
+        skipped = (~finite).astype(jnp.int32)
+        new_state = state.replace(
+            step=state.step + 1,
+            loss_scale=recipe.loss_scale.update(state.loss_scale, finite) if recipe.loss_scale else None,
+            num_skipped=state.num_skipped + skipped,
+            num_skipped_in_row=(state.num_skipped_in_row + 1) * skipped,
+            **learned,
+        )
+        log = log | {"grad_norm": grad_norm, "num_skipped_in_row": new_state.num_skipped_in_row}
+        log |= {f"hparams/{name}": value for name, value in hparams.items()}
+        sums = jax.tree.map(lambda x: jnp.where(finite, x, jnp.zeros_like(x)), sums)
+        return new_state, StepMetrics(sums=sums, log=log)
+
+    return train_step
+
+
+def _gradients(grad_fn, accumulation_steps, trainable, batch_stats, batch, key):
+    """(batch_stats, log, sums, grads) over one batch, or over micro-batches in order with the mean of their losses."""
+    if accumulation_steps == 1:
+        grads, (batch_stats, log, sums) = grad_fn(trainable, batch_stats, batch, key)
+        return batch_stats, log, sums, grads
+
+    def micro_step(carry, micro):
+        batch_stats, grads = carry
+        micro_batch, micro_key = micro
+        new_grads, (batch_stats, log, sums) = grad_fn(trainable, batch_stats, micro_batch, micro_key)
+        return (batch_stats, jax.tree.map(jnp.add, grads, new_grads)), (log, sums)
+
+    (batch_stats, grads), (logs, sums) = jax.lax.scan(
+        micro_step,
+        (batch_stats, jax.tree.map(jnp.zeros_like, trainable)),
+        (batch, jax.random.split(key, accumulation_steps)),
+    )
+    grads = jax.tree.map(lambda g: g / accumulation_steps, grads)
+    log = jax.tree.map(lambda x: x.mean(0), logs)
+    sums = jax.tree.map(lambda x: x.sum(0), sums)
+    return batch_stats, log, sums, grads
