@@ -9,7 +9,7 @@ import dataclasses
 import io
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ class LabelledImages:
       source: `[N]` str, the video or collection, "unknown" where missing.
       base_frame: `[N]` str, the file's name.
       rows: `[N]` int64, row numbers over all files, ascending.
-      files: the parquet files.
+      files: the parquet files; none for a plain list of image files.
       root: folder that relative image paths start at.
     """
 
@@ -192,6 +192,23 @@ def read_labelled_images(data_root: str | Path) -> LabelledImages:
         rows=np.array(rows, np.int64),
         files=files,
         root=files[0].parent,
+    )
+
+
+def image_files(paths: Sequence[Path]) -> LabelledImages:
+    """Image files without labels (0 stands in their place), to predict them; all in the test split."""
+    count = len(paths)
+    names = [path.as_posix() for path in paths]
+    return LabelledImages(
+        paths=np.array(names, object),
+        labels=np.zeros(count, np.int32),
+        label_names=np.array([""] * count, object),
+        split=np.array(["test"] * count, object),
+        source=np.array(["unknown"] * count, object),
+        base_frame=np.array([path.name for path in paths], object),
+        rows=np.arange(count),
+        files=(),
+        root=Path(),
     )
 
 
