@@ -1,1 +1,80 @@
-"""Weights and training state to and from PyTorch."""
+"""Weights and training state to and from PyTorch: a safe reader, a writer, rule tables.
+
+`load_torch` and `save_torch` read and write PyTorch's files without PyTorch. `from_torch` and
+`to_torch` translate the state dict of one original network; `jaxrecipes.convert.ocec` also its
+whole checkpoints.
+"""
+
+import difflib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from flax import linen as nn
+
+from jaxrecipes.convert import ocec
+from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
+from jaxrecipes.convert.rules import ConversionError
+from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
+from jaxrecipes.convert.writer import save_torch
+
+__all__ = [
+    "ConversionError",
+    "UnsafeCheckpointError",
+    "from_torch",
+    "load_safetensors",
+    "load_torch",
+    "save_safetensors",
+    "save_torch",
+    "to_torch",
+]
+
+_NETWORKS = {"ocec": ocec}
+
+
+def _network(name: str) -> ModuleType:
+    if name not in _NETWORKS:
+        near = difflib.get_close_matches(name, _NETWORKS, 1, 0.0)[0]
+        raise ValueError(
+            f"no network {name!r}; there are {', '.join(_NETWORKS)}; did you mean {near!r}?"
+        )
+    return _NETWORKS[name]
+
+
+def from_torch(
+    name: str, state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any]
+) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """A network and its variables from the original's weights.
+
+    Args:
+      name: of the network, such as "ocec".
+      state_dict: the original's keys and arrays; a "module." prefix is stripped.
+      config: the original's configuration; for "ocec" the fields of `model_config`.
+
+    Returns:
+      (model, params, batch_stats), the last two nested dicts of numpy arrays.
+
+    Raises:
+      ConversionError: missing, unexpected or wrongly shaped tensors, all listed.
+      ValueError: an unknown network or configuration field (names the nearest).
+    """
+    return _network(name).from_torch(state_dict, config)
+
+
+def to_torch(
+    name: str,
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> dict[str, np.ndarray]:
+    """The original's state dict, exact to the bit; the inverse of `from_torch`.
+
+    Returns:
+      The original's keys, in its order, with contiguous numpy arrays in its shapes and dtypes.
+
+    Raises:
+      ConversionError: variables that do not fit the configuration, all listed.
+      ValueError: an unknown network or configuration field (names the nearest).
+    """
+    return _network(name).to_torch(params, batch_stats, config)

@@ -30,6 +30,6 @@ def init_variables(
         zeros = [jax.numpy.zeros(s.shape, s.dtype) for s in shapes]
         return module.init(key, *zeros, **kwargs)
 
-    fast = {"xla_backend_optimization_level": "0"}
+    fast: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
     variables = jax.jit(init).lower(key).compile(compiler_options=fast)(key)
     return variables["params"], variables.get("batch_stats", {})
