@@ -7,11 +7,13 @@ with the operation's own number, so switching one operation leaves the others' d
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrecipes.data import clahe as clahe_lib
 from jaxrecipes.data import colour
@@ -19,6 +21,7 @@ from jaxrecipes.data import colour
 Array = jax.Array
 
 _FLIP, _CROP, _DISTORT, _CLAHE = range(4)
+_PERMUTATIONS = np.array(list(itertools.permutations(range(3))), np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +151,7 @@ def sample_distortion(
     keys = jax.random.split(key, 3)
     on = jax.random.uniform(keys[0], (batch, 5)) < prob
     draws = jax.random.uniform(keys[1], (batch, 5))
-    permutation = jax.vmap(jax.random.permutation, (0, None))(jax.random.split(keys[2], batch), 3)
+    permutation = jnp.asarray(_PERMUTATIONS)[jax.random.randint(keys[2], (batch,), 0, 6)]
 
     def factor(column: int, limits: tuple[float, float]) -> Array:
         return limits[0] + (limits[1] - limits[0]) * draws[:, column]

@@ -1,7 +1,8 @@
 """Contrast-limited adaptive histogram equalisation (CLAHE) of the lightness, inside `jit`.
 
 Reproduces OpenCV's 8-bit arithmetic: RGB -> LAB in fixed point (exact), equalisation of L over a
-grid of tiles (exact), LAB -> RGB in floating point (within one level). Source: K. Zuiderveld,
+grid of tiles (exact but for ties that fused
+multiply-adds tip), LAB -> RGB in floating point (within one level). Source: K. Zuiderveld,
 "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
 """
 
