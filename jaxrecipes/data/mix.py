@@ -1,0 +1,113 @@
+"""Mixup and CutMix of a whole batch, inside the jitted step.
+
+Both pair each image with its predecessor in the batch (torchvision's rule) and draw one lambda
+for the batch. The labels are not mixed: the batch carries both and the weight of the first, so
+that any loss can be mixed, which for losses linear in the target is the same.
+
+Sources: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018; Yun et al., "CutMix",
+2019; torchvision.transforms.v2.MixUp and CutMix.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class MixOps:
+    """Which kinds of mixing are in the program; how often and how strong is data."""
+
+    mixup: bool = False
+    cutmix: bool = False
+
+
+def mix(
+    key: Array, images: Array, labels: Array, hparams: Mapping[str, Array], *, ops: MixOps
+) -> tuple[Array, dict[str, Array]]:
+    """Mixes the batch by Mixup, by CutMix, or not at all, as one draw decides.
+
+    Args:
+      key: PRNG key.
+      images: `[B, H, W, C]` float32.
+      labels: `[B]` int32.
+      hparams: `mixup_prob`, `mixup_alpha`, `cutmix_prob`, `cutmix_alpha`, as far as `ops` has the
+        kind. The two probabilities exclude each other: their sum is at most 1 (where it is more,
+        CutMix gets what Mixup leaves).
+      ops: what is in the program.
+
+    Returns:
+      The images, and the batch fields `label_mixed` `[B]` int32 (the partner's label) and
+      `mix_lambda` `[B]` float32 (the weight of the image's own label). Without any kind in `ops`
+      the fields are left out, and the images are the given ones.
+
+    Raises:
+      ValueError: a hyperparameter that `ops` needs is not among `hparams`.
+    """
+    kinds = [name for name, on in (("mixup", ops.mixup), ("cutmix", ops.cutmix)) if on]
+    needed = [f"{kind}_{what}" for kind in kinds for what in ("prob", "alpha")]
+    missing = [name for name in needed if name not in hparams]
+    if missing:
+        raise ValueError(f"mixing needs the hyperparameters {missing}, got {sorted(hparams)}")
+    if not kinds:
+        return images, {}
+    height, width = images.shape[1:3]
+    choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
+    choice = jax.random.uniform(choice_key)
+    weights = jnp.ones((height, width))
+    label_weight = jnp.ones(())
+    boundary = jnp.zeros(())
+    if ops.mixup:
+        lam = jax.random.beta(mixup_key, hparams["mixup_alpha"], hparams["mixup_alpha"])
+        boundary = jnp.asarray(hparams["mixup_prob"], jnp.float32)
+        weights = jnp.where(choice < boundary, lam, weights)
+        label_weight = jnp.where(choice < boundary, lam, label_weight)
+    if ops.cutmix:
+        lam_key, centre_key = jax.random.split(cutmix_key)
+        lam = jax.random.beta(lam_key, hparams["cutmix_alpha"], hparams["cutmix_alpha"])
+        centre = jax.random.randint(centre_key, (2,), 0, jnp.array([height, width]))
+        kept, kept_share = cutmix_weights(lam, centre, height, width)
+        cut = (choice >= boundary) & (choice < boundary + hparams["cutmix_prob"])
+        weights = jnp.where(cut, kept, weights)
+        label_weight = jnp.where(cut, kept_share, label_weight)
+    mixed = mix_images(images, jnp.roll(images, 1, axis=0), weights)
+    fields = {
+        "label_mixed": jnp.roll(labels, 1, axis=0),
+        "mix_lambda": jnp.full(labels.shape, label_weight, jnp.float32),
+    }
+    return mixed, fields
+
+
+def mix_images(images: Array, partners: Array, weights: Array) -> Array:
+    """`weights * images + (1 - weights) * partners`, weights `[H, W]` or scalar, in [0, 1]."""
+    weights = weights[..., None]
+    return weights * images + (1.0 - weights) * partners
+
+
+def cutmix_weights(lam: Array, centre: Array, height: int, width: int) -> tuple[Array, Array]:
+    """Which pixels an image keeps, and its share of the label.
+
+    Args:
+      lam: scalar in [0, 1], the wanted share of kept pixels.
+      centre: `[2]` int, row and column of the middle of the box that the partner fills.
+      height: of the image.
+      width: of the image.
+
+    Returns:
+      `[H, W]` float32, 0 in the box and 1 outside, and the scalar share of pixels outside. The
+      box has half sides int(0.5 * sqrt(1 - lam) * side) and is clipped to the image, so the share
+      is that of the clipped box.
+    """
+    half = 0.5 * jnp.sqrt(1.0 - lam)
+
+    def inside(size: int, middle: Array) -> Array:
+        half_side = jnp.floor(half * size)
+        position = jnp.arange(size)
+        return (position >= middle - half_side) & (position < middle + half_side)
+
+    box = inside(height, centre[0])[:, None] & inside(width, centre[1])[None, :]
+    kept = 1.0 - box.astype(jnp.float32)
+    return kept, kept.mean()
