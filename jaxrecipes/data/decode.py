@@ -106,6 +106,11 @@ def decode_images(
         entry = cache.write(_decode_chunks(data, image_size, num_threads, progress, strict))
     elif progress is not None:
         progress(len(data), len(data))
+    if len(entry.images) + len(entry.unreadable) != len(data):
+        raise ValueError(
+            f"{', '.join(map(str, data.files))} changed while it was read: "
+            f"{len(entry.images) + len(entry.unreadable)} of {len(data)} rows came back"
+        )
     unreadable = tuple(Unreadable(data.paths[row], reason) for row, reason in entry.unreadable)
     if unreadable:
         if unreadable_file is not None:

@@ -89,6 +89,9 @@ class LabelledImages:
 
         They are read from the parquet as the iteration goes, so memory stays small.
         """
+        if not self.files:
+            for start in range(0, len(self), chunk):
+                yield [None] * min(chunk, len(self) - start)
         first_row = 0
         for file in self.files:
             with pq.ParquetFile(file) as parquet:
@@ -196,7 +199,7 @@ def read_labelled_images(data_root: str | Path) -> LabelledImages:
 
 
 def image_files(paths: Sequence[Path]) -> LabelledImages:
-    """Image files without labels (0 stands in their place), to predict them; all in the test split."""
+    """Image files without labels, to be predicted: label 0 stands in, and all are in test."""
     count = len(paths)
     names = [path.as_posix() for path in paths]
     return LabelledImages(

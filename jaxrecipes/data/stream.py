@@ -18,8 +18,8 @@ def stream_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Host batches from `start_step` on, without end, read ahead by threads.
 
-    The pipeline runs over batch numbers, so the position in the data is the step and nothing else: to resume, call
-    again with the step to go on from.
+    The pipeline runs over batch numbers, so the position in the data is the step and nothing else:
+    to resume, call again with the step to go on from.
 
     Args:
       arrays: `[N, ...]` by name, usually memory-mapped.

@@ -10,7 +10,7 @@ from PIL import Image
 
 from jaxrecipes.data.augment import normalize
 from jaxrecipes.data.decode import decode_images, default_cache_dir, resize_rgb
-from jaxrecipes.data.labelled_images import read_labelled_images
+from jaxrecipes.data.labelled_images import image_files, read_labelled_images
 
 SIZE = (8, 12)
 
@@ -161,3 +161,12 @@ def test_the_default_cache_lies_in_the_users_cache_folder(monkeypatch, tmp_path)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache_dir().parent == tmp_path / "jaxrecipes"
+
+
+def test_plain_files_are_decoded_without_a_parquet(tmp_path):
+    names = [tmp_path / f"{value}.png" for value in (10, 20, 30)]
+    for name in names[:2]:
+        Image.fromarray(np.full((5, 5), int(name.stem), np.uint8)).save(name)
+    decoded = decode_images(image_files(names), SIZE, cache_dir=tmp_path)
+    assert decoded.images[:, 0, 0, 0].tolist() == [10, 20]
+    assert [image.path for image in decoded.unreadable] == [names[2].as_posix()]
