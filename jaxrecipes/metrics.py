@@ -86,12 +86,12 @@ class BinaryCounts:
         Raises:
           ValueError: the shapes differ.
         """
-        probs, labels = jnp.asarray(probs), jnp.asarray(labels)
-        keep = jnp.ones(probs.shape, bool) if mask is None else jnp.asarray(mask) > 0
-        if not probs.shape == labels.shape == keep.shape:
-            shapes = f"{probs.shape}, {labels.shape} and {keep.shape}"
+        # Compared before jax sees them: float64 scores of the host would be rounded up to 0.5.
+        positive, true = jnp.asarray(probs >= 0.5), jnp.asarray(labels == 1)
+        keep = jnp.ones(true.shape, bool) if mask is None else jnp.asarray(mask > 0)
+        if not positive.shape == true.shape == keep.shape:
+            shapes = f"{positive.shape}, {true.shape} and {keep.shape}"
             raise ValueError(f"want probs, labels and mask of one shape, got {shapes}")
-        positive, true = probs >= 0.5, labels == 1
 
         def count(where: Array) -> Array:
             return jnp.sum(where & keep, dtype=jnp.int32)

@@ -52,7 +52,8 @@ class ReduceLROnPlateau:
     A validation is bad when it does not beat the best metric by the threshold; NaN is bad. When the
     count of bad ones in a row exceeds `patience` (so at the third with patience 2) the rate becomes
     max(rate * factor, min_lr), unless that changes it by `eps` or less; then `cooldown` validations
-    pass uncounted.
+    pass uncounted. The arithmetic is float32, PyTorch's float64: metrics that differ from the bound
+    by less than float32 resolves (relative 3e-7) are on the bound, so they are no better.
 
     Attributes:
       mode: "min" for a metric that should fall, "max" for one that should rise.
