@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import json
 import pathlib
 import re
 import sys
@@ -61,8 +62,8 @@ def check_types(config: Any, path: str = "") -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The config as JSON-able nested dicts (tuples become lists)."""
-    return typing.cast(dict[str, Any], _CONVERTER.unstructure(config))
+    """The config as nested dicts, just as JSON gives them back (tuples become lists)."""
+    return json.loads(json.dumps(_CONVERTER.unstructure(config)))
 
 
 def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:

@@ -146,7 +146,7 @@ class Run:
                     if step % self._data.steps_per_epoch == 0 or step == self._total_steps:
                         self._end_epoch(position, step, checkpoints, writer)
                     else:
-                        self._save(checkpoints, position, step, score=None)
+                        self._save(checkpoints, position, step, mid_epoch=True)
                     if step < self._total_steps and interrupt.requested_anywhere():
                         checkpoints.wait()
                         _log.info("stopped at step %d and saved; the same command goes on from there", step)
@@ -230,7 +230,7 @@ class Run:
                 if (logs or jax.process_count() == 1) and interrupt.requested_anywhere():
                     break
                 if loop.checkpoint_every_steps and step % loop.checkpoint_every_steps == 0 and step < epoch_end:
-                    self._save(checkpoints, position, step, score=None)
+                    self._save(checkpoints, position, step, mid_epoch=True)
         return step
 
     def _end_epoch(
@@ -359,16 +359,22 @@ class Run:
         )
 
     def _save(
-        self, checkpoints: CheckpointManager, position: Position, step: int, *, score: float | None
+        self,
+        checkpoints: CheckpointManager,
+        position: Position,
+        step: int,
+        *,
+        score: float | None = None,
+        mid_epoch: bool = False,
     ) -> None:
-        metadata = {
-            "recipe": self._recipe.name,
-            "config": self._config_dict,
-            "steps_per_epoch": self._data.steps_per_epoch,
-            "history": position.history,
-        }
-        tree = {"state": position.state, "sums": position.sums}
-        checkpoints.save(step, tree, metadata=metadata, score=score)
+        metadata = resume.checkpoint_metadata(
+            self._recipe,
+            self._config_dict,
+            steps_per_epoch=self._data.steps_per_epoch,
+            history=position.history,
+            mid_epoch=mid_epoch,
+        )
+        resume.save(checkpoints, position, step, metadata, score=score)
 
     def _write_history(self, position: Position) -> None:
         if jax.process_index() == 0:

@@ -82,9 +82,12 @@ def restore(
         program.shardings,
     )
     if not config_changed:
-        restored = checkpoints.restore({"state": wanted, "sums": empty_sums}, step=step)
+        tree = {"state": wanted}
+        if checkpoints.metadata(step)["mid_epoch"]:
+            tree["sums"] = empty_sums
+        restored = checkpoints.restore(tree, step=step)
         assert restored is not None
-        return Position(restored.tree["state"], restored.tree["sums"], restored.metadata["history"])
+        return Position(restored.tree["state"], restored.tree.get("sums", empty_sums), restored.metadata["history"])
 
     restored = checkpoints.restore({"state": wanted.replace(hparams={})}, step=step, partial=True)
     assert restored is not None
@@ -97,6 +100,37 @@ def restore(
         state = state.replace(plateau=plateau)
     state = jax.device_put(state, program.shardings)
     return Position(state, empty_sums, restored.metadata["history"])
+
+
+def save(
+    checkpoints: CheckpointManager,
+    position: Position,
+    step: int,
+    metadata: dict[str, Any],
+    *,
+    score: float | None,
+) -> None:
+    """Starts to save the position; the sums go along only in the middle of an epoch."""
+    tree = {"state": position.state} | ({"sums": position.sums} if metadata["mid_epoch"] else {})
+    checkpoints.save(step, tree, metadata=metadata, score=score)
+
+
+def checkpoint_metadata(
+    recipe: Recipe,
+    config: dict[str, Any],
+    *,
+    steps_per_epoch: int,
+    history: list[dict[str, Any]],
+    mid_epoch: bool,
+) -> dict[str, Any]:
+    """What is stored beside a checkpoint's arrays."""
+    return {
+        "recipe": recipe.name,
+        "config": config,
+        "steps_per_epoch": steps_per_epoch,
+        "history": history,
+        "mid_epoch": mid_epoch,
+    }
 
 
 def checkpoint_folder(workdir: pathlib.Path) -> pathlib.Path:

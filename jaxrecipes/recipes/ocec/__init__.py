@@ -4,10 +4,13 @@ from jaxrecipes.recipes.ocec.config import OcecRunConfig as CONFIG
 from jaxrecipes.recipes.ocec.data import load_inputs, load_splits, sampling_weights
 from jaxrecipes.recipes.ocec.recipe import check_config, make_recipe
 from jaxrecipes.recipes.ocec.report import prediction_columns, write_report, write_samples
+from jaxrecipes.recipes.ocec.torch_checkpoint import export_torch, import_torch
 
 __all__ = [
     "CONFIG",
     "check_config",
+    "export_torch",
+    "import_torch",
     "load_inputs",
     "load_splits",
     "make_recipe",

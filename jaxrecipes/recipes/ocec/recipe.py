@@ -21,6 +21,7 @@ from jaxrecipes.train.recipe import Batch, Hparams, Recipe
 from jaxrecipes.train.seam import linen_apply
 
 CLASS_NAMES = ("closed", "open")
+_MIX_PROBS, _MIX_ALPHAS = ("mixup_prob", "cutmix_prob"), ("mixup_alpha", "cutmix_alpha")
 
 
 def check_config(config: OcecRunConfig) -> None:
@@ -41,42 +42,36 @@ def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | No
     pos_weight = loss.pos_weight
     if pos_weight is None:
         pos_weight = 1.0 if train is None else class_pos_weight(train.arrays["label"])
+    own = {
+        "dropout_rate": config.model.dropout,
+        "drop_path_rate": config.drop_path_rate,
+        f"loss_weight/{loss.kind}": 1.0,
+        "flip_prob": augment.flip_prob,
+        "distort_prob": augment.distort_prob,
+        "clahe_prob": augment.clahe_prob,
+        "crop_prob": augment.crop_prob,
+        "mixup_prob": augment.mixup_prob,
+        "cutmix_prob": augment.cutmix_prob,
+    }
+    # What is 0 and stays 0 is left out of the program.
+    on = {name: value > 0 or name in config.schedules for name, value in own.items()}
     hparams = build_hparams(
         config,
-        {
-            "dropout_rate": config.model.dropout,
-            "drop_path_rate": config.drop_path_rate,
-            f"loss_weight/{loss.kind}": 1.0,
-            "pos_weight": pos_weight,
-            "label_smoothing": loss.label_smoothing,
-            "focal_gamma": loss.focal_gamma,
-            "flip_prob": augment.flip_prob,
-            "distort_prob": augment.distort_prob,
-            "clahe_prob": augment.clahe_prob,
-            "crop_prob": augment.crop_prob,
-            "mixup_prob": augment.mixup_prob,
-            "mixup_alpha": augment.mixup_alpha,
-            "cutmix_prob": augment.cutmix_prob,
-            "cutmix_alpha": augment.cutmix_alpha,
-        },
+        own | _loss_hparams(config, pos_weight) | {name: getattr(augment, name) for name in _MIX_ALPHAS},
         batch_size=config.data.batch_size,
         steps_per_epoch=steps_per_epoch,
     )
-
-    def on(name: str, value: float) -> bool:
-        return value > 0 or name in config.schedules
-
-    rates = {"dropout_rate": config.model.dropout, "drop_path_rate": config.drop_path_rate}
+    off = {name for name, is_on in on.items() if not is_on}
+    off |= {alpha for prob, alpha in zip(_MIX_PROBS, _MIX_ALPHAS, strict=True) if not on[prob]}
+    hparams = {name: schedule for name, schedule in hparams.items() if name not in off}
     augment_ops = AugmentOps(
-        flip=on("flip_prob", augment.flip_prob),
-        crop=on("crop_prob", augment.crop_prob),
-        distort=on("distort_prob", augment.distort_prob),
-        clahe=on("clahe_prob", augment.clahe_prob),
+        flip=on["flip_prob"],
+        crop=on["crop_prob"],
+        distort=on["distort_prob"],
+        clahe=on["clahe_prob"],
         crop_padding=augment.crop_padding,
     )
-    mix_ops = MixOps(
-        mixup=on("mixup_prob", augment.mixup_prob), cutmix=on("cutmix_prob", augment.cutmix_prob)
-    )
+    mix_ops = MixOps(mixup=on["mixup_prob"], cutmix=on["cutmix_prob"])
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         images = jnp.zeros((2, *config.data.image_size, 3))
@@ -121,7 +116,7 @@ def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | No
     return Recipe(
         name=config.RECIPE,
         init=init,
-        apply_fn=linen_apply(model, rates=tuple(name for name, value in rates.items() if on(name, value))),
+        apply_fn=linen_apply(model, rates=tuple(r for r in ("dropout_rate", "drop_path_rate") if on[r])),
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,
@@ -131,6 +126,12 @@ def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | No
         pass_metrics=pass_metrics,
         **shared_parts(config, steps_per_epoch),
     )
+
+
+def _loss_hparams(config: OcecRunConfig, pos_weight: float) -> dict[str, float]:
+    if config.loss.kind == "focal":
+        return {"label_smoothing": config.loss.label_smoothing, "focal_gamma": config.loss.focal_gamma}
+    return {"pos_weight": pos_weight}
 
 
 def logit_scale(config: OcecRunConfig) -> float:

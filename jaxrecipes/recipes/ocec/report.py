@@ -58,8 +58,8 @@ def write_samples(recipe: Recipe, eyes: Eyes, hparams: Any, path: pathlib.Path) 
     batch = {"image": jnp.asarray(originals), "label": jnp.asarray(labels)}
     augmented = recipe.augment(jax.random.key(0), batch, hparams)["image"]
     after = np.asarray(augmented).round().astype(np.uint8)
-    pairs = [plots.side_by_side(a, b) for a, b in zip(originals, after, strict=True)]
-    plots.contact_sheet(np.stack(pairs), [CLASS_NAMES[label] for label in labels], path, columns=4, scale=4)
+    captions = [CLASS_NAMES[label] for label in labels]
+    plots.contact_sheet(plots.side_by_side(originals, after), captions, path, columns=4, scale=4)
 
 
 def prediction_columns(config: OcecRunConfig, eyes: Eyes, logits: np.ndarray) -> dict[str, Sequence[Any]]:

@@ -1,0 +1,62 @@
+"""What the scripts share: a trained model's flags, and one clear line for what goes wrong."""
+
+import argparse
+import logging
+from collections.abc import Callable
+
+from jaxrecipes.checkpoint import CheckpointCorrupt
+from jaxrecipes.recipes.trained import Trained, open_trained
+from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging
+
+
+def run(main: Callable[[], None]) -> int:
+    """Calls `main`; an error that a user can mend becomes one line on standard error and exit status 2."""
+    set_up_logging()
+    try:
+        main()
+    except (ValueError, OSError, ImportError, CheckpointCorrupt) as error:
+        logging.getLogger("jaxrecipes").error("error: %s", error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """An argument parser that shows the script's own text."""
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+
+
+def add_checkpoint_flags(
+    flags: argparse.ArgumentParser, *, weights: bool = True, required: bool = True
+) -> None:
+    """`--checkpoint` and `--step`, and `--weights` unless a script takes both kinds."""
+    flags.add_argument("--checkpoint", required=required, help="folder of a run (its --workdir)")
+    flags.add_argument("--step", default="best", help="best (default), latest, or a step that is there")
+    if weights:
+        flags.add_argument(
+            "--weights",
+            choices=["auto", "raw", "ema"],
+            default="auto",
+            help="averaged weights where the run keeps them (auto), or which",
+        )
+
+
+def trained_from(arguments: argparse.Namespace) -> Trained:
+    """The model that the flags name.
+
+    Raises:
+      ValueError: `--step` is neither best, latest nor a number; or what `open_trained` raises.
+    """
+    step = arguments.step
+    if step not in ("best", "latest"):
+        if not step.isdigit():
+            raise ValueError(f"--step is {step!r}; want best, latest or a number")
+        step = int(step)
+    trained = open_trained(arguments.checkpoint, step=step)
+    set_up_compilation_cache(trained.config.loop.compilation_cache)
+    return trained
+
+

@@ -1,0 +1,91 @@
+"""A trained model from a run's folder: what evaluate, predict, export and convert start from."""
+
+import dataclasses
+import pathlib
+from typing import Any, Literal
+
+import jax
+
+from jaxrecipes import recipes
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.config import from_dict
+from jaxrecipes.recipes import RecipeModule
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.resume import checkpoint_folder
+from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.step import current_hparams
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A checkpoint and the recipe that it belongs to.
+
+    Attributes:
+      module, config, recipe: the recipe, as the checkpoint's config describes it.
+      state: its training state (moments and all).
+      step: its step.
+      metadata: what was stored beside the arrays.
+    """
+
+    module: RecipeModule
+    config: Any
+    recipe: Recipe
+    state: TrainState
+    step: int
+    metadata: dict[str, Any]
+
+    @property
+    def hparams(self) -> dict[str, jax.Array]:
+        """The hyperparameters in force at the checkpoint's step."""
+        return current_hparams(self.recipe, self.state)
+
+    def weights(self, which: Literal["auto", "raw", "ema"] = "auto") -> tuple[Any, Any]:
+        """`(params, batch_stats)`; auto: the averaged ones where the run keeps them.
+
+        Raises:
+          ValueError: averaged weights are asked of a run without EMA.
+        """
+        if which == "ema" and not self.recipe.ema:
+            raise ValueError("this run has no EMA weights (ema.enabled is false); take --weights raw")
+        if self.recipe.ema and which != "raw":
+            return self.state.ema_params, self.state.ema_batch_stats
+        return self.state.params, self.state.batch_stats
+
+
+def open_trained(folder: str | pathlib.Path, *, step: int | Literal["best", "latest"] = "best") -> Trained:
+    """Restores a checkpoint of a run's folder.
+
+    Args:
+      folder: the run's folder (`--workdir`), or its `checkpoints`.
+      step: the best by the run's own measure (the newest where none has a score), the newest, or a step.
+    Raises:
+      ValueError: no checkpoint there, or a config that this version does not know.
+      CheckpointCorrupt: it is damaged.
+    """
+    folder = pathlib.Path(folder)
+    directory = checkpoint_folder(folder)
+    if not directory.is_dir():
+        directory = folder
+    with CheckpointManager(directory) as checkpoints:
+        latest = checkpoints.latest_step
+        if latest is None:
+            raise ValueError(f"no checkpoint in {directory}; give the folder of a run (its --workdir)")
+        metadata = checkpoints.metadata(latest)
+        module = recipes.load(metadata["recipe"])
+        config = from_dict(module.CONFIG, metadata["config"])
+        if step == "best":
+            # The manager ranks by its mode, which the config knows.
+            with CheckpointManager(directory, mode=config.select_mode) as ranked:
+                chosen = ranked.best_step or latest
+        else:
+            chosen = latest if step == "latest" else step
+        recipe = module.make_recipe(config, steps_per_epoch=metadata["steps_per_epoch"])
+        abstract = jax.eval_shape(lambda key: create_state(recipe, key), jax.random.key(0))
+        restored = checkpoints.restore({"state": _on_one_device(abstract)}, step=chosen, partial=True)
+    assert restored is not None
+    return Trained(module, config, recipe, restored.tree["state"], chosen, restored.metadata)
+
+
+def _on_one_device(tree: Any) -> Any:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""Brings a PyTorch checkpoint in, or writes one that the original program loads.
+
+  python scripts/convert.py ocec --from-torch FILE.pt --output RUN
+  python scripts/convert.py ocec --to-torch FILE.pt --checkpoint RUN [--weights raw]
+
+RUN is then a run's folder: evaluate, predict, export it, or train on with
+  python scripts/train.py --config configs/ocec.py --workdir RUN --allow_config_change
+Files are read without running code that they may hold.
+"""
+
+import pathlib
+import sys
+
+from jaxrecipes import cli, recipes
+
+
+def main() -> None:
+    flags = cli.parser(__doc__)
+    flags.add_argument("name", help="the recipe, such as ocec")
+    direction = flags.add_mutually_exclusive_group(required=True)
+    direction.add_argument("--from-torch", type=pathlib.Path, metavar="FILE", help="the original's checkpoint to read")
+    direction.add_argument("--to-torch", type=pathlib.Path, metavar="FILE", help="the file to write")
+    flags.add_argument("--output", type=pathlib.Path, help="with --from-torch: the run's folder to make")
+    flags.add_argument("--use-torch", action="store_true", help="let an installed PyTorch read an old file format")
+    cli.add_checkpoint_flags(flags, required=False)
+    arguments = flags.parse_args()
+    module = recipes.load(arguments.name)
+    if arguments.from_torch:
+        if arguments.output is None:
+            raise ValueError("--from-torch needs --output, the folder to make")
+        module.import_torch(arguments.from_torch, arguments.output, use_torch=arguments.use_torch)
+        return
+    if arguments.checkpoint is None:
+        raise ValueError("--to-torch needs --checkpoint, the folder of a run")
+    trained = cli.trained_from(arguments)
+    if trained.config.RECIPE != arguments.name:
+        raise ValueError(f"{arguments.checkpoint} holds a run of {trained.config.RECIPE!r}, not of {arguments.name!r}")
+    module.export_torch(trained, arguments.to_torch, weights=arguments.weights)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

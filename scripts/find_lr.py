@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Suggests a learning rate: trains for a moment while the rate grows, and sees where the loss falls fastest.
+
+  python scripts/find_lr.py --config configs/NAME.py[:PRESET] [--output FOLDER] [--start_rate 1e-7] [--end_rate 1]
+                            [--num_steps 100] [--FIELD VALUE ...]
+
+Prints one JSON object and leaves a plot and the curve in FOLDER. Fields of the config are flags, as in train.py.
+"""
+
+import dataclasses
+import json
+import logging
+import pathlib
+import sys
+
+import jax
+
+from jaxrecipes import cli, recipes
+from jaxrecipes.config import load_config
+from jaxrecipes.report.plots import learning_rate_finder
+from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train.run_files import write_json
+from jaxrecipes.train.runtime import set_up_jax
+from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.state import create_state
+from jaxrecipes.tune.lr_finder import find_learning_rate
+
+
+def main() -> None:
+    flags = cli.parser(__doc__)
+    flags.add_argument("--config", required=True, help="FILE.py or FILE.py:PRESET")
+    flags.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/find_lr"))
+    flags.add_argument("--start_rate", type=float, default=1e-7)
+    flags.add_argument("--end_rate", type=float, default=1.0)
+    flags.add_argument("--num_steps", type=int, default=100)
+    own, overrides = flags.parse_known_args()
+    config = load_config(own.config, overrides)
+    module = recipes.load(config.RECIPE)
+    module.check_config(config)
+    set_up_jax(config)
+    own.output.mkdir(parents=True, exist_ok=True)
+
+    splits = module.load_splits(config, report_dir=own.output, train=True)
+    one_call = dataclasses.replace(config.loop, steps_per_call=own.num_steps)
+    data = make_run_data(
+        {"train": splits["train"].arrays}, dataclasses.replace(config, loop=one_call), make_mesh()
+    )
+    recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    state = jax.jit(lambda key: create_state(recipe, key))(jax.random.key(config.seed))
+    result = find_learning_rate(
+        recipe,
+        state,
+        data.train,
+        start_rate=own.start_rate,
+        end_rate=own.end_rate,
+        num_steps=own.num_steps,
+    )
+    plot = own.output / "learning_rate.png"
+    learning_rate_finder(result.learning_rates, result.smoothed_losses, result.suggestion, plot)
+    curve = {name: value.tolist() for name, value in vars(result).items() if name != "suggestion"}
+    write_json(own.output / "learning_rate.json", {"suggestion": result.suggestion, **curve})
+    if result.suggestion is None:
+        logging.getLogger("jaxrecipes").warning("the loss diverged at once: try a lower --start_rate")
+    print(json.dumps({"suggestion": result.suggestion, "steps": len(result.losses), "plot": str(plot)}))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

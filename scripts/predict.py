@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Predicts images, folders of images or parquet files with a trained model, into a CSV.
+
+  python scripts/predict.py --checkpoint RUN --inputs PATH [PATH ...] --output FILE.csv
+
+For ocec the columns are path, logit and prob_open. Unreadable images are left out and counted.
+"""
+
+import csv
+import logging
+import pathlib
+import sys
+
+from jaxrecipes import cli
+from jaxrecipes.recipes.inference import evaluate
+
+
+def main() -> None:
+    flags = cli.parser(__doc__)
+    cli.add_checkpoint_flags(flags)
+    flags.add_argument("--inputs", nargs="+", required=True, type=pathlib.Path, help="files, folders, parquet files")
+    flags.add_argument("--output", required=True, type=pathlib.Path, help="CSV file to write")
+    arguments = flags.parse_args()
+    trained = cli.trained_from(arguments)
+    examples = trained.module.load_inputs(trained.config, arguments.inputs)
+    (result,) = evaluate(trained, examples, arguments.weights)
+    columns = trained.module.prediction_columns(trained.config, examples, result.outputs)
+    with arguments.output.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    logging.getLogger("jaxrecipes").info("%d predictions in %s", len(examples), arguments.output)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
