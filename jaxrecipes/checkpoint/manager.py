@@ -138,6 +138,8 @@ class CheckpointManager:
         error = self._pending.exception()
         self._pending = None
         if jax.process_count() > 1:
+            if error is not None:  # now, as the others may take long to notice
+                _logger.error("%s", error)
             failed = multihost_utils.process_allgather(np.asarray(error is not None))
             if error is None and np.any(failed):
                 raise CheckpointWriteError(

@@ -116,6 +116,12 @@ def test_numpy_leaves_come_back_as_numpy_and_64_bit(manager):
     assert_same_bits(restored, jax.tree.map(np.asarray, tree))
 
 
+def test_64_bit_is_not_cut_to_32_in_silence(manager):
+    manager.save(0, {"f": np.arange(5) / 3})
+    with pytest.raises(CheckpointMismatch, match=r"float64\[5\] in the checkpoint, float32\[5\]"):
+        manager.restore({"f": jax.ShapeDtypeStruct((5,), np.float64)})
+
+
 def test_arrays_without_a_device_stay_uncommitted(manager):
     device = jax.devices()[0]
     tree = {"free": jnp.ones(3), "bound": jax.device_put(jnp.ones(3), device)}
