@@ -1,0 +1,101 @@
+"""The camera of the procedural eyes: exposure, blur, noise, grey, 8 bits and JPEG."""
+
+import io
+import math
+
+import numpy as np
+from PIL import Image
+
+from jaxrecipes.data.synthetic_eyes_ranges import RANGES
+from jaxrecipes.data.synthetic_eyes_scene import Draws
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode "L"
+MAX_GAIN = 2.5  # of the contrast; a flat scene stays flat
+
+
+def _blur_axis(picture: np.ndarray, sigma: np.ndarray, axis: int, radius: int) -> np.ndarray:
+    """A Gaussian of `[N, 1, 1]` standard deviations in pixels, with the border repeated."""
+    pad = [(0, 0)] * picture.ndim
+    pad[axis] = (radius, radius)
+    padded = np.pad(picture, pad, mode="edge")
+    size = picture.shape[axis]
+    taps = [np.exp(-0.5 * np.square(offset / sigma)) for offset in range(radius + 1)]
+    total = taps[0] + 2.0 * sum(taps[1:], np.zeros_like(taps[0]))
+
+    def shifted(offset: int) -> np.ndarray:
+        window = [slice(None)] * picture.ndim
+        window[axis] = slice(radius + offset, radius + offset + size)
+        return padded[tuple(window)]
+
+    blurred = shifted(0) * (taps[0] / total)
+    for offset in range(1, radius + 1):
+        blurred += (shifted(offset) + shifted(-offset)) * (taps[offset] / total)
+    return blurred
+
+
+def _blur(picture: np.ndarray, draws: Draws) -> np.ndarray:
+    """Defocus or a small original; some pictures are sharpened afterwards, halo included."""
+    height, width = picture.shape[-2:]
+    share = np.where(draws.chance("soft") > 0, draws["blur_soft"], draws["blur_sharp"])
+    largest = RANGES["blur_soft"][1]
+    for axis, size in ((-1, width), (-2, height)):
+        sigma = np.maximum(share * np.float32(size), 0.05)
+        picture = _blur_axis(picture, sigma, axis, math.ceil(2.2 * largest * size))
+    return picture
+
+
+def _sharpen(picture: np.ndarray, draws: Draws) -> np.ndarray:
+    amount = draws.chance("sharpened") * draws["sharpen"]
+    one = np.ones_like(amount)
+    return picture + amount * (picture - _blur_axis(_blur_axis(picture, one, -1, 2), one, -2, 2))
+
+
+def _grey(picture: np.ndarray) -> np.ndarray:
+    red, green, blue = GREY_WEIGHTS
+    return red * picture[0] + green * picture[1] + blue * picture[2]
+
+
+def _expose(picture: np.ndarray, draws: Draws) -> np.ndarray:
+    """Brings each picture to its mean level and contrast, then tints it by the light's colour."""
+    level = _grey(picture).reshape(picture.shape[1], -1)
+    mean = level.mean(axis=-1)[:, None, None]
+    spread = level.std(axis=-1)[:, None, None]
+    gain = np.minimum(draws["contrast"] / np.maximum(spread, 1e-3), MAX_GAIN)
+    picture = draws["exposure"] + (picture - mean) * gain
+    warmth = draws["warmth"]
+    return picture * np.stack([1.0 + warmth, np.ones_like(warmth), 1.0 - warmth])
+
+
+def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer).convert("RGB"))
+
+
+def photograph(picture: np.ndarray, draws: Draws) -> np.ndarray:
+    """Turns painted scenes into pictures.
+
+    Args:
+      picture: `[3, N, H, W]` float32, about 0 to 1.
+      draws: the parameters of the same scenes.
+    Returns:
+      `[N, H, W, 3]` uint8.
+    """
+    height, width = picture.shape[-2:]
+    picture = np.power(np.clip(picture, 0.0, 1.0), draws["gamma"])
+    picture = _expose(_blur(picture, draws), draws)
+    picture = _sharpen(picture, draws)
+    noise = draws.random.noise("sensor", height, width)
+    noisy = draws.chance("noisy")
+    picture += (noisy * draws["noise_chroma"]) * noise[:3] + (noisy * draws["noise_luma"]) * noise[
+        3
+    ]
+    picture += draws.chance("grey") * (_grey(picture) - picture)
+
+    levels = np.clip(picture * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
+    images = np.ascontiguousarray(levels.transpose(1, 2, 3, 0))
+    compressed = draws.chance("jpeg")[:, 0, 0] > 0
+    quality = draws["jpeg_quality"][:, 0, 0].astype(np.int64)
+    for i in np.flatnonzero(compressed):
+        images[i] = _jpeg(images[i], int(quality[i]))
+    return images
