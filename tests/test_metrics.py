@@ -24,11 +24,14 @@ def binary(golden):
 
 
 def test_counts_and_their_ratios_equal_scikit_learn(binary):
+    size = max(case["labels"].size for case in binary)
     for case in binary:
-        counts = BinaryCounts.from_probs(case["scores"], case["labels"])
-        assert [int(getattr(counts, n)) for n in ("tp", "tn", "fp", "fn")] == list(
-            case["tp_tn_fp_fn"]
-        )
+        padding = (0, size - case["labels"].size)
+        scores, labels = (np.pad(case[name], padding) for name in ("scores", "labels"))
+        mask = np.pad(np.ones_like(case["labels"]), padding)
+        counts = BinaryCounts.from_probs(scores, labels, mask)
+        names = ("tp", "tn", "fp", "fn")
+        assert [int(getattr(counts, name)) for name in names] == list(case["tp_tn_fp_fn"])
         np.testing.assert_array_equal(counts.confusion(), case["confusion_rows_true_cols_pred"])
         for name, value in counts.compute().items():
             np.testing.assert_allclose(value, case[name], rtol=1e-6, err_msg=name)

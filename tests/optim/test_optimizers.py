@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,41 +12,52 @@ from jaxrecipes.optim import adam, adamw, clip_by_global_norm, no_decay, sgd
 LIMIT = 5e-6  # absolute, after up to 25 steps; reached: AdamW 3.1e-6, Adam 2.4e-7, SGD 6e-8
 
 
-def make_tx(run, learning_rate):
-    decay = 0.01 if run["kind"] == "AdamW" else 0.0  # PyTorch's defaults
-    h = {"learning_rate": learning_rate, "weight_decay": run.get("weight_decay", decay)}
-    if "betas" in run:
-        h["b1"], h["b2"] = run["betas"]
-    if "eps" in run:
-        h["eps"] = run["eps"]
-    if run["kind"] == "SGD":
-        return sgd(h | {"momentum": run["momentum"]}, nesterov=run["nesterov"])
-    if run["kind"] == "Adam":
-        return adam(h, amsgrad=run.get("amsgrad", False))
-    return adamw(h)
+MAKE = {
+    "AdamW": adamw,
+    "Adam": adam,
+    "amsgrad": functools.partial(adam, amsgrad=True),
+    "SGD": functools.partial(sgd, nesterov=True),
+}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@chex.assert_max_traces(n=len(MAKE))  # nine runs in four programs: every hyperparameter is data
+def follow(kind, hparams, params, grads, rates):
+    """The parameters after each step, and the gradients' norms before clipping."""
+
+    def step(carry, inputs):
+        params, state = carry
+        grads, learning_rate = inputs
+        grads, norm = clip_by_global_norm(grads, hparams["clip_norm"])
+        tx = MAKE[kind](hparams | {"learning_rate": learning_rate})
+        updates, state = tx.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), (params, norm)
+
+    state = MAKE[kind](hparams | {"learning_rate": 0.0}).init(params)
+    return jax.lax.scan(step, (params, state), (grads, rates))[1]
 
 
 def test_every_run_follows_pytorch_over_the_golden_trajectory(golden):
     arrays = golden("torch_semantics/optimizers")
     names = [str(j) for j in range(int(arrays["n_params"]))]
-    grads = {j: jnp.asarray(arrays[f"grads/{j}"]) for j in names}
-    rates = jnp.asarray(arrays["lr_per_step"], jnp.float32)
-    for run in golden.json(arrays["runs_json"]):
-
-        def step(carry, inputs, run=run):
-            params, state = carry
-            grads, learning_rate = inputs
-            norm = jnp.float32(0)
-            if run["clip_max_norm"]:
-                grads, norm = clip_by_global_norm(grads, run["clip_max_norm"])
-            tx = make_tx(run, learning_rate)
-            updates, state = tx.update(grads, state, params)
-            params = optax.apply_updates(params, updates)
-            return (params, state), (params, norm)
-
-        params = {j: jnp.asarray(arrays[f"init/{j}"]) for j in names}
-        start = (params, make_tx(run, 0.1).init(params))
-        _, (trajectory, norms) = jax.lax.scan(jax.jit(step), start, (grads, rates))
+    params, grads = ({j: arrays[f"{part}/{j}"] for j in names} for part in ("init", "grads"))
+    runs = golden.json(arrays["runs_json"])
+    assert len(runs) == 9
+    for run in runs:
+        kind = "amsgrad" if run.get("amsgrad") else run["kind"]
+        b1, b2 = run.get("betas", (0.9, 0.999))
+        decay = 0.01 if kind == "AdamW" else 0.0  # PyTorch's defaults
+        hparams = {
+            "weight_decay": run.get("weight_decay", decay),
+            "clip_norm": run["clip_max_norm"] or np.inf,
+            "b1": b1,
+            "b2": b2,
+            "eps": run.get("eps", 1e-8),
+            "momentum": run.get("momentum", 0.0),
+        }
+        rates = np.float32(arrays["lr_per_step"])
+        trajectory, norms = follow(kind, hparams, params, grads, rates)
         for j in names:
             expected = arrays[f"{run['name']}/params/{j}"]
             np.testing.assert_allclose(trajectory[j], expected, rtol=0, atol=LIMIT)
@@ -58,7 +71,7 @@ ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 
 
 def updates_of(tx, grads=ZEROS):
-    return tx.update(grads, tx.init(PARAMS), PARAMS)[0]
+    return jax.jit(lambda grads: tx.update(grads, tx.init(PARAMS), PARAMS)[0])(grads)
 
 
 def test_decay_mask_spares_what_its_rules_match():

@@ -218,7 +218,7 @@ def test_ramp_is_exact_at_both_ends():
     assert (np.diff(values[10:21]) > 0).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(1, 50), st.integers(0, 200), st.floats(1e-6, 10))
 def test_every_is_a_staircase_of_the_epoch(steps_per_epoch, step, value):
     epochs = schedules.linear(value, 0.0, steps=10)
