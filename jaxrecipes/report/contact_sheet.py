@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxrecipes.report.figures import write_bytes
+from jaxrecipes.files import write_bytes
 
 PAPER, INK, FRAME = (255, 255, 255), (34, 38, 43), (205, 210, 216)
 MARGIN, GAP, FONT_SIZE, LINE_HEIGHT = 12, 10, 12, 15  # pixels

@@ -2,11 +2,12 @@
 
 import io
 import os
-import pathlib
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from jaxrecipes.files import write_bytes
 
 # Okabe and Ito (2008): told apart by people with any kind of colour vision.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#8a8f98"
@@ -46,15 +47,3 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=dpi)
     write_bytes(path, png.getvalue())
-
-
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes the file beside `path` and then renames it, so that a reader never sees half of it."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxrecipes.report.figures import write_bytes
+from jaxrecipes.files import write_bytes
 from jaxrecipes.report.page_style import PAGE, STYLE
 from jaxrecipes.report.progress import duration
 

@@ -1,0 +1,49 @@
+"""Tiny OCEC networks with random weights and statistics, and nothing compiled to make them."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxrecipes.models.ocec import Ocec, OcecConfig
+
+IMAGE_SIZE = (16, 24)
+ARCHS = ("baseline", "inverted_se", "convnext")
+HEADS = ("avg", "avgmax_mlp", "transformer", "mlp_mixer")
+COMBINATIONS = list(itertools.product(ARCHS, HEADS))
+
+
+def tiny_config(arch: str = "baseline", head: str = "avg", **fields) -> OcecConfig:
+    grid = (2, 3) if arch != "convnext" else (2, 1)
+    fields = {"num_blocks": 3, "token_mixer_grid": grid, "token_mixer_layers": 1} | fields
+    return OcecConfig(base_channels=8, arch_variant=arch, head_variant=head, **fields)
+
+
+def random_weights(config: OcecConfig, image_size: tuple[int, int] = IMAGE_SIZE, seed: int = 0):
+    """`(params, batch_stats)` in which no factor is 1 and no shift is 0."""
+    images = jnp.zeros((2, *image_size, 3))
+    shapes = jax.eval_shape(
+        lambda key: Ocec(config).init(key, images, train=False), jax.random.key(0)
+    )
+    rng = np.random.default_rng(seed)
+
+    def draw(path: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
+        if path[-1] in ("scale", "gamma", "var"):
+            return rng.uniform(0.5, 1.5, shape)
+        if path[-1] == "kernel":
+            fan_in = np.prod(shape[:2]) if "depthwise" in path else np.prod(shape[:-1])
+            return rng.standard_normal(shape) / np.sqrt(fan_in)
+        return 0.1 * rng.standard_normal(shape)
+
+    leaves = {
+        path: jnp.asarray(draw(path, leaf.shape), leaf.dtype)
+        for path, leaf in flatten_dict(shapes).items()
+    }
+    variables = unflatten_dict(leaves)
+    return variables["params"], variables.get("batch_stats", {})
+
+
+def random_images(n: int = 8, image_size: tuple[int, int] = IMAGE_SIZE) -> np.ndarray:
+    return np.random.default_rng(1).random((n, 3, *image_size), np.float32)

@@ -1,0 +1,18 @@
+import sys
+
+import pytest
+
+from jaxrecipes.export.graph import GraphBuilder
+from jaxrecipes.export.onnx_file import check_onnx
+
+
+def test_without_onnx_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxrecipes\[export\]'"):
+        GraphBuilder()
+
+
+def test_without_onnxruntime_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"pip install 'jaxrecipes\[export\]'"):
+        check_onnx(b"", lambda images: images, [])

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from export_models import ARCHS, IMAGE_SIZE, random_images, random_weights, tiny_config
+from jax import export
+
+from jaxrecipes.export.ocec import ocec_predict_fn
+from jaxrecipes.export.stablehlo import load_stablehlo, save_stablehlo
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_reloaded_file_computes_the_same_for_any_batch(tmp_path, arch):
+    config = tiny_config(arch, "auto")
+    predict = ocec_predict_fn(config, *random_weights(config), mean=(0.5, 0.4, 0.3))
+    path = tmp_path / "model.stablehlo"
+    assert save_stablehlo(predict, path, image_size=IMAGE_SIZE) == path.stat().st_size
+    loaded = load_stablehlo(path)
+    for batch in (1, 3):
+        images = random_images(batch)
+        np.testing.assert_allclose(loaded(images), predict(images), rtol=0, atol=1e-7)
+
+
+def test_each_platform_keeps_its_own_formulation(tmp_path):
+    config = tiny_config()
+    predict = ocec_predict_fn(config, *random_weights(config))
+    modules = {}
+    for platforms in (("cpu",), ("cuda",), ("cpu", "cuda", "tpu")):
+        path = tmp_path / "model.stablehlo"
+        save_stablehlo(predict, path, image_size=IMAGE_SIZE, platforms=platforms)
+        modules[platforms] = export.deserialize(bytearray(path.read_bytes())).mlir_module()
+    assert "stablehlo.convolution" not in modules["cpu",]
+    assert "stablehlo.convolution" in modules["cuda",]
+    assert "stablehlo.case" in modules["cpu", "cuda", "tpu"]
+
+
+def test_another_file_is_refused(tmp_path):
+    path = tmp_path / "model.stablehlo"
+    path.write_bytes(b"not a program")
+    with pytest.raises(ValueError, match="is not a StableHLO file"):
+        load_stablehlo(path)
