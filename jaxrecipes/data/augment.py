@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrecipes.data import clahe as clahe_lib
 from jaxrecipes.data import colour
+from jaxrecipes.data.clahe import clahe
+from jaxrecipes.data.selected import map_selected
 
 Array = jax.Array
 
@@ -174,10 +175,14 @@ def distort(images: Array, distortion: Distortion) -> Array:
     planes = colour.adjust_brightness(planes, distortion.brightness)
     planes = colour.adjust_contrast(planes, jnp.where(first, factor, 1.0))
     planes = colour.adjust_saturation(planes, distortion.saturation)
-    turned = colour.adjust_hue(planes, distortion.hue)
-    hue_on = distortion.hue_on[:, None, None]
-    red, green, blue = (jnp.where(hue_on, *pair) for pair in zip(turned, planes, strict=True))
-    planes = colour.adjust_contrast((red, green, blue), jnp.where(first, 1.0, factor))
+    words = map_selected(
+        lambda words, hue: colour.pack(colour.adjust_hue(colour.unpack(words), hue)),
+        colour.pack(planes),
+        distortion.hue_on,
+        distortion.hue,
+        chunk=max(8, len(images) // 8),
+    )
+    planes = colour.adjust_contrast(colour.unpack(words), jnp.where(first, 1.0, factor))
     planes = colour.permute_channels(planes, distortion.permutation)
     return colour.join_planes(planes)
 
@@ -186,4 +191,4 @@ def random_clahe(key: Array, images: Array, prob: Array | float) -> Array:
     """CLAHE with probability `prob`, at a cost that follows the number of images drawn."""
     selected = jax.random.uniform(key, (len(images),)) < prob
     chunk = max(4, len(images) // 64)  # mostly one chunk at the usual 1 %, 64 when all are drawn
-    return clahe_lib.map_selected(clahe_lib.clahe, images, selected, chunk=chunk)
+    return map_selected(clahe, images, selected, chunk=chunk)

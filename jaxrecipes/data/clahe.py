@@ -6,11 +6,11 @@ multiply-adds tip), LAB -> RGB in floating point (within one level). Source: K. 
 "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxrecipes.data.colour import join_planes
 
 Array = jax.Array
 
@@ -92,9 +92,9 @@ def lab_to_rgb(lightness: Array, green_red: Array, blue_yellow: Array) -> Array:
         linear = jnp.clip(weights[0] * x + weights[1] * y + weights[2] * z, 0.0, 1.0)
         curved = 1.055 * jnp.maximum(linear, 1e-6) ** (1.0 / 2.4) - 0.055
         level = jnp.where(linear <= 0.0031308, 12.92 * linear, curved)
-        return jnp.round(255.0 * level).astype(jnp.uint8)
+        return jnp.round(255.0 * level)
 
-    return jnp.stack([channel(0), channel(1), channel(2)], axis=-1)
+    return join_planes((channel(0), channel(1), channel(2)))
 
 
 def _tile_tables(tiles: Array, clip_limit: Array | float) -> Array:
@@ -167,37 +167,3 @@ def clahe(
     lightness, green_red, blue_yellow = rgb_to_lab(images)
     lightness = equalize_lightness(lightness, clip_limit=clip_limit, tiles=tiles)
     return lab_to_rgb(lightness, green_red, blue_yellow)
-
-
-def map_selected(
-    function: Callable[[Array], Array], images: Array, selected: Array, *, chunk: int
-) -> Array:
-    """Applies `function` to the selected images only, `chunk` of them at a time.
-
-    The cost follows the number of selected images, rounded up to whole chunks: a rare, dear
-    operation costs next to nothing, and every selection, up to all images, is right. Works under
-    `jit` and `vmap`; not differentiable.
-
-    Args:
-      function: `[chunk, ...]` -> the same shape and dtype.
-      images: `[B, ...]`.
-      selected: `[B]` bool.
-      chunk: images per call of `function`.
-    """
-    batch = images.shape[0]
-    chunk = min(chunk, batch)
-    count = jnp.sum(selected)
-    order = jnp.pad(jnp.argsort(~selected, stable=True), (0, -batch % chunk))
-
-    def unfinished(carry: tuple[Array, Array]) -> Array:
-        return carry[0] < count
-
-    def advance(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        start, images = carry
-        rows = jax.lax.dynamic_slice(order, (start,), (chunk,))
-        changed = function(images[rows])
-        rows = jnp.where(start + jnp.arange(chunk) < count, rows, batch)  # batch: out of range
-        return start + chunk, images.at[rows].set(changed, mode="drop")
-
-    start = jnp.zeros((), count.dtype)
-    return jax.lax.while_loop(unfinished, advance, (start, images))[1]

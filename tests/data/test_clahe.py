@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipes.data.clahe import clahe, equalize_lightness, lab_to_rgb, map_selected, rgb_to_lab
+from jaxrecipes.data.clahe import clahe, equalize_lightness, lab_to_rgb, rgb_to_lab
 
 
 @pytest.fixture(params=range(3))
@@ -47,23 +47,3 @@ def test_a_higher_clip_limit_gives_more_contrast_and_may_be_traced():
     spreads = [float(np.std(run(jnp.float32(limit)))) for limit in (1.0, 20.0, 80.0)]
     assert spreads == sorted(spreads)
     assert spreads[2] > 2 * spreads[0]
-
-
-@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-@pytest.mark.parametrize("count", [0, 1, 5, 20])
-def test_exactly_the_selected_images_are_mapped(chunk, count):
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(20, 3)).astype(np.float32)
-    selected = np.zeros(20, bool)
-    selected[rng.permutation(20)[:count]] = True
-
-    @jax.jit
-    def run(images, selected):
-        return map_selected(lambda part: 2.0 * part, images, selected, chunk=chunk)
-
-    wanted = np.where(selected[:, None], 2.0 * images, images)
-    np.testing.assert_array_equal(run(images, selected), wanted)
-    rows = np.stack([selected, ~selected])
-    both = jax.vmap(run, (None, 0))(images, rows)
-    np.testing.assert_array_equal(both[0], wanted)
-    np.testing.assert_array_equal(both[1], np.where(selected[:, None], images, 2.0 * images))
