@@ -117,7 +117,15 @@ class GraphBuilder:
         padding: int = 0,
         name: str,
     ) -> str:
-        """Square convolution; kernel `[k, k, in, out]`, `[in, out]` (1x1) or `[k, k, C]` (depthwise).
+        """Square convolution.
+
+        Args:
+          x: `[B, in, H, W]`.
+          kernel: `[k, k, in, out]`, or `[in, out]` for 1x1, or `[k, k, C]` for depthwise.
+          bias: `[out]`.
+          stride: in pixels.
+          padding: in pixels, on all four sides.
+          name: prefix of the stored weights' names.
 
         Returns:
           `[B, out, H', W']`.
@@ -165,7 +173,16 @@ class GraphBuilder:
         num_heads: int,
         name: str,
     ) -> str:
-        """Self-attention `[B, T, C] -> [B, T, C]` with `in_proj` (queries, keys, values) and `out_proj`."""
+        """Self-attention, `[B, T, C] -> [B, T, C]`.
+
+        Args:
+          x: tokens.
+          params: `in_proj` (queries, keys, values, in that order) and `out_proj`.
+          tokens: T.
+          channels: C.
+          num_heads: must divide C.
+          name: prefix of the stored weights' names.
+        """
         width = channels // num_heads
         kernel, bias = (params["in_proj"][part].copy() for part in ("kernel", "bias"))
         kernel[:, :channels] /= math.sqrt(width)  # the scale of the scores, on the queries

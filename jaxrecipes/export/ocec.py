@@ -1,4 +1,4 @@
-"""Exports of OCEC: all take RGB images `[batch, 3, H, W]` in [0, 1] and give prob_open `[batch]`."""
+"""Exports of OCEC: RGB images `[batch, 3, H, W]` in [0, 1] to prob_open `[batch]`."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,8 @@ def ocec_predict_fn(
     def predict(images: jax.Array) -> jax.Array:
         images = images.transpose(0, 2, 3, 1)
         images = (images - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
-        return jax.nn.sigmoid(logit_scale * Ocec(config).apply(variables, images, train=False))
+        logits: Any = Ocec(config).apply(variables, images, train=False)
+        return jax.nn.sigmoid(logit_scale * logits)
 
     return jax.jit(predict)
 

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import pytest
 from export_models import (
@@ -30,7 +31,8 @@ def op_types(model) -> set[str]:
 def test_onnxruntime_computes_what_jax_computes(tmp_path, arch, head):
     config = tiny_config(arch, head)
     path = tmp_path / "model.onnx"
-    difference = export_ocec_onnx(config, *random_weights(config), path, image_size=IMAGE_SIZE)
+    with jax.disable_jit():  # its single operations are compiled once for all combinations
+        difference = export_ocec_onnx(config, *random_weights(config), path, image_size=IMAGE_SIZE)
     assert difference < 1e-6
     assert "BatchNormalization" not in op_types(onnx.load(path))
 
@@ -109,14 +111,14 @@ def test_the_published_p_model_is_small_and_plain():
 
 
 def test_an_old_opset_is_refused():
-    with pytest.raises(ValueError, match="opset must be 17 to .*, got 13"):
+    with pytest.raises(ValueError, match=r"opset must be 17 to .*, got 13"):
         GraphBuilder(opset=13)
 
 
 def test_a_size_that_the_token_grid_does_not_divide_is_refused():
     config = tiny_config("baseline", "transformer")
     with pytest.raises(ValueError, match="does not divide"):
-        ocec_graph(config, {}, {}, image_size=(24, 24))
+        ocec_graph(config, {}, {}, image_size=(24, 28))
 
 
 def test_a_model_that_differs_is_not_written(tmp_path):

@@ -1,22 +1,23 @@
 import numpy as np
 import pytest
-from export_models import ARCHS, IMAGE_SIZE, random_images, random_weights, tiny_config
+from export_models import IMAGE_SIZE, random_images, random_weights, tiny_config
 from jax import export
 
 from jaxrecipes.export.ocec import ocec_predict_fn
 from jaxrecipes.export.stablehlo import load_stablehlo, save_stablehlo
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-def test_a_reloaded_file_computes_the_same_for_any_batch(tmp_path, arch):
-    config = tiny_config(arch, "auto")
+@pytest.mark.parametrize(("arch", "head"), [("inverted_se", "avg"), ("convnext", "transformer")])
+def test_a_reloaded_file_computes_the_same_for_any_batch(tmp_path, arch, head):
+    config = tiny_config(arch, head, num_blocks=1)
     predict = ocec_predict_fn(config, *random_weights(config), mean=(0.5, 0.4, 0.3))
     path = tmp_path / "model.stablehlo"
     assert save_stablehlo(predict, path, image_size=IMAGE_SIZE) == path.stat().st_size
     loaded = load_stablehlo(path)
-    for batch in (1, 3):
-        images = random_images(batch)
-        np.testing.assert_allclose(loaded(images), predict(images), rtol=0, atol=1e-7)
+    images = random_images(3)
+    expected = predict(images)
+    np.testing.assert_allclose(loaded(images), expected, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(loaded(images[:1]), expected[:1], rtol=0, atol=1e-6)
 
 
 def test_each_platform_keeps_its_own_formulation(tmp_path):
