@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import diff
@@ -91,7 +92,8 @@ def restore(
 
     restored = checkpoints.restore({"state": wanted.replace(hparams={})}, step=step, partial=True)
     assert restored is not None
-    state = restored.tree["state"].replace(hparams=dict(recipe.hparams))
+    hparams = jax.tree.map(np.float32, dict(recipe.hparams))
+    state = restored.tree["state"].replace(hparams=hparams)
     if recipe.plateau is not None:
         base = evaluate(state.hparams, recipe.warmup_steps)["learning_rate"]
         plateau = dataclasses.replace(

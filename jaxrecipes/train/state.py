@@ -51,7 +51,8 @@ def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
     Jit it with the state's shardings as `out_shardings` to create a sharded state in place.
     """
     params, batch_stats = recipe.init(key)
-    hparams = dict(recipe.hparams)
+    # Strong float32: a Python number would make a second trace of the step, once a run changes it.
+    hparams = jax.tree.map(jnp.float32, dict(recipe.hparams))
     values = evaluate(hparams, jnp.int32(0))
     peak = evaluate(hparams, jnp.int32(recipe.warmup_steps))
     trainable, _ = split_frozen(params, recipe.frozen)

@@ -38,6 +38,11 @@ class RangeTest:
     smoothed_losses: np.ndarray
     suggestion: float | None
 
+    @property
+    def lowest_loss_rate(self) -> float:
+        """The rate with the lowest smoothed loss; a tenth of it is a cautious choice where the curve is noisy."""
+        return float(self.learning_rates[int(np.argmin(self.smoothed_losses))])
+
 
 def find_learning_rate(
     recipe: Recipe,

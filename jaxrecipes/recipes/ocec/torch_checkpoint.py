@@ -43,7 +43,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
     step = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(step / max(1, checkpoint.epoch)))
     recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)
-    state = jax.tree.map(jnp.asarray, create_state(recipe, jax.random.key(config.seed)))
+    state = create_state(recipe, jax.random.key(config.seed))
     state = _with_checkpoint(state, checkpoint, config)
 
     train, val = checkpoint.train_metrics or {}, checkpoint.val_metrics or {}

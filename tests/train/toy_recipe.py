@@ -1,0 +1,83 @@
+"""A recipe that compiles in a second: a small network with BatchNorm and dropout on random vectors."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrecipes import optim
+from jaxrecipes.losses import bce_with_logits
+from jaxrecipes.metrics import BinaryCounts
+from jaxrecipes.nn import BatchNorm, dropout
+from jaxrecipes.schedules import as_schedule
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.seam import linen_apply
+
+NUM_FEATURES = 6
+
+
+class Toy(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train, dropout_rate=0.0):
+        x = nn.Dense(8, use_bias=False, name="hidden")(x)  # a bias before BatchNorm has no gradient but rounding
+        x = BatchNorm(name="norm")(x, train=train)
+        if train:
+            x = dropout(self.make_rng("dropout"), x, dropout_rate)
+        return nn.Dense(1, name="out")(x)[:, 0]
+
+
+def toy_hparams(**values):
+    defaults = {
+        "learning_rate": 0.05,
+        "weight_decay": 0.01,
+        "dropout_rate": 0.2,
+        "loss_weight/bce": 1.0,
+        "loss_weight/l2": 0.1,
+        "ema_decay": 0.9,
+        "clip_norm": 1.0,
+    }
+    return {name: as_schedule(value) for name, value in (defaults | values).items()}
+
+
+def toy_recipe(*, hparams=None, make_tx=optim.adamw, **fields):
+    model = Toy()
+
+    def init(key):
+        variables = model.init(key, jnp.zeros((2, NUM_FEATURES)), train=False)
+        return variables["params"], variables["batch_stats"]
+
+    def loss_terms(logits, batch, hparams):
+        del hparams
+        return {
+            "bce": bce_with_logits(logits, batch["label"].astype(jnp.float32)),
+            "l2": jnp.square(logits),
+        }
+
+    def metrics(logits, batch, hparams):
+        del hparams
+        probs = jax.nn.sigmoid(logits)
+        return {"classification": BinaryCounts.from_probs(probs, batch["label"], batch.get("mask"))}
+
+    return Recipe(
+        name="toy",
+        init=init,
+        apply_fn=linen_apply(model, rates=("dropout_rate",)),
+        inputs=lambda batch: batch["x"],
+        loss_terms=loss_terms,
+        metrics=metrics,
+        hparams=hparams or toy_hparams(),
+        make_tx=make_tx,
+        ema=fields.pop("ema", True),
+        **fields,
+    )
+
+
+def toy_arrays(num_examples=64, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((num_examples, NUM_FEATURES)).astype(np.float32)
+    label = (x @ np.arange(-2.0, NUM_FEATURES - 2) > 0).astype(np.int32)  # one rule for every seed
+    return {"x": x, "label": label}
+
+
+def toy_batch(seed=0, batch_size=16):
+    return jax.tree.map(jnp.asarray, toy_arrays(batch_size, seed))
