@@ -1,5 +1,6 @@
 """Tiny OCEC networks with random weights and statistics, and nothing compiled to make them."""
 
+import functools
 import itertools
 
 import jax
@@ -21,6 +22,7 @@ def tiny_config(arch: str = "baseline", head: str = "avg", **fields) -> OcecConf
     return OcecConfig(base_channels=8, arch_variant=arch, head_variant=head, **fields)
 
 
+@functools.cache
 def random_weights(config: OcecConfig, image_size: tuple[int, int] = IMAGE_SIZE, seed: int = 0):
     """`(params, batch_stats)` in which no factor is 1 and no shift is 0."""
     images = jnp.zeros((2, *image_size, 3))
@@ -43,6 +45,12 @@ def random_weights(config: OcecConfig, image_size: tuple[int, int] = IMAGE_SIZE,
     }
     variables = unflatten_dict(leaves)
     return variables["params"], variables.get("batch_stats", {})
+
+
+def compiled_fast(predict_fn, images: np.ndarray):
+    """The function without XLA's costly optimisations, which a single call does not repay."""
+    lowered = jax.jit(predict_fn).lower(images)
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": 0})
 
 
 def random_images(n: int = 8, image_size: tuple[int, int] = IMAGE_SIZE) -> np.ndarray:

@@ -21,7 +21,7 @@ def test_a_reloaded_file_computes_the_same_for_any_batch(tmp_path, arch, head):
 
 
 def test_each_platform_keeps_its_own_formulation(tmp_path):
-    config = tiny_config()
+    config = tiny_config(num_blocks=1)
     predict = ocec_predict_fn(config, *random_weights(config))
     modules = {}
     for platforms in (("cpu",), ("cuda",), ("cpu", "cuda", "tpu")):
