@@ -12,7 +12,7 @@ from jaxrecipes.data.synthetic_eyes_scene import Draws, paint
 
 OPEN, CLOSED = 1, 0
 MIN_SIDE = 8  # pixels; an eye is no longer recognisable below
-_CHUNK_PIXELS = 32 * 24 * 40  # images painted at a time, so that the planes stay in the cache
+_CHUNK_PIXELS = 64 * 24 * 40  # images painted at a time, so that the planes stay in the cache
 
 
 def eye_labels(seed: int, indices: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from jaxrecipes.data.synthetic_eyes_ranges import RANGES
 from jaxrecipes.data.synthetic_eyes_scene import Draws
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode "L"
+MIN_BLUR = 0.05  # pixels
+BLUR_REACH = 2.2  # standard deviations
 MAX_GAIN = 2.5  # of the contrast; a flat scene stays flat
 
 
@@ -34,20 +36,28 @@ def _blur_axis(picture: np.ndarray, sigma: np.ndarray, axis: int, radius: int) -
 
 
 def _blur(picture: np.ndarray, draws: Draws) -> np.ndarray:
-    """Defocus or a small original; some pictures are sharpened afterwards, halo included."""
-    height, width = picture.shape[-2:]
-    share = np.where(draws.chance("soft") > 0, draws["blur_soft"], draws["blur_sharp"])
-    largest = RANGES["blur_soft"][1]
-    for axis, size in ((-1, width), (-2, height)):
-        sigma = np.maximum(share * np.float32(size), 0.05)
-        picture = _blur_axis(picture, sigma, axis, math.ceil(2.2 * largest * size))
-    return picture
+    """Defocus or a small original."""
+    is_soft = draws.chance("soft")[:, 0, 0]
+    blurred = np.empty_like(picture)
+    for name, chosen in (("blur_soft", is_soft), ("blur_sharp", ~is_soft)):
+        rows = np.flatnonzero(chosen)
+        part, share = picture[:, rows], draws[name][rows]
+        for axis in (-1, -2):
+            size = picture.shape[axis]
+            sigma = np.maximum(share * np.float32(size), MIN_BLUR)
+            radius = math.ceil(BLUR_REACH * RANGES[name][1] * size)
+            part = _blur_axis(part, sigma, axis, radius)
+        blurred[:, rows] = part
+    return blurred
 
 
-def _sharpen(picture: np.ndarray, draws: Draws) -> np.ndarray:
-    amount = draws.chance("sharpened") * draws["sharpen"]
-    one = np.ones_like(amount)
-    return picture + amount * (picture - _blur_axis(_blur_axis(picture, one, -1, 2), one, -2, 2))
+def _sharpen(picture: np.ndarray, draws: Draws) -> None:
+    """Unsharp masking, halo included, of some of the pictures (in place)."""
+    rows = np.flatnonzero(draws.chance("sharpened"))
+    amount = draws["sharpen"][rows]
+    part, sigma = picture[:, rows], np.ones_like(amount)
+    smooth = _blur_axis(_blur_axis(part, sigma, -1, 2), sigma, -2, 2)
+    picture[:, rows] = part + amount * (part - smooth)
 
 
 def _grey(picture: np.ndarray) -> np.ndarray:
@@ -57,11 +67,13 @@ def _grey(picture: np.ndarray) -> np.ndarray:
 
 def _expose(picture: np.ndarray, draws: Draws) -> np.ndarray:
     """Brings each picture to its mean level and contrast, then tints it by the light's colour."""
-    level = _grey(picture).reshape(picture.shape[1], -1)
-    mean = level.mean(axis=-1)[:, None, None]
-    spread = level.std(axis=-1)[:, None, None]
+    grey = _grey(picture)
+    flat = grey.reshape(len(grey), -1)
+    mean = np.maximum(flat.mean(axis=-1), 1e-3)[:, None, None]
+    spread = flat.std(axis=-1)[:, None, None]
     gain = np.minimum(draws["contrast"] / np.maximum(spread, 1e-3), MAX_GAIN)
-    picture = draws["exposure"] + (picture - mean) * gain
+    colour = np.minimum(draws["exposure"] / mean, MAX_GAIN)
+    picture = draws["exposure"] + (grey - mean) * gain + (picture - grey) * colour
     warmth = draws["warmth"]
     return picture * np.stack([1.0 + warmth, np.ones_like(warmth), 1.0 - warmth])
 
@@ -84,17 +96,16 @@ def photograph(picture: np.ndarray, draws: Draws) -> np.ndarray:
     height, width = picture.shape[-2:]
     picture = np.power(np.clip(picture, 0.0, 1.0), draws["gamma"])
     picture = _expose(_blur(picture, draws), draws)
-    picture = _sharpen(picture, draws)
+    _sharpen(picture, draws)
     noise = draws.random.noise("sensor", height, width)
     noisy = draws.chance("noisy")
-    picture += (noisy * draws["noise_chroma"]) * noise[:3] + (noisy * draws["noise_luma"]) * noise[
-        3
-    ]
+    picture += (noisy * draws["noise_chroma"]) * noise[:3]
+    picture += (noisy * draws["noise_luma"]) * noise[3]
     picture += draws.chance("grey") * (_grey(picture) - picture)
 
     levels = np.clip(picture * 255.0 + 0.5, 0.0, 255.0).astype(np.uint8)
     images = np.ascontiguousarray(levels.transpose(1, 2, 3, 0))
-    compressed = draws.chance("jpeg")[:, 0, 0] > 0
+    compressed = draws.chance("jpeg")[:, 0, 0]
     quality = draws["jpeg_quality"][:, 0, 0].astype(np.int64)
     for i in np.flatnonzero(compressed):
         images[i] = _jpeg(images[i], int(quality[i]))

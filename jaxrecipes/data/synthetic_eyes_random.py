@@ -4,7 +4,8 @@ A generator with a state would tie an image to the images drawn before it. Here 
 hash instead, so that image 4711 is the same in any batch, order or process.
 """
 
-import zlib
+import copy
+import hashlib
 
 import numpy as np
 
@@ -32,12 +33,18 @@ class IndexedRandom:
 
     def __init__(self, seed: int, indices: np.ndarray):
         self._seed = seed & _MASK_64
-        self._indices = indices.astype(np.uint64)
+        self._steps = indices.astype(np.uint64) * _GOLDEN
+
+    def rows(self, rows: np.ndarray) -> "IndexedRandom":
+        """The same draws for some of the indices."""
+        some = copy.copy(self)
+        some._steps = self._steps[rows]
+        return some
 
     def bits(self, name: str) -> np.ndarray:
         """`[N]` uint64, uniform over all values."""
-        stream = np.array([self._seed ^ (zlib.crc32(name.encode()) << 32)], np.uint64)
-        return mix64(mix64(stream + _GOLDEN) + self._indices * _GOLDEN)
+        key = hashlib.blake2b(f"{self._seed}/{name}".encode(), digest_size=8).digest()
+        return mix64(self._steps + np.uint64(int.from_bytes(key, "little")))
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """`[N, 1, 1]` float32, uniform in [low, high)."""

@@ -10,25 +10,29 @@ import numpy as np
 Range = tuple[float, float]
 
 # The class is a matter of `gap`, the height of the opening at its middle. Between a nearly shut eye
-# (closed, up to 0.06) and a squint (open, from 0.24) lies an empty band, as people disagree there.
+# (closed, up to 0.03) and a squint (open, from 0.28) lies an empty band, as people disagree there.
 OPEN_RANGES: dict[str, Range] = {
-    "gap": (0.24, 0.64),
-    "sag": (0.05, 0.34),  # how far the lower lid hangs below the corners
-    "roll": (-0.20, 0.20),  # radians
+    "gap": (0.28, 0.66),
+    "sag": (0.15, 0.55),  # of the gap: how far the lower lid hangs below the corners
+    "roll": (-0.16, 0.16),  # radians
     "lash_length": (0.05, 0.35),
     "lash_droop": (-1.0, 0.15),  # positive: the lashes hang down, else they point up
-    "lid_glow": (-0.12, 0.15),  # light on the lid between crease and lashes
+    "lid_glow": (-0.3, 0.12),  # light on the lid between crease and lashes
+    "crease_dark": (0.1, 0.65),
+    "socket_dark": (0.1, 0.65),  # shadow below the brow; a shut lid is stretched and catches light
     "crease_height": (0.08, 0.35),  # above the lid's edge
     "line_width": (0.04, 0.14),  # dark edge of the upper lid
     "line_dark": (0.35, 0.95),  # opacity of that edge
 }
 CLOSED_RANGES: dict[str, Range] = {
-    "gap": (-0.02, 0.05),
-    "sag": (-0.08, 0.32),
-    "roll": (-0.30, 0.30),
+    "gap": (-0.03, 0.03),
+    "sag": (-0.08, 0.34),  # how far the line hangs below the corners
+    "roll": (-0.26, 0.26),
     "lash_length": (0.08, 0.50),
     "lash_droop": (-0.1, 1.0),
     "lid_glow": (-0.05, 0.30),
+    "crease_dark": (0.03, 0.4),
+    "socket_dark": (0.0, 0.45),
     "crease_height": (0.25, 0.75),
     "line_width": (0.04, 0.14),
     "line_dark": (0.30, 0.95),
@@ -39,12 +43,12 @@ RANGES: dict[str, Range] = {
     "crop_wide": (1.05, 1.55),  # half the width of the crop
     "crop_aspect_square": (0.85, 1.15),  # height / width of what a square patch shows
     "crop_aspect_tight": (0.50, 0.85),
-    "offset_x": (-0.16, 0.16),  # of half the crop
-    "offset_y": (-0.16, 0.16),
+    "offset_x": (-0.13, 0.13),  # of half the crop
+    "offset_y": (-0.13, 0.13),
     # lids
     "lid_skew": (-0.30, 0.30),  # where the upper lid peaks
     "lid_skew_lower": (-0.30, 0.30),
-    "lid_round": (-0.20, 0.50),  # from almond to round
+    "lid_round": (-0.05, 0.60),  # from almond to round
     "line_outer": (-0.50, 0.80),  # the edge grows thicker towards the outer corner
     "line_middle": (-0.2, 0.2),
     "line_reach": (0.65, 1.1),  # where the edge ends, from there
@@ -58,7 +62,6 @@ RANGES: dict[str, Range] = {
     "lash_clumps": (0.0, 0.6),  # unevenness of the edge and of the lashes' lengths
     "lash_clump_count": (0.7, 3.0),
     "lash_slant": (-0.6, 0.6),
-    "crease_dark": (0.05, 0.5),
     "crease_width": (0.03, 0.10),
     "crease_round": (0.75, 1.15),  # curvature against the lid's
     "bag_dark": (0.0, 0.32),
@@ -67,10 +70,10 @@ RANGES: dict[str, Range] = {
     "bag2_dark": (0.0, 0.22),
     "wrinkle_dark": (0.1, 0.4),
     # eyeball
-    "sclera_light": (0.45, 0.95),
+    "sclera_light": (0.60, 1.15),  # against a white that the skin tone scales
     "sclera_red": (0.0, 0.16),
     "sclera_edge_dark": (0.1, 0.55),
-    "lid_shadow": (0.2, 0.75),  # cast by the upper lid
+    "lid_shadow": (0.15, 0.60),  # cast by the upper lid
     "lid_shadow_depth": (0.10, 0.30),
     "iris_radius": (0.36, 0.50),
     "iris_squeeze": (0.78, 1.0),  # width / height when the head turns away
@@ -96,7 +99,7 @@ RANGES: dict[str, Range] = {
     "around_dark": (0.0, 0.35),
     "makeup_dark": (0.15, 0.65),
     "ball_light": (0.0, 0.22),  # bulge of the eyeball under the lid
-    "mottle": (0.0, 0.07),
+    "mottle": (0.0, 0.05),
     "mottle_frequency": (1.0, 6.0),  # radians per half width
     "nose_light": (-0.25, 0.25),
     "nose_x": (-2.0, -1.25),
@@ -116,7 +119,7 @@ RANGES: dict[str, Range] = {
     "frame_light": (0.0, 0.75),
     "frame_dark": (0.5, 1.0),
     "lens_dark": (0.0, 0.25),
-    "sunglass_dark": (0.25, 0.6),
+    "sunglass_dark": (0.20, 0.50),
     "reflection_light": (0.1, 0.55),
     "reflection_x": (-1.2, 1.2),
     "reflection_slope": (-0.8, 0.8),
@@ -131,14 +134,14 @@ RANGES: dict[str, Range] = {
     # camera
     "exposure": (0.26, 0.76),  # mean level that the camera settles at
     "gamma": (0.75, 1.40),
-    "contrast": (0.09, 0.23),  # standard deviation of the levels
+    "contrast": (0.10, 0.22),  # standard deviation of the levels
     "warmth": (-0.10, 0.10),
     "blur_sharp": (0.002, 0.018),  # standard deviation as a fraction of the crop's width
-    "blur_soft": (0.015, 0.048),
+    "blur_soft": (0.015, 0.04),
     "sharpen": (0.2, 1.2),
-    "noise_luma": (0.0, 0.015),
-    "noise_chroma": (0.0, 0.012),
-    "jpeg_quality": (30.0, 95.0),
+    "noise_luma": (0.0, 0.012),
+    "noise_chroma": (0.0, 0.008),
+    "jpeg_quality": (45.00, 95.00),
 }
 
 CHANCES: dict[str, float] = {
@@ -152,11 +155,11 @@ CHANCES: dict[str, float] = {
     "socket": 0.75,
     "makeup": 0.15,
     "brow": 0.85,
-    "glasses": 0.1,
+    "glasses": 0.08,
     "sunglasses": 0.15,  # of those with glasses
-    "reflection": 0.3,  # of those with glasses
-    "strand": 0.05,
-    "outline": 0.1,
+    "reflection": 0.2,  # of those with glasses
+    "strand": 0.04,
+    "outline": 0.08,
     "light_background": 0.5,
     "soft": 0.45,
     "sharpened": 0.3,

@@ -5,7 +5,7 @@ edge as wide as a pixel, so that nothing has to be supersampled. `u` runs from t
 to the outer one (1), `v` points down; planes are `[N, H, W]` float32, pictures `[3, N, H, W]`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Draws:
 
     def __init__(self, random: IndexedRandom, labels: np.ndarray):
         self.random = random
+        self.labels = labels
         self.is_open = (labels == 1)[:, None, None]
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -39,8 +40,12 @@ class Draws:
         )
 
     def chance(self, name: str) -> np.ndarray:
-        """Whether the entry of `CHANCES` happens, as 0.0 or 1.0."""
-        return self.random.happens(name, CHANCES[name]).astype(np.float32)
+        """Whether the entry of `CHANCES` happens: `[N, 1, 1]` bool."""
+        return self.random.happens(name, CHANCES[name])
+
+    def rows(self, rows: np.ndarray) -> "Draws":
+        """The draws of some of the scenes."""
+        return Draws(self.random.rows(rows), self.labels[rows])
 
     def colour(self, name: str, palette: np.ndarray) -> np.ndarray:
         """`[3, N, 1, 1]` colours between neighbours of the `[K, 3]` palette."""
@@ -61,6 +66,10 @@ class Geometry:
     lower: np.ndarray
     bow: np.ndarray  # the upper lid's profile: 1 at its peak, 0 at and beyond the corners
 
+    def rows(self, rows: np.ndarray) -> "Geometry":
+        """The geometry of some of the scenes."""
+        return Geometry(*(getattr(self, field.name)[rows] for field in fields(self)))
+
 
 def _ridge(distance: np.ndarray, width: np.ndarray | float, pixel: np.ndarray) -> np.ndarray:
     """A soft line of the given half width; one thinner than a pixel fades instead of breaking."""
@@ -73,15 +82,21 @@ def _cover(inside: np.ndarray, pixel: np.ndarray) -> np.ndarray:
     return np.clip(inside / pixel + np.float32(0.5), 0.0, 1.0)
 
 
-def _blend(picture: np.ndarray, colour: np.ndarray | float, alpha: np.ndarray) -> np.ndarray:
-    picture += alpha * (colour - picture)
-    return picture
+def _blend(picture: np.ndarray, colour: np.ndarray | float, alpha: np.ndarray) -> None:
+    step = colour - picture
+    step *= alpha
+    picture += step
+
+
+def _sag(draws: Draws) -> np.ndarray:
+    """How far the lower lid hangs below the corners; an open eye's grows with its opening."""
+    return np.where(draws.is_open, draws["gap"] * draws["sag"], draws["sag"])
 
 
 def place(draws: Draws, *, height: int, width: int) -> Geometry:
     """Crops, rolls and mirrors the eye's coordinates and lays the lids into them."""
     aspect = np.where(
-        draws.chance("square_crop") > 0, draws["crop_aspect_square"], draws["crop_aspect_tight"]
+        draws.chance("square_crop"), draws["crop_aspect_square"], draws["crop_aspect_tight"]
     )
     half_width = draws["crop_wide"]
     half_height = half_width * aspect
@@ -91,7 +106,8 @@ def place(draws: Draws, *, height: int, width: int) -> Geometry:
     y = half_height * (down - draws["offset_y"])
     cosine, sine = np.cos(draws["roll"]), np.sin(draws["roll"])
     u = (cosine * x + sine * y) * draws.random.sign("mirror")
-    v = cosine * y - sine * x
+    # Crops are centred on the corners of an open eye, but on the line of a shut one.
+    v = cosine * y - sine * x + np.where(draws.is_open, 0.0, 0.8 * draws["sag"]).astype(np.float32)
     pixel = np.maximum(2.0 * half_width / width, 2.0 * half_height / height)
 
     def bow(skew: np.ndarray) -> np.ndarray:
@@ -103,7 +119,7 @@ def place(draws: Draws, *, height: int, width: int) -> Geometry:
     upper_bow = bow(draws["lid_skew"])
     # Shut lids meet along one curve.
     lower_skew = np.where(draws.is_open, draws["lid_skew_lower"], draws["lid_skew"])
-    gap, sag = draws["gap"], draws["sag"]
+    gap, sag = draws["gap"], _sag(draws)
     wing = draws["wing_slope"] * np.maximum(np.abs(u) - 1.0, 0.0)
     upper = (sag - gap) * upper_bow + wing
     lower = sag * bow(lower_skew) + wing
@@ -146,33 +162,35 @@ def _skin_shade(draws: Draws, at: Geometry) -> np.ndarray:
     return np.maximum(shade, 0.08)
 
 
-def _paint_eyeball(picture: np.ndarray, draws: Draws, at: Geometry) -> None:
+def _paint_eyeball(picture: np.ndarray, draws: Draws, at: Geometry, skin: np.ndarray) -> None:
     """Sclera, iris, pupil and glints, seen through the opening of the lids."""
     opening = _cover(np.minimum(at.v - at.upper, at.lower - at.v), at.pixel)
     opening *= np.clip((1.0 - np.abs(at.u)) / at.pixel + 0.5, 0.0, 1.0)
     red = draws["sclera_red"] * (1.0 + 1.5 * np.clip(-at.u, 0.0, 1.0))
-    light = draws["sclera_light"] * (1.0 - draws["sclera_edge_dark"] * at.u * at.u)
+    # Cameras see little white: the sclera lies in shade and is seldom much lighter than the skin.
+    white = draws["sclera_light"] * (0.3 + 0.75 * skin[1])
+    light = white * (1.0 - draws["sclera_edge_dark"] * at.u * at.u)
     ball = np.stack([light, light * (1.0 - red), light * (1.0 - red)])
 
     # The iris stays behind the opening, a little below its upper edge, and follows the gaze.
     u = (at.u - draws["gaze_x"]) / draws["iris_squeeze"]
-    v = at.v - (draws["sag"] - 0.5 * draws["gap"] + draws["gaze_y"])
+    v = at.v - (_sag(draws) - 0.5 * draws["gap"] + draws["gaze_y"])
     distance = np.sqrt(u * u + v * v)
     radius = draws["iris_radius"]
     iris_light = draws["iris_light"] * (
         1.0 - draws["limbus_dark"] * np.square(np.minimum(distance / radius, 1.0))
     )
-    _blend(
-        ball, draws.colour("iris", IRIS_PALETTE) * iris_light, _cover(radius - distance, at.pixel)
-    )
     pupil = _cover(radius * draws["pupil_ratio"] - distance, at.pixel)
-    _blend(ball, 0.03, pupil)
+    iris = draws.colour("iris", IRIS_PALETTE) * (iris_light * (1.0 - 0.92 * pupil))
+    _blend(ball, iris, _cover(radius - distance, at.pixel))
     depth = (at.v - at.upper) / draws["lid_shadow_depth"]
     ball *= 1.0 - draws["lid_shadow"] * np.exp(-np.square(np.maximum(depth, 0.0)))
+    shine = np.zeros_like(distance)
     for glint, side in (("glint", 1.0), ("glint2", -1.0)):
         du, dv = u - side * draws["glint_x"], v - side * draws["glint_y"]
         spot = _ridge(np.sqrt(du * du + dv * dv), draws[f"{glint}_radius"], at.pixel)
-        _blend(ball, 1.0, draws.chance(glint) * draws["glint_light"] * spot)
+        np.maximum(shine, draws.chance(glint) * draws["glint_light"] * spot, out=shine)
+    _blend(ball, 1.0, shine)
     _blend(picture, ball, opening)
 
 
@@ -185,10 +203,8 @@ def _paint_lid_edges(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.n
         draws["lash_clump_count"] * np.pi * at.u + draws["lash_phase"]
     )
     edge = draws["line_dark"] * reach * clumps * _ridge(at.v - at.upper, width, at.pixel)
-    _blend(picture, 0.5 * hair, np.minimum(edge, 1.0))
     lower = draws["lower_line_dark"] * reach
     lower = lower * _ridge(at.v - at.lower, draws["lower_line_width"], at.pixel)
-    _blend(picture, 0.7 * hair, lower)
 
     direction = np.where(draws["lash_droop"] > 0, np.float32(1.0), np.float32(-1.0))
     out = (at.v - at.upper) * direction  # along the lashes, which fan out
@@ -199,7 +215,9 @@ def _paint_lid_edges(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.n
     contrast = np.clip(1.6 - 2.4 * count * at.pixel, 0.0, 1.0)
     along = 1.0 - np.clip(out / (draws["lash_length"] * clumps), 0.0, 1.0)
     alpha = draws.chance("lashes") * draws["lash_dark"] * reach * (0.5 + 0.5 * contrast * stripes)
-    _blend(picture, hair, alpha * along * _cover(out, at.pixel))
+    lashes = alpha * along * _cover(out, at.pixel)
+    seen_through = (1.0 - np.minimum(edge, 1.0)) * (1.0 - lower) * (1.0 - lashes)
+    _blend(picture, 0.6 * hair, 1.0 - seen_through)
 
 
 def _paint_brow(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.ndarray) -> None:
@@ -210,28 +228,36 @@ def _paint_brow(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.ndarra
     _blend(picture, hair, draws.chance("brow") * draws["brow_dark"] * band * texture)
 
 
-def _paint_obstacles(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.ndarray) -> None:
-    """Glasses, hair across the eye, and what lies behind the outline of the face."""
+def _paint_outline(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.ndarray) -> None:
+    """What lies beyond the outline of the face: hair or a background."""
     outline = draws["edge_distance"] + draws["edge_slope"] * at.v
-    behind = np.where(draws.chance("light_background") > 0, draws["edge_light"], hair)
-    _blend(picture, behind, draws.chance("outline") * _cover(at.u - outline, 2.0 * at.pixel))
-    across = at.u - draws["strand_x"] - draws["strand_slope"] * at.v
-    strand = _ridge(across, draws["strand_width"], at.pixel)
-    _blend(picture, hair, draws.chance("strand") * draws["strand_dark"] * strand)
+    behind = np.where(draws.chance("light_background"), draws["edge_light"], hair)
+    _blend(picture, behind, _cover(at.u - outline, 2.0 * at.pixel))
 
-    glasses = draws.chance("glasses")
+
+def _paint_strand(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.ndarray) -> None:
+    """A strand of hair across the eye."""
+    across = at.u - draws["strand_x"] - draws["strand_slope"] * at.v
+    _blend(picture, hair, draws["strand_dark"] * _ridge(across, draws["strand_width"], at.pixel))
+
+
+def _paint_glasses(picture: np.ndarray, draws: Draws, at: Geometry, hair: np.ndarray) -> None:
+    """Lens, reflection and frame."""
     u = (at.u - draws["frame_x"]) / draws["frame_wide"]
     v = (at.v - draws["frame_y"]) / draws["frame_high"]
-    square = u * u * u * u + v * v * v * v
-    rim = (np.sqrt(np.sqrt(square)) - 1.0) * draws["frame_high"]
-    dark = np.where(draws.chance("sunglasses") > 0, draws["sunglass_dark"], draws["lens_dark"])
+    rim = (np.sqrt(np.sqrt(u * u * u * u + v * v * v * v)) - 1.0) * draws["frame_high"]
     lens = _cover(-rim, at.pixel)
-    picture *= 1.0 - glasses * dark * lens
+    dark = np.where(draws.chance("sunglasses"), draws["sunglass_dark"], draws["lens_dark"])
+    picture *= 1.0 - dark * lens
     streak = at.u - draws["reflection_x"] - draws["reflection_slope"] * at.v
     shine = draws["reflection_light"] * _ridge(streak, draws["reflection_width"], at.pixel)
-    _blend(picture, 1.0, glasses * draws.chance("reflection") * lens * shine)
+    _blend(picture, 1.0, draws.chance("reflection") * lens * shine)
     frame = draws["frame_dark"] * _ridge(rim, draws["frame_thick"], at.pixel)
-    _blend(picture, draws["frame_light"], glasses * frame)
+    _blend(picture, draws["frame_light"], frame)
+
+
+# Painted only into the pictures where they happen; the order is from back to front.
+_OBSTACLES = {"outline": _paint_outline, "strand": _paint_strand, "glasses": _paint_glasses}
 
 
 def paint(draws: Draws, *, height: int, width: int) -> np.ndarray:
@@ -242,7 +268,12 @@ def paint(draws: Draws, *, height: int, width: int) -> np.ndarray:
     tint = np.stack([draws["skin_tint"], np.zeros_like(draws["skin_tint"]), -draws["skin_tint"]])
     picture = (skin + tint) * _skin_shade(draws, at)
     _paint_brow(picture, draws, at, hair)
-    _paint_eyeball(picture, draws, at)
+    _paint_eyeball(picture, draws, at, skin)
     _paint_lid_edges(picture, draws, at, hair)
-    _paint_obstacles(picture, draws, at, hair)
+    for name, paint_obstacle in _OBSTACLES.items():
+        rows = np.flatnonzero(draws.chance(name))
+        if rows.size:
+            some = picture[:, rows]
+            paint_obstacle(some, draws.rows(rows), at.rows(rows), hair[:, rows])
+            picture[:, rows] = some
     return picture
