@@ -15,6 +15,7 @@ from jaxrecipes.report.page_style import PAGE, STYLE
 from jaxrecipes.report.progress import duration
 
 MAX_ROWS = 200  # epochs listed; of longer runs the first, the last and evenly spaced ones between
+OUTCOMES = ("best", "final", "test")  # objects of metrics in summary.json
 FRACTIONS = ("accuracy", "precision", "recall", "f1", "auc")  # shown with four decimals
 
 Json = Any
@@ -24,8 +25,8 @@ def write_page(run_dir: str | os.PathLike[str]) -> pathlib.Path:
     """Writes `report.html` into a run's folder from whatever the run has left so far.
 
     Read are `config.json` (nested objects), `history.json` (a list of objects with `epoch`, `step`,
-    `train`, `val` and perhaps `hparams`), `summary.json` (`best` and `final` objects of metrics and
-    any further facts) and `plots/*.png`. What is missing is left out; what cannot be read is named
+    `train`, `val` and perhaps `hparams`), `summary.json` (`best`, `final` and `test` objects of
+    metrics and any further facts) and `plots/*.png`. What is missing is left out; what cannot be read is named
     on the page. The page needs no other file and no network.
 
     Args:
@@ -46,9 +47,8 @@ def write_page(run_dir: str | os.PathLike[str]) -> pathlib.Path:
     summary = _read(run_dir / "summary.json", dict, problems)
     sections = [
         _problems(problems),
-        _tiles("Best", summary.get("best")),
-        _tiles("Final", summary.get("final")),
-        _facts({key: value for key, value in summary.items() if key not in ("best", "final")}),
+        *(_tiles(name.capitalize(), summary.get(name)) for name in OUTCOMES),
+        _facts({name: value for name, value in summary.items() if name not in OUTCOMES}),
         _plots(sorted((run_dir / "plots").glob("*.png"))),
         _epochs(history),
         _config(config),
@@ -124,7 +124,7 @@ def _plots(paths: list[pathlib.Path]) -> str:
             f'<img alt="{name}" src="data:image/png;base64,{data}">'
             f"<figcaption>{name}</figcaption></figure>"
         )
-        figures.append((path.stem != "training_curves", wide, path.stem, figure))
+        figures.append((not path.stem.endswith("curves"), wide, path.stem, figure))
     if not figures:
         return ""
     shown = "".join(figure for *_, figure in sorted(figures))
