@@ -26,8 +26,8 @@ def write_page(run_dir: str | os.PathLike[str]) -> pathlib.Path:
 
     Read are `config.json` (nested objects), `history.json` (a list of objects with `epoch`, `step`,
     `train`, `val` and perhaps `hparams`), `summary.json` (`best`, `final` and `test` objects of
-    metrics and any further facts) and `plots/*.png`. What is missing is left out; what cannot be read is named
-    on the page. The page needs no other file and no network.
+    metrics and any further facts) and `plots/*.png`. What is missing is left out; what cannot be
+    read is named on the page. The page needs no other file and no network.
 
     Args:
       run_dir: the run's folder.
