@@ -6,20 +6,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes import optim
+from jaxrecipes.config import to_dict
 from jaxrecipes.losses import bce_with_logits
 from jaxrecipes.metrics import BinaryCounts
 from jaxrecipes.nn import BatchNorm, dropout
 from jaxrecipes.schedules import as_schedule
+from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
+from jaxrecipes.train.loop import Run
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.seam import linen_apply
+from jaxrecipes.train.splits import make_run_data
 
 NUM_FEATURES = 6
 
 
 class Toy(nn.Module):
+    width: int = 8
+
     @nn.compact
     def __call__(self, x, *, train, dropout_rate=0.0):
-        x = nn.Dense(8, use_bias=False, name="hidden")(x)  # a bias before BatchNorm has no gradient but rounding
+        x = nn.Dense(self.width, use_bias=False, name="hidden")(x)  # a bias before BatchNorm has no gradient but rounding
         x = BatchNorm(name="norm")(x, train=train)
         if train:
             x = dropout(self.make_rng("dropout"), x, dropout_rate)
@@ -39,8 +46,8 @@ def toy_hparams(**values):
     return {name: as_schedule(value) for name, value in (defaults | values).items()}
 
 
-def toy_recipe(*, hparams=None, make_tx=optim.adamw, **fields):
-    model = Toy()
+def toy_recipe(*, hparams=None, make_tx=optim.adamw, width=8, **fields):
+    model = Toy(width)
 
     def init(key):
         variables = model.init(key, jnp.zeros((2, NUM_FEATURES)), train=False)
@@ -81,3 +88,20 @@ def toy_arrays(num_examples=64, seed=0):
 
 def toy_batch(seed=0, batch_size=16):
     return jax.tree.map(jnp.asarray, toy_arrays(batch_size, seed))
+
+
+def toy_config(**fields):
+    data = DataConfig(batch_size=8, eval_batch_size=16)
+    loop = LoopConfig(steps_per_call=3, log_every_steps=4, compilation_cache="")
+    return RunConfig(**({"epochs": 3, "data": data, "loop": loop} | fields))
+
+
+def toy_run(workdir, recipe=None, *, config=None, arrays=None, mesh=None, **fields):
+    """A run of 3 epochs of 8 steps on 64 examples, validated on 20 others."""
+    config = config or toy_config()
+    mesh = mesh or make_mesh(config.parallel.fsdp_devices)
+    splits = {"train": arrays or toy_arrays(), "val": toy_arrays(20, seed=1)}
+    data = make_run_data(splits, config, mesh)
+    workdir.mkdir(parents=True, exist_ok=True)
+    config_dict = fields.pop("config_dict", None) or to_dict(config)
+    return Run(recipe or toy_recipe(), data, config, workdir, mesh=mesh, config_dict=config_dict, **fields)
