@@ -4,7 +4,7 @@
   python scripts/find_lr.py --config configs/NAME.py[:PRESET] [--output FOLDER] [--start_rate 1e-7] [--end_rate 1]
                             [--num_steps 100] [--FIELD VALUE ...]
 
-Prints one JSON object and leaves a plot and the curve in FOLDER. Fields of the config are flags, as in train.py.
+Prints one JSON object (the rate of the steepest descent, and that of the lowest loss) and leaves a plot and the curve in FOLDER. Fields of the config are flags, as in train.py.
 """
 
 import dataclasses
@@ -61,7 +61,8 @@ def main() -> None:
     write_json(own.output / "learning_rate.json", {"suggestion": result.suggestion, **curve})
     if result.suggestion is None:
         logging.getLogger("jaxrecipes").warning("the loss diverged at once: try a lower --start_rate")
-    print(json.dumps({"suggestion": result.suggestion, "steps": len(result.losses), "plot": str(plot)}))
+    rates = {"suggestion": result.suggestion, "lowest_loss_rate": result.lowest_loss_rate}
+    print(json.dumps(rates | {"steps": len(result.losses), "plot": str(plot)}))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,21 @@ class RecipeModule(Protocol):
     def prediction_columns(self, config: Any, examples: Examples, outputs: Any) -> dict[str, Sequence[Any]]:
         """Columns of the CSV that `predict` writes."""
 
+    def import_torch(self, source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool) -> None:
+        """Turns a checkpoint of the original into a run's folder."""
+
+    def export_torch(self, trained: Any, target: pathlib.Path, *, weights: Any) -> None:
+        """Writes a checkpoint that the original loads."""
+
+    def export_onnx(self, trained: Any, path: pathlib.Path, *, weights: Any, opset: int) -> str:
+        """Writes an ONNX file and says how it was checked."""
+
+    def export_stablehlo(self, trained: Any, path: pathlib.Path, *, weights: Any) -> str:
+        """Writes a StableHLO file and says something about it."""
+
+    def export_safetensors(self, trained: Any, path: pathlib.Path, *, weights: Any) -> str:
+        """Writes the weights and says something about them."""
+
 
 def load(name: str) -> RecipeModule:
     """The recipe called `name`.

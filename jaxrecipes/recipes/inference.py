@@ -1,19 +1,14 @@
 """Evaluating and predicting with a trained model."""
 
 import dataclasses
-from typing import Any, Literal
-
 import jax
 import numpy as np
 
 from jaxrecipes.recipes import Examples
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.recipes.trained import Trained, Weights
 from jaxrecipes.sharding import make_mesh, replicated
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation
 from jaxrecipes.train.splits import make_split
-
-Weights = Literal["auto", "raw", "ema"]
-
 
 def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Evaluation]:
     """Metrics and outputs of one split with each of some sets of weights, on all local devices."""

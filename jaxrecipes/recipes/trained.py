@@ -15,6 +15,9 @@ from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.step import current_hparams
 
+Weights = Literal["auto", "raw", "ema"]
+"""Which weights: auto takes the averaged ones where a run keeps them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
@@ -39,7 +42,7 @@ class Trained:
         """The hyperparameters in force at the checkpoint's step."""
         return current_hparams(self.recipe, self.state)
 
-    def weights(self, which: Literal["auto", "raw", "ema"] = "auto") -> tuple[Any, Any]:
+    def weights(self, which: Weights = "auto") -> tuple[Any, Any]:
         """`(params, batch_stats)`; auto: the averaged ones where the run keeps them.
 
         Raises:

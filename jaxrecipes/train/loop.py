@@ -137,6 +137,8 @@ class Run:
             Interrupt() as interrupt,
         ):
             position, step = self._start(checkpoints)
+            if jax.process_index() == 0:
+                write_json(self._workdir / "config.json", {"recipe": self._recipe.name} | self._config_dict)
             purge_step = step + 1 if step else None
             with open_writer(
                 self._workdir / "tensorboard", process_index=jax.process_index(), purge_step=purge_step

@@ -2,16 +2,15 @@
 
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
+from jaxrecipes.files import write_bytes
+
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes strict JSON (NaN and infinities become null) so that a reader never sees half a file."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(_strict(value), indent=2) + "\n")
-    os.replace(partial, path)
+    """Writes strict JSON: NaN and infinities become null."""
+    write_bytes(path, (json.dumps(_strict(value), indent=2) + "\n").encode())
 
 
 def read_json(path: pathlib.Path) -> Any:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import pathlib
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxrecipes.ema import ema_init
 from jaxrecipes.plateau import PlateauState
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.recipe import make_recipe
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.recipes.trained import Trained, Weights
 from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
 from jaxrecipes.train.state import TrainState, create_state
@@ -60,7 +60,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
     _log.info("%s: epoch %d, step %d, now in %s", source, checkpoint.epoch, step, workdir)
 
 
-def export_torch(trained: Trained, target: pathlib.Path, *, weights: Literal["auto", "raw", "ema"] = "auto") -> None:
+def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
     """Writes a `.pt` file that the original loads with strict key checking.
 
     Args:

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+"""Writes a trained model as a file for deployment.
+
+  python scripts/export.py --checkpoint RUN --format onnx|stablehlo|safetensors --output FILE
+
+onnx (needs `pip install 'jaxrecipes[export]'`) and stablehlo hold the weights and take any batch size; for ocec they
+take `images` [batch, 3, H, W] float32 in [0, 1] and give `prob_open` [batch]. safetensors holds the weights alone.
+"""
+
+import argparse
+import logging
+import pathlib
+import sys
+
+from jaxrecipes import cli
+
+
+def main() -> None:
+    flags = cli.parser(__doc__)
+    cli.add_checkpoint_flags(flags)
+    flags.add_argument("--format", required=True, choices=["onnx", "stablehlo", "safetensors"])
+    flags.add_argument("--output", required=True, type=pathlib.Path, help="the file to write")
+    flags.add_argument("--opset", type=int, default=17, help="of ONNX (default 17)")
+    arguments = flags.parse_args()
+    trained = cli.trained_from(arguments)
+    said = _export(trained.module, trained, arguments)
+    logging.getLogger("jaxrecipes").info("%s (step %d): %s", arguments.output, trained.step, said)
+
+
+def _export(module, trained, arguments: argparse.Namespace) -> str:
+    path, weights = arguments.output, arguments.weights
+    if arguments.format == "onnx":
+        return module.export_onnx(trained, path, weights=weights, opset=arguments.opset)
+    if arguments.format == "stablehlo":
+        return module.export_stablehlo(trained, path, weights=weights)
+    return module.export_safetensors(trained, path, weights=weights)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
