@@ -17,25 +17,27 @@ OPEN_RANGES: dict[str, Range] = {
     "roll": (-0.16, 0.16),  # radians
     "lash_length": (0.05, 0.35),
     "lash_droop": (-1.0, 0.15),  # positive: the lashes hang down, else they point up
-    "lid_glow": (-0.3, 0.12),  # light on the lid between crease and lashes
+    "bulge_light": (0.0, 0.15),
+    "lid_glow": (-0.30, 0.12),  # light on the lid between crease and lashes
     "crease_dark": (0.1, 0.65),
-    "socket_dark": (0.1, 0.65),  # shadow below the brow; a shut lid is stretched and catches light
+    "socket_dark": (0.15, 0.70),  # shadow below the brow; a shut lid is stretched and catches light
     "crease_height": (0.08, 0.35),  # above the lid's edge
-    "line_width": (0.04, 0.14),  # dark edge of the upper lid
-    "line_dark": (0.35, 0.95),  # opacity of that edge
+    "line_width": (0.05, 0.20),  # dark edge of the upper lid
+    "line_dark": (0.40, 1.00),  # opacity of that edge
 }
 CLOSED_RANGES: dict[str, Range] = {
     "gap": (-0.03, 0.03),
     "sag": (-0.08, 0.34),  # how far the line hangs below the corners
     "roll": (-0.26, 0.26),
-    "lash_length": (0.08, 0.50),
+    "lash_length": (0.06, 0.34),
     "lash_droop": (-0.1, 1.0),
-    "lid_glow": (-0.05, 0.30),
+    "bulge_light": (0.0, 0.35),
+    "lid_glow": (-0.10, 0.20),
     "crease_dark": (0.03, 0.4),
     "socket_dark": (0.0, 0.45),
     "crease_height": (0.25, 0.75),
     "line_width": (0.04, 0.14),
-    "line_dark": (0.30, 0.95),
+    "line_dark": (0.45, 1.00),
 }
 
 RANGES: dict[str, Range] = {
@@ -55,20 +57,20 @@ RANGES: dict[str, Range] = {
     "wing_slope": (-0.4, 0.7),  # of the edge beyond the outer corner
     "lower_line_dark": (0.0, 0.55),
     "lower_line_width": (0.03, 0.09),
-    "lash_dark": (0.15, 0.9),
+    "lash_dark": (0.10, 0.80),
     "lash_count": (2.5, 8.0),  # per half width
     "lash_fan": (0.0, 0.9),  # change of slope along the lid
     "lash_phase": (0.0, 6.283),
-    "lash_clumps": (0.0, 0.6),  # unevenness of the edge and of the lashes' lengths
+    "lash_clumps": (0.00, 0.45),  # unevenness of the edge and of the lashes' lengths
     "lash_clump_count": (0.7, 3.0),
     "lash_slant": (-0.6, 0.6),
     "crease_width": (0.03, 0.10),
     "crease_round": (0.75, 1.15),  # curvature against the lid's
-    "bag_dark": (0.0, 0.32),
+    "bag_dark": (0.00, 0.26),
     "bag_depth": (0.16, 0.60),  # below the lower lid
     "bag_width": (0.04, 0.14),
-    "bag2_dark": (0.0, 0.22),
-    "wrinkle_dark": (0.1, 0.4),
+    "bag2_dark": (0.00, 0.18),
+    "wrinkle_dark": (0.05, 0.3),  # crow's feet
     # eyeball
     "sclera_light": (0.60, 1.15),  # against a white that the skin tone scales
     "sclera_red": (0.0, 0.16),
@@ -98,7 +100,9 @@ RANGES: dict[str, Range] = {
     "socket_size": (0.35, 0.85),
     "around_dark": (0.0, 0.35),
     "makeup_dark": (0.15, 0.65),
-    "ball_light": (0.0, 0.22),  # bulge of the eyeball under the lid
+    "bulge_height": (0.40, 0.85),  # above the lid's edge: where the ball lifts the lid
+    "turn_dark": (0.0, 0.35),  # the lid turns from the light towards its edge
+    "turn_depth": (0.12, 0.40),
     "mottle": (0.0, 0.05),
     "mottle_frequency": (1.0, 6.0),  # radians per half width
     "nose_light": (-0.25, 0.25),
@@ -106,7 +110,7 @@ RANGES: dict[str, Range] = {
     # brow
     "brow_y": (-1.35, -0.70),
     "brow_thick": (0.08, 0.24),
-    "brow_dark": (0.2, 0.9),
+    "brow_dark": (0.15, 0.80),
     "brow_arch": (0.0, 0.35),
     "brow_tilt": (-0.2, 0.2),
     "hair_tone": (0.0, 1.0),  # along HAIR_PALETTE
@@ -136,8 +140,8 @@ RANGES: dict[str, Range] = {
     "gamma": (0.75, 1.40),
     "contrast": (0.10, 0.22),  # standard deviation of the levels
     "warmth": (-0.10, 0.10),
-    "blur_sharp": (0.002, 0.018),  # standard deviation as a fraction of the crop's width
-    "blur_soft": (0.015, 0.04),
+    "blur_sharp": (0.008, 0.02),  # standard deviation as a fraction of the crop's width
+    "blur_soft": (0.02, 0.042),
     "sharpen": (0.2, 1.2),
     "noise_luma": (0.0, 0.012),
     "noise_chroma": (0.0, 0.008),
@@ -149,7 +153,7 @@ CHANCES: dict[str, float] = {
     "lashes": 0.75,
     "crease": 0.75,  # the rest are single lids
     "bag": 0.7,
-    "wrinkles": 0.2,
+    "wrinkles": 0.12,
     "glint": 0.75,
     "glint2": 0.25,
     "socket": 0.75,
@@ -163,7 +167,7 @@ CHANCES: dict[str, float] = {
     "light_background": 0.5,
     "soft": 0.45,
     "sharpened": 0.3,
-    "noisy": 0.7,
+    "noisy": 0.5,
     "grey": 0.35,
     "jpeg": 0.5,
 }

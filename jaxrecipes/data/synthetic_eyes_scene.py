@@ -136,10 +136,13 @@ def _skin_shade(draws: Draws, at: Geometry) -> np.ndarray:
     shade -= draws["around_dark"] * np.exp(-(u * u + np.square(v / 0.6)))
     above = at.upper - v
     crease_height = draws["crease_height"]
-    on_lid = _cover(above, at.pixel) * np.exp(-np.square(above / (crease_height + 0.15)))
-    on_lid *= np.clip(1.6 - np.abs(u), 0.0, 1.0)
+    skin_above = _cover(above, at.pixel) * np.clip(1.5 - np.abs(u), 0.0, 1.0)
+    on_lid = skin_above * np.exp(-np.square(above / (crease_height + 0.15)))
     shade += (draws["lid_glow"] - draws.chance("makeup") * draws["makeup_dark"]) * on_lid
-    shade += draws["ball_light"] * np.exp(-(u * u + np.square((above - crease_height) / 0.3)))
+    bulge = np.square(u / 0.9) + np.square((above - draws["bulge_height"]) / 0.35)
+    shade += draws["bulge_light"] * np.exp(-bulge)
+    turned = skin_above * np.exp(-np.square(above / draws["turn_depth"]))
+    shade -= draws["turn_dark"] * turned
 
     fade = np.clip((1.25 - np.abs(u)) / 0.4, 0.0, 1.0)
     crease = above + (draws["crease_round"] - 1.0) * at.bow - crease_height * (0.4 + 0.6 * at.bow)
@@ -150,7 +153,9 @@ def _skin_shade(draws: Draws, at: Geometry) -> np.ndarray:
     bag = draws["bag_dark"] * _ridge(below - bag_depth, draws["bag_width"], at.pixel)
     bag += draws["bag2_dark"] * _ridge(below - 1.8 * bag_depth, draws["bag_width"], at.pixel)
     shade -= draws.chance("bag") * fade * bag
-    wrinkles = np.cos(v * 16.0 + u * 3.0) * np.clip(u - 0.9, 0.0, 0.5)
+    wrinkles = np.cos(13.0 * (v - 0.4 * (u - 1.0) * np.sign(v))) * np.exp(
+        -np.square((u - 1.2) / 0.25)
+    )
     shade -= draws.chance("wrinkles") * draws["wrinkle_dark"] * wrinkles
     shade += draws["nose_light"] * np.exp(-np.square((u - draws["nose_x"]) / 0.35))
     for wave in ("a", "b", "c"):
