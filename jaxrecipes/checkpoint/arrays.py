@@ -99,7 +99,11 @@ def save(path: Path, tree: Any) -> tuple[Saving, list[Record]]:
         arrays[_PACK] = np.frombuffer(pack, np.uint8)
     if not arrays:  # only empty arrays
         arrays[_PACK] = np.zeros(1, np.uint8)
-    return v1.save_async(path, arrays), records
+    # Else a program that ends without waiting hangs: the folder is never made, and Orbax waits on.
+    context = v1.Context()
+    context.asynchronous.create_directories_asynchronously = False
+    with context:
+        return v1.save_async(path, arrays), records
 
 
 def load(path: Path, records: list[Record], abstract_tree: Any, *, partial: bool) -> Any:

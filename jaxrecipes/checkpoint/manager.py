@@ -26,7 +26,7 @@ _GO, _SKIP, _FAIL = range(3)
 
 def _not_from_orbax_thread(record: logging.LogRecord) -> bool:
     """Keeps out the tracebacks that Orbax logs for errors that it raises to us as well."""
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+    return "_SignalingThread.run() raised an exception" not in str(record.msg)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,9 @@ class CheckpointManager:
     it intact and none half written. Restoring verifies every byte first, and falls back to the
     checkpoint before when the newest is damaged. With several processes (`jax.distributed`) all of
     them call the same methods in the same order.
+
+    Use it as a context manager, or call `close`: a program that ends otherwise loses a save that is
+    still being written (and nothing else).
 
     A manager that only reads (to evaluate, to export) writes nothing: leftovers of a killed process
     are removed by the first `save`.
@@ -117,6 +120,7 @@ class CheckpointManager:
         score = None if score is None or not math.isfinite(score) else float(score)
         metadata = json.loads(json.dumps(dict(metadata or {})))
         self.wait()
+        logging.getLogger("absl").addFilter(_not_from_orbax_thread)  # adds it once
         temporary = folder.preparing(self.directory, step)
         if not self._begin(step, temporary, replace=replace):
             return False
@@ -286,8 +290,6 @@ class CheckpointManager:
     ) -> None:
         """Runs in the thread: waits for Orbax, seals, commits, and drops what need not be kept."""
         step = content["step"]
-        absl = logging.getLogger("absl")
-        absl.addFilter(_not_from_orbax_thread)
         try:
             response.result()
             if jax.process_index() == 0:
@@ -295,8 +297,6 @@ class CheckpointManager:
                 folder.commit(temporary, folder.name_for(self.directory, step))
         except Exception as error:
             raise self._failed(step, temporary, error) from error
-        finally:
-            absl.removeFilter(_not_from_orbax_thread)
         if jax.process_index() == 0:
             try:
                 self._prune()
