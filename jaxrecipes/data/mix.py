@@ -55,21 +55,20 @@ def mix(
     if not kinds:
         return images, {}
     height, width = images.shape[1:3]
-    choice_key, mixup_key, cutmix_key = jax.random.split(key, 3)
+    choice_key, lam_key, centre_key = jax.random.split(key, 3)
+    alphas = [jnp.asarray(hparams.get(f"{kind}_alpha", 1.0)) for kind in ("mixup", "cutmix")]
+    mixup_lam, cutmix_lam = _symmetric_beta(lam_key, jnp.stack(alphas))
     choice = jax.random.uniform(choice_key)
     weights = jnp.ones((height, width))
     label_weight = jnp.ones(())
     boundary = jnp.zeros(())
     if ops.mixup:
-        lam = jax.random.beta(mixup_key, hparams["mixup_alpha"], hparams["mixup_alpha"])
         boundary = jnp.asarray(hparams["mixup_prob"], jnp.float32)
-        weights = jnp.where(choice < boundary, lam, weights)
-        label_weight = jnp.where(choice < boundary, lam, label_weight)
+        weights = jnp.where(choice < boundary, mixup_lam, weights)
+        label_weight = jnp.where(choice < boundary, mixup_lam, label_weight)
     if ops.cutmix:
-        lam_key, centre_key = jax.random.split(cutmix_key)
-        lam = jax.random.beta(lam_key, hparams["cutmix_alpha"], hparams["cutmix_alpha"])
         centre = jax.random.randint(centre_key, (2,), 0, jnp.array([height, width]))
-        kept, kept_share = cutmix_weights(lam, centre, height, width)
+        kept, kept_share = cutmix_weights(cutmix_lam, centre, height, width)
         cut = (choice >= boundary) & (choice < boundary + hparams["cutmix_prob"])
         weights = jnp.where(cut, kept, weights)
         label_weight = jnp.where(cut, kept_share, label_weight)
@@ -79,6 +78,13 @@ def mix(
         "mix_lambda": jnp.full(labels.shape, label_weight, jnp.float32),
     }
     return mixed, fields
+
+
+def _symmetric_beta(key: Array, alphas: Array) -> Array:
+    """Draws from Beta(alpha, alpha) for each alpha: the share of one of two gamma variables."""
+    # One sampler for all; jax.random.beta would compile two for each distribution.
+    first, second = jax.random.loggamma(key, alphas, (2, *alphas.shape))
+    return jax.nn.sigmoid(first - second)
 
 
 def mix_images(images: Array, partners: Array, weights: Array) -> Array:
