@@ -12,11 +12,14 @@ Range = tuple[float, float]
 # The class is a matter of `gap`, the height of the opening at its middle. Between a nearly shut eye
 # (closed, up to 0.03) and a squint (open, from 0.28) lies an empty band, as people disagree there.
 OPEN_RANGES: dict[str, Range] = {
-    "gap": (0.28, 0.66),
+    "gap": (0.25, 0.62),
     "sag": (0.15, 0.55),  # of the gap: how far the lower lid hangs below the corners
     "roll": (-0.16, 0.16),  # radians
     "lash_length": (0.05, 0.35),
     "lash_droop": (-1.0, 0.15),  # positive: the lashes hang down, else they point up
+    "around_dark": (0.0, 0.45),  # shade all around the eye
+    "bag_dark": (0.0, 0.36),
+    "brow_y": (-1.35, -0.55),
     "bulge_light": (0.0, 0.15),
     "lid_glow": (-0.30, 0.12),  # light on the lid between crease and lashes
     "crease_dark": (0.1, 0.65),
@@ -31,6 +34,9 @@ CLOSED_RANGES: dict[str, Range] = {
     "roll": (-0.26, 0.26),
     "lash_length": (0.06, 0.34),
     "lash_droop": (-0.1, 1.0),
+    "around_dark": (0.0, 0.25),
+    "bag_dark": (0.0, 0.24),
+    "brow_y": (-1.5, -0.7),
     "bulge_light": (0.0, 0.35),
     "lid_glow": (-0.10, 0.20),
     "crease_dark": (0.03, 0.4),
@@ -66,7 +72,6 @@ RANGES: dict[str, Range] = {
     "lash_slant": (-0.6, 0.6),
     "crease_width": (0.03, 0.10),
     "crease_round": (0.75, 1.15),  # curvature against the lid's
-    "bag_dark": (0.00, 0.26),
     "bag_depth": (0.16, 0.60),  # below the lower lid
     "bag_width": (0.04, 0.14),
     "bag2_dark": (0.00, 0.18),
@@ -98,18 +103,16 @@ RANGES: dict[str, Range] = {
     "socket_x": (-0.8, 0.3),
     "socket_y": (-0.75, -0.15),
     "socket_size": (0.35, 0.85),
-    "around_dark": (0.0, 0.35),
     "makeup_dark": (0.15, 0.65),
     "bulge_height": (0.40, 0.85),  # above the lid's edge: where the ball lifts the lid
     "turn_dark": (0.0, 0.35),  # the lid turns from the light towards its edge
-    "turn_depth": (0.12, 0.40),
+    "turn_depth": (0.10, 0.30),
     "mottle": (0.0, 0.05),
     "mottle_frequency": (1.0, 6.0),  # radians per half width
     "nose_light": (-0.25, 0.25),
     "nose_x": (-2.0, -1.25),
     # brow
-    "brow_y": (-1.35, -0.70),
-    "brow_thick": (0.08, 0.24),
+    "brow_thick": (0.08, 0.28),
     "brow_dark": (0.15, 0.80),
     "brow_arch": (0.0, 0.35),
     "brow_tilt": (-0.2, 0.2),
