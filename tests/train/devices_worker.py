@@ -1,0 +1,49 @@
+"""Run by test_devices.py in a process of its own: a toy run on some devices, its results as JSON on standard output.
+
+  devices_worker.py WORKDIR FSDP_DEVICES PLACEMENT EPOCHS [COORDINATOR NUM_PROCESSES PROCESS_ID]
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+
+from jaxrecipes.sharding import bytes_per_device, initialize_distributed
+
+
+def main(workdir, fsdp_devices, placement, epochs, coordinator=None, num_processes=None, process_id=None):
+    if coordinator:
+        initialize_distributed(coordinator, int(num_processes), int(process_id))
+    from toy_recipe import toy_config, toy_recipe, toy_run  # jax is set up from here on
+
+    from jaxrecipes.train.config import DataConfig, ParallelConfig
+
+    config = toy_config(
+        epochs=int(epochs),
+        data=DataConfig(batch_size=16, eval_batch_size=16, placement=placement),
+        parallel=ParallelConfig(fsdp_devices=int(fsdp_devices)),
+    )
+    # The stored config is the same whatever the devices, so that a run can go on on others.
+    stored = {"epochs": 2}
+    run = toy_run(pathlib.Path(workdir), toy_recipe(width=1024), config=config, config_dict=stored)
+    finished = run.fit()
+    history = json.loads((pathlib.Path(workdir) / "history.json").read_text())
+    kernel = finished.params["hidden"]["kernel"]
+    print(
+        json.dumps(
+            {
+                "devices": jax.device_count(),
+                "losses": [entry["train"]["loss"] for entry in history],
+                "val": [entry["val"]["loss_ema"] for entry in history],
+                "kernel_sum": float(jax.jit(lambda k: abs(k).sum())(kernel)),
+                "kernel_shard": list(kernel.addressable_shards[0].data.shape),
+                "bytes_per_device": max(bytes_per_device(finished.params).values()),
+                "compilations": finished.summary["compilations"],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
