@@ -10,9 +10,9 @@ import numpy as np
 Range = tuple[float, float]
 
 # The class is a matter of `gap`, the height of the opening at its middle. Between a nearly shut eye
-# (closed, up to 0.03) and a squint (open, from 0.28) lies an empty band, as people disagree there.
+# (closed, up to 0.02) and a squint (open, from 0.27) lies an empty band, as people disagree there.
 OPEN_RANGES: dict[str, Range] = {
-    "gap": (0.25, 0.62),
+    "gap": (0.27, 0.64),
     "sag": (0.15, 0.55),  # of the gap: how far the lower lid hangs below the corners
     "roll": (-0.16, 0.16),  # radians
     "lash_length": (0.05, 0.35),
@@ -29,7 +29,7 @@ OPEN_RANGES: dict[str, Range] = {
     "line_dark": (0.40, 1.00),  # opacity of that edge
 }
 CLOSED_RANGES: dict[str, Range] = {
-    "gap": (-0.03, 0.03),
+    "gap": (-0.03, 0.02),
     "sag": (-0.08, 0.34),  # how far the line hangs below the corners
     "roll": (-0.26, 0.26),
     "lash_length": (0.06, 0.34),
@@ -42,7 +42,7 @@ CLOSED_RANGES: dict[str, Range] = {
     "crease_dark": (0.03, 0.4),
     "socket_dark": (0.0, 0.45),
     "crease_height": (0.25, 0.75),
-    "line_width": (0.04, 0.14),
+    "line_width": (0.04, 0.12),
     "line_dark": (0.45, 1.00),
 }
 
@@ -67,7 +67,7 @@ RANGES: dict[str, Range] = {
     "lash_count": (2.5, 8.0),  # per half width
     "lash_fan": (0.0, 0.9),  # change of slope along the lid
     "lash_phase": (0.0, 6.283),
-    "lash_clumps": (0.00, 0.45),  # unevenness of the edge and of the lashes' lengths
+    "lash_clumps": (0.00, 0.35),  # unevenness of the edge and of the lashes' lengths
     "lash_clump_count": (0.7, 3.0),
     "lash_slant": (-0.6, 0.6),
     "crease_width": (0.03, 0.10),
@@ -84,7 +84,7 @@ RANGES: dict[str, Range] = {
     "lid_shadow_depth": (0.10, 0.30),
     "iris_radius": (0.36, 0.50),
     "iris_squeeze": (0.78, 1.0),  # width / height when the head turns away
-    "iris_light": (0.20, 0.85),
+    "iris_light": (0.20, 0.80),
     "pupil_ratio": (0.30, 0.60),  # of the iris
     "limbus_dark": (0.2, 0.7),
     "gaze_x": (-0.28, 0.28),
@@ -126,7 +126,7 @@ RANGES: dict[str, Range] = {
     "frame_light": (0.0, 0.75),
     "frame_dark": (0.5, 1.0),
     "lens_dark": (0.0, 0.25),
-    "sunglass_dark": (0.20, 0.50),
+    "sunglass_dark": (0.20, 0.45),
     "reflection_light": (0.1, 0.55),
     "reflection_x": (-1.2, 1.2),
     "reflection_slope": (-0.8, 0.8),
