@@ -10,7 +10,9 @@ from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging
 
 
 def run(main: Callable[[], None]) -> int:
-    """Calls `main`; an error that a user can mend becomes one line on standard error and exit status 2."""
+    """Calls `main`; an error that a user can mend becomes one line on standard error and exit
+    status 2.
+    """
     set_up_logging()
     try:
         main()
@@ -34,7 +36,9 @@ def add_checkpoint_flags(
 ) -> None:
     """`--checkpoint` and `--step`, and `--weights` unless a script takes both kinds."""
     flags.add_argument("--checkpoint", required=required, help="folder of a run (its --workdir)")
-    flags.add_argument("--step", default="best", help="best (default), latest, or a step that is there")
+    flags.add_argument(
+        "--step", default="best", help="best (default), latest, or a step that is there"
+    )
     if weights:
         flags.add_argument(
             "--weights",
@@ -58,5 +62,3 @@ def trained_from(arguments: argparse.Namespace) -> Trained:
     trained = open_trained(arguments.checkpoint, step=step)
     set_up_compilation_cache(trained.config.loop.compilation_cache)
     return trained
-
-

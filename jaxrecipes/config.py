@@ -1,4 +1,5 @@
-"""Configs as data: a frozen dataclass from a Python file, a preset, and typed overrides; to JSON and back.
+"""Configs as data: a frozen dataclass from a Python file, a preset, and typed overrides; to JSON
+and back.
 
 The dataclasses themselves live beside what they configure (`train/config.py`, the recipes' files).
 """
@@ -30,10 +31,13 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
 
     Args:
       spec: `FILE.py` or `FILE.py:PRESET`; the file defines `get_config(preset="default")`.
-      overrides: flags such as `["--optim.learning_rate", "2e-4"]`, typed by the dataclass' fields. `--help` prints every
-        field with its description and leaves the program, as a wrong flag does (exit status 2).
+      overrides: flags such as `["--optim.learning_rate", "2e-4"]`, typed by the dataclass' fields.
+        `--help` prints every field with its description and leaves the program, as a wrong flag
+        does (exit status 2).
+
     Raises:
-      ValueError: no such file, no `get_config`, an unknown preset, a misspelt field, or a value of a wrong type.
+      ValueError: no such file, no `get_config`, an unknown preset, a misspelt field, or a value of
+        a wrong type.
     """
     path, _, preset = spec.partition(":")
     module = _import_file(pathlib.Path(path))
@@ -44,7 +48,9 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
     except TypeError as error:
         raise _misspelt_field(error, module) from error
     check_types(config)
-    return tyro.cli(type(config), default=config, args=list(overrides), prog=f"train.py --config {spec}")
+    return tyro.cli(
+        type(config), default=config, args=list(overrides), prog=f"train.py --config {spec}"
+    )
 
 
 def check_types(config: Any, path: str = "") -> None:
@@ -58,7 +64,9 @@ def check_types(config: Any, path: str = "") -> None:
             typeguard.check_type(value, hints[field.name])
         except typeguard.TypeCheckError:
             wanted = getattr(hints[field.name], "__name__", str(hints[field.name]))
-            raise ValueError(f"config field {name} is {value!r} ({type(value).__name__}); it wants {wanted}") from None
+            raise ValueError(
+                f"config field {name} is {value!r} ({type(value).__name__}); it wants {wanted}"
+            ) from None
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -76,7 +84,9 @@ def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
         return _CONVERTER.structure(values, config_type)
     except Exception as error:
         problems = "; ".join(cattrs.transform_error(error))
-        raise ValueError(f"the stored config does not fit {config_type.__name__}: {problems}") from error
+        raise ValueError(
+            f"the stored config does not fit {config_type.__name__}: {problems}"
+        ) from error
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
@@ -96,7 +106,8 @@ def _import_file(path: pathlib.Path) -> types.ModuleType:
         known = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
         raise unknown_name("config file", str(path), known)
     spec = importlib.util.spec_from_file_location(f"jaxrecipes_config_{path.stem}", path)
-    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    assert spec is not None  # a .py file always has a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -104,13 +115,21 @@ def _import_file(path: pathlib.Path) -> types.ModuleType:
 
 
 def _misspelt_field(error: TypeError, module: types.ModuleType) -> Exception:
-    """The error for `SomeConfig(lr=...)` in a config file, with the nearest field of that dataclass."""
+    """The error for `SomeConfig(lr=...)` in a config file, with the nearest field of that
+    dataclass.
+    """
     match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if match is None:
         return error
     class_name, field = match.groups()
     for value in vars(module).values():
-        for _, found in inspect.getmembers(value, inspect.isclass) if inspect.ismodule(value) else [(None, value)]:
+        for _, found in (
+            inspect.getmembers(value, inspect.isclass)
+            if inspect.ismodule(value)
+            else [(None, value)]
+        ):
             if getattr(found, "__name__", None) == class_name and dataclasses.is_dataclass(found):
-                return unknown_name(f"field of {class_name}", field, [f.name for f in dataclasses.fields(found)])
+                return unknown_name(
+                    f"field of {class_name}", field, [f.name for f in dataclasses.fields(found)]
+                )
     return ValueError(str(error))

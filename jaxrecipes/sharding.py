@@ -1,8 +1,9 @@
 """One code path from one device to many: a mesh, and where each array lies on it.
 
-The step is written for one device. `jit` with these shardings makes it data-parallel (params replicated) or FSDP
-(params, moments and averages split over the `fsdp` axis too); the batch is always split over every device, so batch
-normalisation sees the global batch. With several processes each one runs the same program on its own devices.
+The step is written for one device. `jit` with these shardings makes it data-parallel (params
+replicated) or FSDP (params, moments and averages split over the `fsdp` axis too); the batch is
+always split over every device, so batch normalisation sees the global batch. With several processes
+each one runs the same program on its own devices.
 """
 
 import math
@@ -22,20 +23,22 @@ def initialize_distributed(
 
     Args:
       coordinator_address: `host:port` of process 0. None: nothing is done.
-      num_processes, process_id: how many there are and which one this is.
+      num_processes: how many there are.
+      process_id: which one this is.
+
     Raises:
       ValueError: an address without a count and an index that fit.
     """
     if coordinator_address is None:
         if num_processes not in (None, 1):
             raise ValueError(
-                f"parallel.num_processes is {num_processes}, but parallel.coordinator_address is not set; "
-                "give it as HOST:PORT of process 0"
+                f"parallel.num_processes is {num_processes}, but parallel.coordinator_address is "
+                "not set; give it as HOST:PORT of process 0"
             )
         return
     if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
         raise ValueError(
-            f"parallel.coordinator_address needs parallel.num_processes and parallel.process_id with "
+            "parallel.coordinator_address needs parallel.num_processes and parallel.process_id, "
             f"0 <= process_id < num_processes; got {num_processes} and {process_id}"
         )
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
@@ -46,14 +49,15 @@ def make_mesh(fsdp_devices: int = 1) -> Mesh:
 
     Args:
       fsdp_devices: over how many devices the state is split; 1 replicates it.
+
     Raises:
       ValueError: `fsdp_devices` does not divide the number of devices.
     """
     devices = np.asarray(jax.devices())
     if fsdp_devices < 1 or devices.size % fsdp_devices:
         raise ValueError(
-            f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {devices.size} devices; "
-            f"choose one of {[n for n in range(1, devices.size + 1) if devices.size % n == 0]}"
+            f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {devices.size} "
+            f"devices; choose one of {[n for n in range(1, devices.size + 1) if devices.size % n == 0]}"
         )
     return Mesh(devices.reshape(-1, fsdp_devices), _BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
 
@@ -81,11 +85,14 @@ def check_batch_divides(batch_size: int, mesh: Mesh) -> None:
 def state_shardings(abstract_state: Any, mesh: Mesh, *, min_size: int = 4096) -> Any:
     """The sharding of each leaf of a state: FSDP over the `fsdp` axis, replicated over `data`.
 
-    A leaf of at least `min_size` elements is split along its largest dimension that the axis divides; smaller ones, and
-    those that no dimension fits, are replicated (splitting them costs more in messages than it saves).
+    A leaf of at least `min_size` elements is split along its largest dimension that the axis
+    divides; smaller ones, and those that no dimension fits, are replicated (splitting them costs
+    more in messages than it saves).
 
     Args:
       abstract_state: the state's arrays or `ShapeDtypeStruct`s.
+      mesh: the devices.
+      min_size: smallest number of elements that is split.
     """
     fsdp = mesh.shape["fsdp"]
 
@@ -100,7 +107,9 @@ def state_shardings(abstract_state: Any, mesh: Mesh, *, min_size: int = 4096) ->
 
 
 def put_global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """A host array that every process holds whole, laid out by `sharding` over the devices of all of them."""
+    """A host array that every process holds whole, laid out by `sharding` over the devices of all
+    of them.
+    """
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

@@ -19,10 +19,18 @@ def main() -> None:
     flags = cli.parser(__doc__)
     flags.add_argument("name", help="the recipe, such as ocec")
     direction = flags.add_mutually_exclusive_group(required=True)
-    direction.add_argument("--from-torch", type=pathlib.Path, metavar="FILE", help="the original's checkpoint to read")
-    direction.add_argument("--to-torch", type=pathlib.Path, metavar="FILE", help="the file to write")
-    flags.add_argument("--output", type=pathlib.Path, help="with --from-torch: the run's folder to make")
-    flags.add_argument("--use-torch", action="store_true", help="let an installed PyTorch read an old file format")
+    direction.add_argument(
+        "--from-torch", type=pathlib.Path, metavar="FILE", help="the original's checkpoint to read"
+    )
+    direction.add_argument(
+        "--to-torch", type=pathlib.Path, metavar="FILE", help="the file to write"
+    )
+    flags.add_argument(
+        "--output", type=pathlib.Path, help="with --from-torch: the run's folder to make"
+    )
+    flags.add_argument(
+        "--use-torch", action="store_true", help="let an installed PyTorch read an old file format"
+    )
     cli.add_checkpoint_flags(flags, required=False)
     arguments = flags.parse_args()
     module = recipes.load(arguments.name)
@@ -34,8 +42,11 @@ def main() -> None:
     if arguments.checkpoint is None:
         raise ValueError("--to-torch needs --checkpoint, the folder of a run")
     trained = cli.trained_from(arguments)
-    if trained.config.RECIPE != arguments.name:
-        raise ValueError(f"{arguments.checkpoint} holds a run of {trained.config.RECIPE!r}, not of {arguments.name!r}")
+    if arguments.name != trained.config.RECIPE:
+        raise ValueError(
+            f"{arguments.checkpoint} holds a run of {trained.config.RECIPE!r}, "
+            f"not of {arguments.name!r}"
+        )
     module.export_torch(trained, arguments.to_torch, weights=arguments.weights)
 
 

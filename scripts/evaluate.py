@@ -3,7 +3,8 @@
 
   python scripts/evaluate.py --checkpoint RUN [--data.path PATH] [--split val]
 
-Raw weights and, where the run keeps them, averaged ones (NAME_ema). Without --data.path the run's own data is taken.
+Raw weights and, where the run keeps them, averaged ones (NAME_ema). Without --data.path the run's
+own data is taken.
 """
 
 import json
@@ -20,9 +21,14 @@ def main() -> None:
     flags.add_argument("--split", default="val", choices=["train", "val", "test"])
     arguments = flags.parse_args()
     trained = with_data_path(cli.trained_from(arguments), arguments.data_path)
-    splits = trained.module.load_splits(trained.config, report_dir=None, train=arguments.split == "train")
+    splits = trained.module.load_splits(
+        trained.config, report_dir=None, train=arguments.split == "train"
+    )
     if arguments.split not in splits:
-        raise ValueError(f"the data has no {arguments.split} split; it has {', '.join(splits) or 'none to evaluate'}")
+        raise ValueError(
+            f"the data has no {arguments.split} split; it has "
+            f"{', '.join(splits) or 'none to evaluate'}"
+        )
     print(json.dumps(as_json(evaluate_all(trained, splits[arguments.split]))))
 
 

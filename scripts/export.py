@@ -3,8 +3,9 @@
 
   python scripts/export.py --checkpoint RUN --format onnx|stablehlo|safetensors --output FILE
 
-onnx (needs `pip install 'jaxrecipes[export]'`) and stablehlo hold the weights and take any batch size; for ocec they
-take `images` [batch, 3, H, W] float32 in [0, 1] and give `prob_open` [batch]. safetensors holds the weights alone.
+onnx (needs `pip install 'jaxrecipes[export]'`) and stablehlo hold the weights and take any batch
+size; for ocec they take `images` [batch, 3, H, W] float32 in [0, 1] and give `prob_open` [batch].
+safetensors holds the weights alone.
 """
 
 import argparse

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Suggests a learning rate: trains for a moment while the rate grows, and sees where the loss falls fastest.
+"""Suggests a learning rate: trains for a moment while the rate grows, and sees where the loss falls
+fastest.
 
-  python scripts/find_lr.py --config configs/NAME.py[:PRESET] [--output FOLDER] [--start_rate 1e-7] [--end_rate 1]
-                            [--num_steps 100] [--FIELD VALUE ...]
+  python scripts/find_lr.py --config configs/NAME.py[:PRESET] [--output FOLDER] [--start_rate 1e-7]
+                            [--end_rate 1] [--num_steps 100] [--FIELD VALUE ...]
 
-Prints one JSON object (the rate of the steepest descent, and that of the lowest loss) and leaves a plot and the curve in FOLDER. Fields of the config are flags, as in train.py.
+Prints one JSON object (the rate of the steepest descent, and that of the lowest loss) and leaves a
+plot and the curve in FOLDER. Fields of the config are flags, as in train.py.
 """
 
 import dataclasses
@@ -60,7 +62,9 @@ def main() -> None:
     curve = {name: value.tolist() for name, value in vars(result).items() if name != "suggestion"}
     write_json(own.output / "learning_rate.json", {"suggestion": result.suggestion, **curve})
     if result.suggestion is None:
-        logging.getLogger("jaxrecipes").warning("the loss diverged at once: try a lower --start_rate")
+        logging.getLogger("jaxrecipes").warning(
+            "the loss diverged at once: try a lower --start_rate"
+        )
     rates = {"suggestion": result.suggestion, "lowest_loss_rate": result.lowest_loss_rate}
     print(json.dumps(rates | {"steps": len(result.losses), "plot": str(plot)}))
 

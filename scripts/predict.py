@@ -18,7 +18,13 @@ from jaxrecipes.recipes.inference import evaluate
 def main() -> None:
     flags = cli.parser(__doc__)
     cli.add_checkpoint_flags(flags)
-    flags.add_argument("--inputs", nargs="+", required=True, type=pathlib.Path, help="files, folders, parquet files")
+    flags.add_argument(
+        "--inputs",
+        nargs="+",
+        required=True,
+        type=pathlib.Path,
+        help="files, folders, parquet files",
+    )
     flags.add_argument("--output", required=True, type=pathlib.Path, help="CSV file to write")
     arguments = flags.parse_args()
     trained = cli.trained_from(arguments)

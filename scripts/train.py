@@ -3,9 +3,10 @@
 
   python scripts/train.py --config configs/NAME.py[:PRESET] [--workdir DIR] [--FIELD VALUE ...]
 
-The same command on the same DIR goes on where the run was stopped (Ctrl-C and SIGTERM save first; a run that is killed
-goes on from its newest checkpoint). Without --workdir a new folder under runs/ is made. --allow_config_change goes on
-although the config is another than the run was started with. Every field of the config is a flag:
+The same command on the same DIR goes on where the run was stopped (Ctrl-C and SIGTERM save first; a
+run that is killed goes on from its newest checkpoint). Without --workdir a new folder under runs/
+is made. --allow_config_change goes on although the config is another than the run was started with.
+Every field of the config is a flag:
 """
 
 import argparse

@@ -11,7 +11,8 @@ GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 @pytest.fixture(scope="session")
 def golden():
-    """`golden("torch_semantics/ema")` is the npz as a dict; JSON strings sit in 0-d arrays (`golden.json(array)`)."""
+    """`golden("torch_semantics/ema")` is the npz as a dict; JSON strings sit in 0-d arrays
+    (`golden.json(array)`)."""
 
     def load(name: str) -> dict[str, np.ndarray]:
         with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as arrays:

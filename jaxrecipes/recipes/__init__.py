@@ -1,6 +1,8 @@
-"""The recipes: each wires a network, losses, metrics and data for the generic step, loop and scripts.
+"""The recipes: each wires a network, losses, metrics and data for the generic step, loop and
+scripts.
 
-A recipe is a package in this one that offers what `RecipeModule` names; the scripts know no more than that.
+A recipe is a package in this one that offers what `RecipeModule` names; the scripts know no more
+than that.
 """
 
 import importlib
@@ -36,27 +38,40 @@ class RecipeModule(Protocol):
     def check_config(self, config: Any) -> None:
         """Raises a ValueError for a config that cannot train, before any data is read."""
 
-    def load_splits(self, config: Any, *, report_dir: pathlib.Path | None, train: bool) -> Mapping[str, Examples]:
+    def load_splits(
+        self, config: Any, *, report_dir: pathlib.Path | None, train: bool
+    ) -> Mapping[str, Examples]:
         """The splits that have examples; without `train` those that are evaluated."""
 
-    def make_recipe(self, config: Any, *, steps_per_epoch: int, train: Examples | None = None) -> Recipe:
+    def make_recipe(
+        self, config: Any, *, steps_per_epoch: int, train: Examples | None = None
+    ) -> Recipe:
         """The recipe; `train` is the training split, for statistics such as class weights."""
 
     def sampling_weights(self, config: Any, train: Examples) -> np.ndarray | None:
         """`[N]` chances for sampling with replacement, or None."""
 
     def write_report(
-        self, config: Any, split: str, evaluation: Evaluation, examples: Examples, folder: pathlib.Path
+        self,
+        config: Any,
+        split: str,
+        evaluation: Evaluation,
+        examples: Examples,
+        folder: pathlib.Path,
     ) -> None:
         """Plots of one split's evaluation, and for the test split its predictions."""
 
-    def write_samples(self, recipe: Recipe, examples: Examples, hparams: Any, path: pathlib.Path) -> None:
+    def write_samples(
+        self, recipe: Recipe, examples: Examples, hparams: Any, path: pathlib.Path
+    ) -> None:
         """A picture of training examples as the step sees them."""
 
     def load_inputs(self, config: Any, inputs: Sequence[pathlib.Path]) -> Examples:
         """Files, folders or parquet files to predict."""
 
-    def prediction_columns(self, config: Any, examples: Examples, outputs: Any) -> dict[str, Sequence[Any]]:
+    def prediction_columns(
+        self, config: Any, examples: Examples, outputs: Any
+    ) -> dict[str, Sequence[Any]]:
         """Columns of the CSV that `predict` writes."""
 
     def import_torch(self, source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool) -> None:

@@ -1,6 +1,7 @@
 """Evaluating and predicting with a trained model."""
 
 import dataclasses
+
 import jax
 import numpy as np
 
@@ -9,6 +10,7 @@ from jaxrecipes.recipes.trained import Trained, Weights
 from jaxrecipes.sharding import make_mesh, replicated
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation
 from jaxrecipes.train.splits import make_split
+
 
 def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Evaluation]:
     """Metrics and outputs of one split with each of some sets of weights, on all local devices."""
@@ -22,12 +24,16 @@ def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Ev
     for which in weights:
         params, batch_stats = jax.device_put(trained.weights(which), replicated(mesh))
         items = split.feed.evaluation_items(batch_size)
-        results.append(program(params, batch_stats, hparams, split.feed.source, items, split.arrays))
+        results.append(
+            program(params, batch_stats, hparams, split.feed.source, items, split.arrays)
+        )
     return results
 
 
 def evaluate_all(trained: Trained, examples: Examples) -> dict[str, float]:
-    """Metrics of the raw weights, and of the averaged ones as `NAME_ema` where the run keeps them."""
+    """Metrics of the raw weights, and of the averaged ones as `NAME_ema` where the run keeps
+    them.
+    """
     kinds: list[Weights] = ["raw", "ema"] if trained.recipe.ema else ["raw"]
     suffixes = ["", "_ema"]
     return {
@@ -41,7 +47,9 @@ def with_data_path(trained: Trained, path: str | None) -> Trained:
     """The same model with other data; None keeps the data that it was trained on."""
     if path is None:
         return trained
-    config = dataclasses.replace(trained.config, data=dataclasses.replace(trained.config.data, path=path))
+    config = dataclasses.replace(
+        trained.config, data=dataclasses.replace(trained.config.data, path=path)
+    )
     return dataclasses.replace(trained, config=config)
 
 

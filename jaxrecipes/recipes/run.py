@@ -29,7 +29,8 @@ def train(
 ) -> Finished | None:
     """Trains in `workdir` and leaves the report there; None when a signal stopped the run.
 
-    Raises: what `Run.fit` raises, and ValueError or FileNotFoundError for data that cannot be trained on.
+    Raises: what `Run.fit` raises, and ValueError or FileNotFoundError for data that cannot be
+    trained on.
     """
     started = time.monotonic()
     first = jax.process_index() == 0
@@ -43,10 +44,21 @@ def train(
     )
     recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
     counts = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
-    _log.info("data: %s (%.1f s); %d steps an epoch", counts, time.monotonic() - started, data.steps_per_epoch)
+    _log.info(
+        "data: %s (%.1f s); %d steps an epoch",
+        counts,
+        time.monotonic() - started,
+        data.steps_per_epoch,
+    )
 
     run = Run(
-        recipe, data, config, workdir, mesh=mesh, config_dict=config_dict, allow_config_change=allow_config_change
+        recipe,
+        data,
+        config,
+        workdir,
+        mesh=mesh,
+        config_dict=config_dict,
+        allow_config_change=allow_config_change,
     )
     finished = run.fit()
     if finished is None or not first:
@@ -63,11 +75,17 @@ def train(
     training_curves(history, plots / "curves.png", best_epoch=finished.summary["best"]["epoch"])
     page = write_page(workdir)
     selected = finished.summary["selected_by"]
-    _log.info("best: epoch %d, %s", finished.summary["best"]["epoch"], _shown(finished.summary["best"], selected))
+    _log.info(
+        "best: epoch %d, %s",
+        finished.summary["best"]["epoch"],
+        _shown(finished.summary["best"], selected),
+    )
     _log.info("report: %s", page)
     return finished
 
 
 def _shown(metrics: dict[str, Any], selected: str) -> str:
     names = dict.fromkeys([selected, selected.removesuffix("_ema"), "accuracy_ema", "loss"])
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None)
+    return "  ".join(
+        f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None
+    )

@@ -49,18 +49,24 @@ class Trained:
           ValueError: averaged weights are asked of a run without EMA.
         """
         if which == "ema" and not self.recipe.ema:
-            raise ValueError("this run has no EMA weights (ema.enabled is false); take --weights raw")
+            raise ValueError(
+                "this run has no EMA weights (ema.enabled is false); take --weights raw"
+            )
         if self.recipe.ema and which != "raw":
             return self.state.ema_params, self.state.ema_batch_stats
         return self.state.params, self.state.batch_stats
 
 
-def open_trained(folder: str | pathlib.Path, *, step: int | Literal["best", "latest"] = "best") -> Trained:
+def open_trained(
+    folder: str | pathlib.Path, *, step: int | Literal["best", "latest"] = "best"
+) -> Trained:
     """Restores a checkpoint of a run's folder.
 
     Args:
       folder: the run's folder (`--workdir`), or its `checkpoints`.
-      step: the best by the run's own measure (the newest where none has a score), the newest, or a step.
+      step: the best by the run's own measure (the newest where none has a score), the newest, or a
+        step.
+
     Raises:
       ValueError: no checkpoint there, or a config that this version does not know.
       CheckpointCorrupt: it is damaged.
@@ -72,7 +78,9 @@ def open_trained(folder: str | pathlib.Path, *, step: int | Literal["best", "lat
     with CheckpointManager(directory) as checkpoints:
         latest = checkpoints.latest_step
         if latest is None:
-            raise ValueError(f"no checkpoint in {directory}; give the folder of a run (its --workdir)")
+            raise ValueError(
+                f"no checkpoint in {directory}; give the folder of a run (its --workdir)"
+            )
         metadata = checkpoints.metadata(latest)
         module = recipes.load(metadata["recipe"])
         config = from_dict(module.CONFIG, metadata["config"])
@@ -84,7 +92,9 @@ def open_trained(folder: str | pathlib.Path, *, step: int | Literal["best", "lat
             chosen = latest if step == "latest" else step
         recipe = module.make_recipe(config, steps_per_epoch=metadata["steps_per_epoch"])
         abstract = jax.eval_shape(lambda key: create_state(recipe, key), jax.random.key(0))
-        restored = checkpoints.restore({"state": _on_one_device(abstract)}, step=chosen, partial=True)
+        restored = checkpoints.restore(
+            {"state": _on_one_device(abstract)}, step=chosen, partial=True
+        )
     assert restored is not None
     return Trained(module, config, recipe, restored.tree["state"], chosen, restored.metadata)
 

@@ -1,4 +1,6 @@
-"""From the shared config to its parts: hyperparameters, the optimizer, and the state machines of a recipe."""
+"""From the shared config to its parts: hyperparameters, the optimizer, and the state machines of a
+recipe.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,8 +26,10 @@ def build_hparams(
       recipe_hparams: the recipe's own (dropout rate, loss weights ...), as constants.
       batch_size: global batch of one micro-batch, for the linear scaling of the learning rate.
       steps_per_epoch: optimizer steps in an epoch; `epoch` in the config's schedules.
+
     Raises:
-      ValueError: `schedules` names an unknown hyperparameter, or holds an expression that cannot be read.
+      ValueError: `schedules` names an unknown hyperparameter, or holds an expression that cannot be
+        read.
     """
     opt = config.optim
     rate = opt.learning_rate
@@ -35,7 +39,11 @@ def build_hparams(
     hparams: dict[str, Any] = {
         "learning_rate": learning_rate_schedule(config, rate, steps_per_epoch),
         "weight_decay": opt.weight_decay,
-        **({"momentum": opt.momentum} if opt.optimizer == "sgd" else {"b1": opt.b1, "b2": opt.b2, "eps": opt.eps}),
+        **(
+            {"momentum": opt.momentum}
+            if opt.optimizer == "sgd"
+            else {"b1": opt.b1, "b2": opt.b2, "eps": opt.eps}
+        ),
         **({} if opt.clip_norm is None else {"clip_norm": opt.clip_norm}),
         **({"ema_decay": config.ema.decay} if config.ema.enabled else {}),
         **recipe_hparams,
@@ -53,12 +61,16 @@ def build_hparams(
 
 
 def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int) -> Schedule:
-    """The schedule that `config.lr_schedule` describes, of optimizer steps, with `rate` as its base."""
+    """The schedule that `config.lr_schedule` describes, of optimizer steps, with `rate` as its
+    base.
+    """
     lr, warmup = config.lr_schedule, config.lr_schedule.warmup_epochs
     total_steps = config.total_steps(steps_per_epoch)
     epochs = -(-total_steps // steps_per_epoch)
     if lr.kind == "cyclic":
-        return _cyclic(config, rate, 10 * rate if lr.max_learning_rate is None else lr.max_learning_rate)
+        return _cyclic(
+            config, rate, 10 * rate if lr.max_learning_rate is None else lr.max_learning_rate
+        )
     if lr.kind == "one_cycle":
         peak = 10 * rate if lr.max_learning_rate is None else lr.max_learning_rate
         return schedules.one_cycle(peak, total_steps=total_steps, pct_start=lr.peak_fraction)
@@ -74,7 +86,9 @@ def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int)
     else:
         by_epoch = constant(rate)
     if warmup:
-        by_epoch = schedules.join((schedules.warmup(rate, warmup_steps=warmup), by_epoch), (warmup,))
+        by_epoch = schedules.join(
+            (schedules.warmup(rate, warmup_steps=warmup), by_epoch), (warmup,)
+        )
     return by_epoch if by_epoch == constant(rate) else schedules.every(by_epoch, steps_per_epoch)
 
 

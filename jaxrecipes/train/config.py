@@ -5,21 +5,27 @@ from typing import ClassVar, Literal
 
 
 def require(condition: bool, message: str) -> None:
-    """Raises a ValueError with `message` unless `condition` holds; for the checks of config fields."""
+    """Raises a ValueError with `message` unless `condition` holds; for the checks of config
+    fields.
+    """
     if not condition:
         raise ValueError(message)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimizer. Its numbers become schedules of the state; see `schedules` to vary one over the run."""
+    """The optimizer. Its numbers become schedules of the state; see `schedules` to vary one over
+    the run.
+    """
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """adamw decays weights apart from the gradient; adam and sgd add the decay to the gradient (L2)."""
+    """adamw decays weights apart from the gradient; adam and sgd add the decay to the gradient
+    (L2)."""
     learning_rate: float = 1e-3
     """Base learning rate."""
     reference_batch_size: int | None = None
-    """Linear scaling: the rate is learning_rate * effective batch / this. None: learning_rate as it is."""
+    """Linear scaling: the rate is learning_rate * effective batch / this. None: learning_rate as it
+    is."""
     weight_decay: float = 1e-4
     """Weight decay, on every parameter that no_decay does not name."""
     no_decay: tuple[str, ...] = ()
@@ -39,11 +45,18 @@ class OptimConfig:
     frozen: tuple[str, ...] = ()
     """Regular expressions over parameter paths that are not trained."""
     learning_rate_factors: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Parameter groups: regular expression over paths -> factor on the learning rate; the first match wins."""
+    """Parameter groups: regular expression over paths -> factor on the learning rate; the first
+    match wins."""
 
     def __post_init__(self):
-        require(self.learning_rate >= 0, f"optim.learning_rate is {self.learning_rate}; it must not be negative")
-        require(self.weight_decay >= 0, f"optim.weight_decay is {self.weight_decay}; it must not be negative")
+        require(
+            self.learning_rate >= 0,
+            f"optim.learning_rate is {self.learning_rate}; it must not be negative",
+        )
+        require(
+            self.weight_decay >= 0,
+            f"optim.weight_decay is {self.weight_decay}; it must not be negative",
+        )
         require(
             self.accumulation_steps >= 1,
             f"optim.accumulation_steps is {self.accumulation_steps}; it must be at least 1",
@@ -56,16 +69,22 @@ class OptimConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LrScheduleConfig:
-    """How the learning rate moves. Epoch-wise kinds change it between epochs, as the PyTorch schedulers do."""
+    """How the learning rate moves. Epoch-wise kinds change it between epochs, as the PyTorch
+    schedulers do.
+    """
 
-    kind: Literal["constant", "plateau", "cosine", "step", "exponential", "cyclic", "one_cycle"] = "plateau"
+    kind: Literal["constant", "plateau", "cosine", "step", "exponential", "cyclic", "one_cycle"] = (
+        "plateau"
+    )
     """cyclic and one_cycle move every step, the others every epoch."""
     warmup_epochs: int = 0
-    """Epoch e of the first W runs at e / W of the rate; then the schedule begins. Not with cyclic or one_cycle."""
+    """Epoch e of the first W runs at e / W of the rate; then the schedule begins. Not with cyclic
+    or one_cycle."""
     factor: float = 0.5
     """plateau, step, exponential: what the rate is multiplied by."""
     patience_epochs: int = 2
-    """plateau: validations without improvement that are tolerated; the next one reduces the rate."""
+    """plateau: validations without improvement that are tolerated; the next one reduces the
+    rate."""
     threshold: float = 1e-4
     """plateau: how much better counts as an improvement."""
     threshold_mode: Literal["rel", "abs"] = "rel"
@@ -75,32 +94,46 @@ class LrScheduleConfig:
     min_learning_rate: float = 0.0
     """plateau, cosine: the lowest rate."""
     monitor: str = "loss"
-    """plateau: the validation metric it watches; the EMA's when EMA is on. The train metric without a val split."""
+    """plateau: the validation metric it watches; the EMA's when EMA is on. The train metric without
+    a val split."""
     mode: Literal["min", "max"] = "min"
     """plateau: whether lower or higher is better."""
     period_epochs: int | None = None
-    """cosine: epochs down to the lowest rate (None: the rest of the run). step: epochs between steps (None: 10)."""
+    """cosine: epochs down to the lowest rate (None: the rest of the run). step: epochs between
+    steps (None: 10)."""
     max_learning_rate: float | None = None
-    """cyclic, one_cycle: the peak (None: 10 times the base rate); optim.learning_rate is the base of cyclic."""
+    """cyclic, one_cycle: the peak (None: 10 times the base rate); optim.learning_rate is the base
+    of cyclic."""
     step_size_up: int = 2000
     """cyclic: steps from base to peak, and as many down."""
     cyclic_mode: Literal["triangular", "triangular2", "exp_range"] = "triangular"
-    """cyclic: constant peaks, peaks halved each cycle, or peaks decayed by cyclic_gamma to the power of the step."""
+    """cyclic: constant peaks, peaks halved each cycle, or peaks decayed by cyclic_gamma to the
+    power of the step."""
     cyclic_gamma: float = 1.0
     """cyclic exp_range: decay per step."""
     cycle_momentum: bool = False
-    """cyclic: move b1 (or SGD's momentum) from 0.9 to 0.8 and back against the rate, as PyTorch does by default."""
+    """cyclic: move b1 (or SGD's momentum) from 0.9 to 0.8 and back against the rate, as PyTorch
+    does by default."""
     peak_fraction: float = 0.3
     """one_cycle: where in the run the peak is."""
 
     def __post_init__(self):
-        require(self.warmup_epochs >= 0, f"lr_schedule.warmup_epochs is {self.warmup_epochs}; it must be 0 or more")
+        require(
+            self.warmup_epochs >= 0,
+            f"lr_schedule.warmup_epochs is {self.warmup_epochs}; it must be 0 or more",
+        )
         require(
             not (self.warmup_epochs and self.kind in ("cyclic", "one_cycle")),
-            f"lr_schedule.warmup_epochs is {self.warmup_epochs}, but kind {self.kind!r} rises by itself; set it to 0",
+            f"lr_schedule.warmup_epochs is {self.warmup_epochs}, but kind {self.kind!r} rises by "
+            "itself; set it to 0",
         )
-        require(0 < self.factor < 1, f"lr_schedule.factor is {self.factor}; it must lie between 0 and 1")
-        require(self.patience_epochs >= 0, f"lr_schedule.patience_epochs is {self.patience_epochs}; 0 or more")
+        require(
+            0 < self.factor < 1, f"lr_schedule.factor is {self.factor}; it must lie between 0 and 1"
+        )
+        require(
+            self.patience_epochs >= 0,
+            f"lr_schedule.patience_epochs is {self.patience_epochs}; 0 or more",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +145,8 @@ class EmaConfig:
     decay: float = 0.999
     """Share of the old average that each step keeps."""
     warmup: bool = True
-    """Start with the decay min(decay, (1 + t) / (10 + t)), so that the first epochs are not the initial weights."""
+    """Start with the decay min(decay, (1 + t) / (10 + t)), so that the first epochs are not the
+    initial weights."""
     average_batch_stats: bool = True
     """Average the batch statistics too; otherwise the live ones go with the averaged weights."""
 
@@ -139,7 +173,8 @@ class LoopConfig:
     """The training loop."""
 
     steps_per_call: int = 8
-    """Steps in one call of the compiled program. 1: one step a call; more save dispatches and memory traffic."""
+    """Steps in one call of the compiled program. 1: one step a call; more save dispatches and
+    memory traffic."""
     log_every_steps: int = 50
     """How often the step's numbers go to TensorBoard and to the progress line."""
     checkpoint_every_steps: int | None = None
@@ -154,8 +189,17 @@ class LoopConfig:
     """Folder of compiled programs, so that the next start is faster; empty: none."""
 
     def __post_init__(self):
-        for name in ("steps_per_call", "log_every_steps", "keep_latest", "keep_best", "max_skipped_in_row"):
-            require(getattr(self, name) >= 1, f"loop.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in (
+            "steps_per_call",
+            "log_every_steps",
+            "keep_latest",
+            "keep_best",
+            "max_skipped_in_row",
+        ):
+            require(
+                getattr(self, name) >= 1,
+                f"loop.{name} is {getattr(self, name)}; it must be at least 1",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +207,8 @@ class ParallelConfig:
     """Devices and processes. All devices share each global batch."""
 
     fsdp_devices: int = 1
-    """Over how many devices params, moments and averages are split; 1: each device holds them whole."""
+    """Over how many devices params, moments and averages are split; 1: each device holds them
+    whole."""
     coordinator_address: str | None = None
     """HOST:PORT of process 0, when several processes train together."""
     num_processes: int | None = None
@@ -189,12 +234,17 @@ class DataConfig:
 
     def __post_init__(self):
         for name in ("batch_size", "eval_batch_size", "stream_threads"):
-            require(getattr(self, name) >= 1, f"data.{name} is {getattr(self, name)}; it must be at least 1")
+            require(
+                getattr(self, name) >= 1,
+                f"data.{name} is {getattr(self, name)}; it must be at least 1",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every recipe's config starts from; a recipe's own sets `RECIPE`, its name, and the type of `data`."""
+    """What every recipe's config starts from; a recipe's own sets `RECIPE`, its name, and the type
+    of `data`.
+    """
 
     RECIPE: ClassVar[str]
 
@@ -205,14 +255,15 @@ class RunConfig:
     steps: int | None = None
     """Optimizer steps in all; when given, it takes the place of epochs."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of the network; params, statistics and averages stay float32. float16 adds a dynamic loss scale."""
+    """Arithmetic of the network; params, statistics and averages stay float32. float16 adds a
+    dynamic loss scale."""
     select_metric: str = "loss"
     """The validation metric that decides which checkpoint is best; the EMA's when EMA is on."""
     select_mode: Literal["min", "max"] = "min"
     """Whether lower or higher is better."""
     schedules: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Hyperparameter -> schedule over steps, in place of its constant, e.g. dropout_rate "delayed(0.3,
-    start_step=2*epoch)". `epoch` and `run` stand for their numbers of steps."""
+    """Hyperparameter -> schedule over steps, in place of its constant, e.g. dropout_rate
+    "delayed(0.3, start_step=2*epoch)". `epoch` and `run` stand for their numbers of steps."""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     lr_schedule: LrScheduleConfig = dataclasses.field(default_factory=LrScheduleConfig)
@@ -223,7 +274,9 @@ class RunConfig:
 
     def __post_init__(self):
         require(self.epochs >= 1, f"epochs is {self.epochs}; it must be at least 1")
-        require(self.steps is None or self.steps >= 1, f"steps is {self.steps}; it must be at least 1")
+        require(
+            self.steps is None or self.steps >= 1, f"steps is {self.steps}; it must be at least 1"
+        )
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,7 +17,9 @@ from jaxrecipes.train.recipe import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Metrics of a pass, and the network's outputs as host arrays `[N, ...]` in the split's order."""
+    """Metrics of a pass, and the network's outputs as host arrays `[N, ...]` in the split's
+    order.
+    """
 
     metrics: dict[str, float]
     outputs: Any
@@ -43,7 +44,12 @@ class EvalProgram:
             self.num_compilations += 1
             batch = fetch(source, item) | {"mask": mask}
             outputs, _ = recipe.apply_fn(
-                params, batch_stats, recipe.inputs(batch), hparams=hparams, train=False, key=jax.random.key(0)
+                params,
+                batch_stats,
+                recipe.inputs(batch),
+                hparams=hparams,
+                train=False,
+                key=jax.random.key(0),
             )
             _, log = composite_loss(recipe.loss_terms(outputs, batch, hparams), hparams, mask=mask)
             # Each batch's means count by its number of real examples.
@@ -53,20 +59,27 @@ class EvalProgram:
 
         self._run = jax.jit(run, out_shardings=replicated(mesh))
 
-    def __call__(self, params, batch_stats, hparams, source, batches, arrays: Mapping[str, np.ndarray]) -> Evaluation:
+    def __call__(
+        self, params, batch_stats, hparams, source, batches, arrays: Mapping[str, np.ndarray]
+    ) -> Evaluation:
         """Evaluates one set of weights.
 
         Args:
-          params, batch_stats: the weights, raw or averaged.
+          params: of the network, raw or averaged.
+          batch_stats: that go with them.
           hparams: the hyperparameters in force, for the loss.
-          source, batches: the data; `batches` yields `(item, mask)`, the last one padded.
+          source: the split's resident arrays, empty when it is streamed.
+          batches: yields `(item, mask)`, the last one padded.
           arrays: the split's host arrays (labels ...), for metrics of the whole pass.
         """
         results = jax.device_get(
             [self._run(params, batch_stats, hparams, source, item, mask) for item, mask in batches]
         )
         num_examples = len(next(iter(arrays.values())))  # what follows them is padding
-        outputs = jax.tree.map(lambda *parts: np.concatenate(parts)[:num_examples], *[outputs for _, outputs in results])
+        outputs = jax.tree.map(
+            lambda *parts: np.concatenate(parts)[:num_examples],
+            *[outputs for _, outputs in results],
+        )
         sums = jax.tree.map(lambda *parts: np.sum(parts, axis=0), *[sums for sums, _ in results])
         metrics = compute_metrics(sums)
         if self._pass_metrics is not None:
@@ -75,7 +88,9 @@ class EvalProgram:
 
 
 def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
-    """`{name: metric}` as `{metric name: float}`; a metric that computes several names them itself."""
+    """`{name: metric}` as `{metric name: float}`; a metric that computes several names them
+    itself.
+    """
     values: dict[str, float] = {}
     for name, metric in sums.items():
         result = metric.compute()
@@ -84,9 +99,9 @@ def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
 
 
 def weights_for_prediction(state) -> tuple[Any, Any]:
-    """`(params, batch_stats)` that predict and export use: the averaged ones where a run keeps them."""
+    """`(params, batch_stats)` that predict and export use: the averaged ones where a run keeps
+    them.
+    """
     if state.ema_params is not None:
         return state.ema_params, state.ema_batch_stats
     return state.params, state.batch_stats
-
-

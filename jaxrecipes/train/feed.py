@@ -1,4 +1,6 @@
-"""How a program gets its batches: gathered on the device, or streamed from the host. Both give the same batches."""
+"""How a program gets its batches: gathered on the device, or streamed from the host. Both give the
+same batches.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -16,26 +18,33 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def fetch(source: Any, item: Any) -> dict[str, jax.Array]:
-    """The batch of an item, inside a program: a streamed batch is the item, a resident one is gathered by indices."""
+    """The batch of an item, inside a program: a streamed batch is the item, a resident one is
+    gathered by indices.
+    """
     if isinstance(item, Mapping):
         return dict(item)
     return {name: jnp.take(array, item, axis=0, mode="clip") for name, array in source.items()}
 
 
 class Feed(Protocol):
-    """Where batches come from. `source` and the items are arguments of a program, which calls `fetch` on them."""
+    """Where batches come from. `source` and the items are arguments of a program, which calls
+    `fetch` on them.
+    """
 
     source: Any
 
     def training_items(self, step: int, count: int) -> Any:
-        """Items of the `count` steps from `step` on, padded to `steps_per_call` along a leading axis."""
+        """Items of the `count` steps from `step` on, padded to `steps_per_call` along a leading
+        axis.
+        """
 
     def evaluation_items(self, batch_size: int) -> Iterable[tuple[Any, jax.Array]]:
         """`(item, mask)` for each batch of a pass in order, the last one padded."""
 
 
 class ResidentFeed:
-    """The whole split lives on every device as it is stored (uint8 images); a program gathers what it needs.
+    """The whole split lives on every device as it is stored (uint8 images); a program gathers what
+    it needs.
 
     Args:
       arrays: host arrays `[N, ...]` by name.
@@ -54,7 +63,9 @@ class ResidentFeed:
         accumulation_steps: int = 1,
         steps_per_call: int = 1,
     ):
-        self.source: Any = {name: put_global(np.asarray(a), replicated(mesh)) for name, a in arrays.items()}
+        self.source: Any = {
+            name: put_global(np.asarray(a), replicated(mesh)) for name, a in arrays.items()
+        }
         self._num_examples = len(next(iter(arrays.values())))
         self._mesh, self._order = mesh, order
         self._accumulation_steps, self._steps_per_call = accumulation_steps, steps_per_call
@@ -62,7 +73,9 @@ class ResidentFeed:
     def training_items(self, step: int, count: int) -> Any:
         assert self._order is not None
         steps = [step + min(i, count - 1) for i in range(self._steps_per_call)]
-        indices = np.stack([_micro(self._order.indices(s), self._accumulation_steps) for s in steps])
+        indices = np.stack(
+            [_micro(self._order.indices(s), self._accumulation_steps) for s in steps]
+        )
         return put_global(indices, batch_sharding(self._mesh, axis=indices.ndim - 1))
 
     def evaluation_items(self, batch_size: int) -> list[tuple[Any, jax.Array]]:
@@ -104,24 +117,31 @@ class StreamFeed:
 
     def training_items(self, step: int, count: int) -> Any:
         if self._stream is None or step != self._next_step:
-            self._stream = stream_batches(self._arrays, self._rows, step, num_threads=self._num_threads)
+            self._stream = stream_batches(
+                self._arrays, self._rows, step, num_threads=self._num_threads
+            )
         batches = [next(self._stream) for _ in range(count)]
         self._next_step = step + count
         batches += batches[-1:] * (self._steps_per_call - count)
         sharding = batch_sharding(self._mesh, axis=1 + (self._accumulation_steps > 1))
         return {
-            name: jax.make_array_from_process_local_data(sharding, np.stack([b[name] for b in batches]))
+            name: jax.make_array_from_process_local_data(
+                sharding, np.stack([b[name] for b in batches])
+            )
             for name in self._arrays
         }
 
     def evaluation_items(self, batch_size: int) -> Iterable[tuple[Any, jax.Array]]:
         sharding = batch_sharding(self._mesh)
         for indices, mask in evaluation_batches(len(next(iter(self._arrays.values()))), batch_size):
-            item = {name: put_global(np.asarray(a[indices]), sharding) for name, a in self._arrays.items()}
+            item = {
+                name: put_global(np.asarray(a[indices]), sharding)
+                for name, a in self._arrays.items()
+            }
             yield item, put_global(mask, sharding)
 
     def _rows(self, step: int) -> np.ndarray:
-        """This process' examples of a step, `[B]` or `[micro-batches, B]`."""
+        """The examples of a step that this process reads, `[B]` or `[micro-batches, B]`."""
         rows = _micro(self._order.indices(step), self._accumulation_steps)
         local = rows.shape[-1] // jax.process_count()
         return rows[..., jax.process_index() * local : (jax.process_index() + 1) * local]

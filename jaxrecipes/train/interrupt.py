@@ -10,9 +10,11 @@ from jax.experimental import multihost_utils
 
 
 class Interrupt:
-    """Notes SIGINT and SIGTERM while it is entered, so that the loop can save and leave at the next safe point.
+    """Notes SIGINT and SIGTERM while it is entered, so that the loop can save and leave at the next
+    safe point.
 
-    A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread signals are left alone.
+    A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread signals are left
+    alone.
     """
 
     def __init__(self) -> None:
@@ -39,7 +41,9 @@ class Interrupt:
         return self._received is not None
 
     def requested_anywhere(self) -> bool:
-        """Whether any process got one; every process must ask at the same step, and gets the same answer."""
+        """Whether any process got one; every process must ask at the same step, and gets the same
+        answer.
+        """
         if jax.process_count() == 1:
             return self.requested()
         return bool(multihost_utils.process_allgather(np.bool_(self.requested())).any())

@@ -1,4 +1,6 @@
-"""The training loop: train an epoch, validate, step the plateau, log, save, go on. Killed at any moment, it resumes."""
+"""The training loop: train an epoch, validate, step the plateau, log, save, go on. Killed at any
+moment, it resumes.
+"""
 
 import collections
 import dataclasses
@@ -29,8 +31,8 @@ from jaxrecipes.train.step import current_hparams
 
 _log = logging.getLogger("jaxrecipes")
 
-# In jax 0.10 and 0.11, steps over several (faked) CPU devices abort when many of them wait for a thread at once, so the
-# host stays at most this many calls ahead of such devices.
+# In jax 0.10 and 0.11, steps over several (faked) CPU devices abort when many of them wait for a
+# thread at once, so the host stays at most this many calls ahead of such devices.
 _CALLS_AHEAD_ON_CPU = 8
 
 
@@ -40,7 +42,9 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
-    """A split that is evaluated: its feed, its batch size, and the host arrays (labels ...) of its examples in order."""
+    """A split that is evaluated: its feed, its batch size, and the host arrays (labels ...) of its
+    examples in order.
+    """
 
     feed: Feed
     batch_size: int
@@ -68,7 +72,9 @@ class RunData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How a run ended: its summary, the best weights, and the passes over val and test with them."""
+    """How a run ended: its summary, the best weights, and the passes over val and test with
+    them.
+    """
 
     summary: dict[str, Any]
     params: Any
@@ -84,7 +90,8 @@ class Run:
     Args:
       recipe, data: what is trained, and on what.
       config: the shared part of the config.
-      workdir: the run's folder; checkpoints, history.json, summary.json and TensorBoard events go there.
+      workdir: the run's folder; checkpoints, history.json, summary.json and TensorBoard events go
+        there.
       mesh: the devices; the data's feeds were made for it.
       config_dict: the whole config as JSON-able data, stored with every checkpoint.
       allow_config_change: go on although the config stored in the folder differs.
@@ -101,7 +108,13 @@ class Run:
         config_dict: dict[str, Any],
         allow_config_change: bool = False,
     ):
-        self._recipe, self._data, self._config, self._workdir, self._mesh = recipe, data, config, workdir, mesh
+        self._recipe, self._data, self._config, self._workdir, self._mesh = (
+            recipe,
+            data,
+            config,
+            workdir,
+            mesh,
+        )
         self._config_dict, self._allow_config_change = config_dict, allow_config_change
         self._total_steps = config.total_steps(data.steps_per_epoch)
         self._key = jax.random.key(config.seed)
@@ -119,7 +132,9 @@ class Run:
         """Trains to the end, from where an earlier call was stopped if it was.
 
         Returns:
-          How it ended; None when SIGINT or SIGTERM stopped it: it was saved, and the same call goes on from there.
+          How it ended; None when SIGINT or SIGTERM stopped it: it was saved, and the same call goes
+          on from there.
+
         Raises:
           ValueError: the folder holds a run that does not fit.
           TrainingDivergedError: too many steps in a row were not finite.
@@ -138,10 +153,14 @@ class Run:
         ):
             position, step = self._start(checkpoints)
             if jax.process_index() == 0:
-                write_json(self._workdir / "config.json", {"recipe": self._recipe.name} | self._config_dict)
+                write_json(
+                    self._workdir / "config.json", {"recipe": self._recipe.name} | self._config_dict
+                )
             purge_step = step + 1 if step else None
             with open_writer(
-                self._workdir / "tensorboard", process_index=jax.process_index(), purge_step=purge_step
+                self._workdir / "tensorboard",
+                process_index=jax.process_index(),
+                purge_step=purge_step,
             ) as writer:
                 while step < self._total_steps and not self._stopped_early(position):
                     step = self._train_epoch(position, step, checkpoints, writer, interrupt)
@@ -151,7 +170,10 @@ class Run:
                         self._save(checkpoints, position, step, mid_epoch=True)
                     if step < self._total_steps and interrupt.requested_anywhere():
                         checkpoints.wait()
-                        _log.info("stopped at step %d and saved; the same command goes on from there", step)
+                        _log.info(
+                            "stopped at step %d and saved; the same command goes on from there",
+                            step,
+                        )
                         return None
                 checkpoints.wait()
                 return self._finish(position, checkpoints, writer)
@@ -159,7 +181,10 @@ class Run:
     def _start(self, checkpoints: CheckpointManager) -> tuple[Position, int]:
         empty_sums = self._empty_sums()
         found = resume.check_resumable(
-            checkpoints, self._recipe, self._config_dict, allow_config_change=self._allow_config_change
+            checkpoints,
+            self._recipe,
+            self._config_dict,
+            allow_config_change=self._allow_config_change,
         )
         if found is None:
             return resume.start(self._recipe, self._program, self._key, empty_sums), 0
@@ -231,7 +256,11 @@ class Run:
                 # Every process must ask at the same steps, which are the log points.
                 if (logs or jax.process_count() == 1) and interrupt.requested_anywhere():
                     break
-                if loop.checkpoint_every_steps and step % loop.checkpoint_every_steps == 0 and step < epoch_end:
+                if (
+                    loop.checkpoint_every_steps
+                    and step % loop.checkpoint_every_steps == 0
+                    and step < epoch_end
+                ):
                     self._save(checkpoints, position, step, mid_epoch=True)
         return step
 
@@ -251,13 +280,14 @@ class Run:
         position.sums = self._empty_sums()
 
         epoch = -(-step // self._data.steps_per_epoch)
+        seconds = round(time.monotonic() - self._epoch_started, 3)
         entry = {
             "epoch": epoch,
             "step": step,
             "train": train,
             "val": val,
             "hparams": {name: float(value) for name, value in hparams.items()},
-            "seconds": round(time.monotonic() - self._epoch_started, 3),
+            "seconds": seconds,
             "examples_per_second": round(rate, 1),
         }
         position.history.append(entry)
@@ -266,14 +296,26 @@ class Run:
         writer.scalars(step, {f"val/{name}": value for name, value in val.items()})
         writer.scalars(step, {f"epoch/{name}": value for name, value in train.items()})
         shown = [f"train loss {train['loss']:.4f}"]
-        shown += [f"val {n} {val[n]:.4f}" for n in dict.fromkeys([self._monitor("loss"), self._selected()]) if n in val]
+        shown += [
+            f"val {n} {val[n]:.4f}"
+            for n in dict.fromkeys([self._monitor("loss"), self._selected()])
+            if n in val
+        ]
         _log.info(
             "epoch %d  step %d  %s  learning rate %.2e  %s",
-            *(epoch, step, "  ".join(shown), float(hparams["learning_rate"]), duration(entry["seconds"])),
+            *(
+                epoch,
+                step,
+                "  ".join(shown),
+                float(hparams["learning_rate"]),
+                duration(seconds),
+            ),
         )
 
     def _validate(self, state: TrainState, split: Split) -> tuple[dict[str, float], Evaluation]:
-        """Metrics of the raw weights, and with EMA of the averaged ones too (`NAME_ema`); the pass that counts."""
+        """Metrics of the raw weights, and with EMA of the averaged ones too (`NAME_ema`); the pass
+        that counts.
+        """
         hparams = self._hparams(state)
         result = self._pass(state.params, state.batch_stats, hparams, split)
         metrics = dict(result.metrics)
@@ -286,22 +328,30 @@ class Run:
         items = split.feed.evaluation_items(split.batch_size)
         return self._evaluate(params, batch_stats, hparams, split.feed.source, items, split.arrays)
 
-    def _after_validation(self, position: Position, step: int, metrics: Mapping[str, float]) -> None:
+    def _after_validation(
+        self, position: Position, step: int, metrics: Mapping[str, float]
+    ) -> None:
         recipe, state = self._recipe, position.state
         if recipe.plateau is not None and step > recipe.warmup_steps:
             metric = metrics[self._monitor(self._config.lr_schedule.monitor)]
-            plateau = recipe.plateau.update(state.plateau, np.float32(metric))
+            plateau = recipe.plateau.update(state.plateau, metric)
             if float(plateau.learning_rate) != float(state.plateau.learning_rate):
-                _log.info("plateau: learning rate %.3e from step %d on", float(plateau.learning_rate), step)
+                _log.info(
+                    "plateau: learning rate %.3e from step %d on",
+                    float(plateau.learning_rate),
+                    step,
+                )
             state = state.replace(plateau=plateau)
         if recipe.early_stopping is not None:
             metric = metrics[self._monitor(self._config.early_stopping.monitor)]
-            stopping = recipe.early_stopping.update(state.early_stopping, np.float32(metric))
+            stopping = recipe.early_stopping.update(state.early_stopping, metric)
             state = state.replace(early_stopping=stopping)
         # The state machines' new scalars get the layout that the program was compiled for.
         position.state = jax.device_put(state, self._program.shardings)
 
-    def _finish(self, position: Position, checkpoints: CheckpointManager, writer: Writer) -> Finished:
+    def _finish(
+        self, position: Position, checkpoints: CheckpointManager, writer: Writer
+    ) -> Finished:
         """Evaluates the best weights on val and test and writes summary.json."""
         state, recipe = position.state, self._recipe
         best_step = checkpoints.best_step
@@ -315,7 +365,9 @@ class Run:
         step = int(state.step)
         by_step = {entry["step"]: entry for entry in position.history}
         val = self._validate(state, self._data.val)[1] if self._data.val else None
-        test_metrics, test = self._validate(state, self._data.test) if self._data.test else ({}, None)
+        test_metrics, test = (
+            self._validate(state, self._data.test) if self._data.test else ({}, None)
+        )
         if test is not None:
             writer.scalars(step, {f"test/{name}": value for name, value in test_metrics.items()})
         summary = {
@@ -336,7 +388,11 @@ class Run:
         }
         if jax.process_index() == 0:
             write_json(self._workdir / "summary.json", summary)
-        weights = (state.ema_params, state.ema_batch_stats) if recipe.ema else (state.params, state.batch_stats)
+        weights = (
+            (state.ema_params, state.ema_batch_stats)
+            if recipe.ema
+            else (state.params, state.batch_stats)
+        )
         return Finished(
             summary=summary,
             params=weights[0],
@@ -352,11 +408,12 @@ class Run:
             return
         path = self._workdir / "nonfinite_batch.npz"
         if jax.process_index() == 0:
-            np.savez_compressed(path, step=step - 1, **self._data.train_batch(step - 1))
+            np.savez_compressed(path, step=step - 1, **self._data.train_batch(step - 1))  # type: ignore[arg-type]
         raise TrainingDivergedError(
-            f"the last {skipped} steps up to step {step} had a loss or gradients that were not finite (loss "
-            f"{values['loss']}). The batch of step {step - 1} is in {path}, and the newest checkpoint holds the weights "
-            "of the last good update. Lower optim.learning_rate, set optim.clip_norm, or look at that batch; then give "
+            f"the last {skipped} steps up to step {step} had a loss or gradients that were not "
+            f"finite (loss {values['loss']}). The batch of step {step - 1} is in {path}, and the "
+            "newest checkpoint holds the weights of the last good update. Lower "
+            "optim.learning_rate, set optim.clip_norm, or look at that batch; then give "
             "--allow_config_change to go on, or start anew"
         )
 
@@ -388,7 +445,9 @@ class Run:
     def _empty_sums(self) -> Any:
         if not hasattr(self, "_sum_shapes"):
             items = self._data.train.training_items(0, 1)
-            self._sum_shapes = self._program.sum_shapes(self._abstract_state, self._data.train.source, items)
+            self._sum_shapes = self._program.sum_shapes(
+                self._abstract_state, self._data.train.source, items
+            )
         return self._program.zeros(self._sum_shapes)
 
     def _stopped_early(self, position: Position) -> bool:
@@ -408,7 +467,10 @@ def _next_multiple(step: int, every: int) -> int:
 
 def _tagged(values: Mapping[str, float]) -> dict[str, float]:
     """TensorBoard tags: hyperparameters keep their own group, everything else is training."""
-    return {name if name.startswith("hparams/") else f"train/{name}": value for name, value in values.items()}
+    return {
+        name if name.startswith("hparams/") else f"train/{name}": value
+        for name, value in values.items()
+    }
 
 
 def _outcome(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The compiled training program: one or several steps in a call, compiled once for any number of them."""
+"""The compiled training program: one or several steps in a call, compiled once for any number of
+them.
+"""
 
 from typing import Any
 
@@ -15,12 +17,13 @@ from jaxrecipes.train.step import make_train_step
 
 
 class TrainProgram:
-    """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh; state and sums are donated.
+    """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh; state and sums
+    are donated.
 
     Args:
       recipe: what is trained.
-      steps_per_call: the leading axis of `items`. A call runs its first `count` items, so the last, shorter call of an
-        epoch needs no compilation of its own.
+      steps_per_call: the leading axis of `items`. A call runs its first `count` items, so the last,
+        shorter call of an epoch needs no compilation of its own.
       mesh: the devices.
       abstract_state: the state's shapes; `shardings` says where each leaf lies.
 
@@ -74,8 +77,12 @@ class TrainProgram:
     def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
         """Shapes of the metric sums that this program adds up over `items`."""
         item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)
-        return jax.eval_shape(lambda s, d, i: self._train_step(s, fetch(d, i))[1].sums, state, source, item)
+        return jax.eval_shape(
+            lambda s, d, i: self._train_step(s, fetch(d, i))[1].sums, state, source, item
+        )
 
     def zeros(self, shapes: Any) -> Any:
         """Sums of no step at all."""
-        return jax.tree.map(lambda x: put_global(np.zeros(x.shape, x.dtype), self._everywhere), shapes)
+        return jax.tree.map(
+            lambda x: put_global(np.zeros(x.shape, x.dtype), self._everywhere), shapes
+        )

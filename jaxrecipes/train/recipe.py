@@ -1,4 +1,6 @@
-"""What the step, the loop and the evaluation know of a recipe: pure functions and plain numbers, nothing else."""
+"""What the step, the loop and the evaluation know of a recipe: pure functions and plain numbers,
+nothing else.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,10 +19,19 @@ Hparams = Mapping[str, jax.Array]
 
 
 class ApplyFn(Protocol):
-    """The model seam: the rest of the library sees a network as this one function (see `train/seam.py`)."""
+    """The model seam: the rest of the library sees a network as this one function (see
+    `train/seam.py`).
+    """
 
     def __call__(
-        self, params: Tree, batch_stats: Tree, inputs: Any, *, hparams: Hparams, train: bool, key: jax.Array
+        self,
+        params: Tree,
+        batch_stats: Tree,
+        inputs: Any,
+        *,
+        hparams: Hparams,
+        train: bool,
+        key: jax.Array,
     ) -> tuple[Any, Tree]: ...
 
 
@@ -38,21 +49,28 @@ class Recipe:
       init: `key -> (params, batch_stats)`, nested dicts of float32 arrays.
       apply_fn: the network; see `ApplyFn`.
       inputs: `batch -> inputs` of the network (normalisation lives here).
-      loss_terms: `(outputs, batch, hparams) -> {name: [B] or scalar}`; the step weighs them by `loss_weight/NAME`.
-      metrics: `(outputs, batch, hparams) -> {name: metric}`; metrics are pytrees that add up over batches, and whose
-        `compute()` gives a scalar (logged under its name) or a dict of scalars. `batch["mask"]` is there in evaluation.
+      loss_terms: `(outputs, batch, hparams) -> {name: [B] or scalar}`; the step weighs them by
+        `loss_weight/NAME`.
+      metrics: `(outputs, batch, hparams) -> {name: metric}`; metrics are pytrees that add up over
+        batches, and whose `compute()` gives a scalar (logged under its name) or a dict of scalars.
+        `batch["mask"]` is there in evaluation.
       hparams: every hyperparameter's schedule. They become leaves of the state.
       make_tx: `hparams -> optax.GradientTransformation`, called inside the step.
       augment: `(key, batch, hparams) -> batch`, inside the step, on each micro-batch.
-      pass_metrics: `(outputs, arrays) -> {metric name: float}` on the host: metrics of a whole evaluation pass (AUC).
-      frozen: regular expressions over parameter paths; a match gets no gradient, no moments and no decay.
-      accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps, B, ...]`.
+      pass_metrics: `(outputs, arrays) -> {metric name: float}` on the host: metrics of a whole
+        evaluation pass (AUC).
+      frozen: regular expressions over parameter paths; a match gets no gradient, no moments and no
+        decay.
+      accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps,
+        B, ...]`.
       ema: keep averaged parameters. `hparams["ema_decay"]` is the decay.
       ema_warmup: start the average with the decay min(decay, (1 + t) / (10 + t)).
-      ema_batch_stats: average batch statistics as well; otherwise the live ones go with the averaged parameters.
+      ema_batch_stats: average batch statistics as well; otherwise the live ones go with the
+        averaged parameters.
       loss_scale: dynamic loss scale of float16 training, or None.
       plateau, early_stopping: stepped once per validation, or None.
-      warmup_steps: the plateau sees no validation up to this step, and starts from the learning rate at it.
+      warmup_steps: the plateau sees no validation up to this step, and starts from the learning
+        rate at it.
     """
 
     name: str

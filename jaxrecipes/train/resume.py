@@ -20,7 +20,9 @@ _log = logging.getLogger("jaxrecipes")
 
 @dataclasses.dataclass
 class Position:
-    """What a run carries along: the state, the metric sums of the epoch under way, and the history so far."""
+    """What a run carries along: the state, the metric sums of the epoch under way, and the history
+    so far.
+    """
 
     state: TrainState
     sums: Any
@@ -30,20 +32,28 @@ class Position:
 def start(recipe: Recipe, program: TrainProgram, key: jax.Array, empty_sums: Any) -> Position:
     """The position before the first step.
 
-    The program that draws the weights runs once, so it is compiled without optimisation: that is several times faster.
+    The program that draws the weights runs once, so it is compiled without optimisation: that is
+    several times faster.
     """
     create = jax.jit(lambda key: create_state(recipe, key), out_shardings=program.shardings)
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    options: dict[str, str | bool] = (
+        {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
+    )
     return Position(create.lower(key).compile(compiler_options=options)(key), empty_sums, [])
 
 
 def check_resumable(
-    checkpoints: CheckpointManager, recipe: Recipe, config: dict[str, Any], *, allow_config_change: bool
+    checkpoints: CheckpointManager,
+    recipe: Recipe,
+    config: dict[str, Any],
+    *,
+    allow_config_change: bool,
 ) -> tuple[int, bool] | None:
     """The step that the run would go on from and whether its config changed, or None for a new run.
 
     Raises:
-      ValueError: the folder holds another recipe's run, or its config differs and no change was allowed.
+      ValueError: the folder holds another recipe's run, or its config differs and no change was
+        allowed.
     """
     step = checkpoints.newest_intact()
     if step is None:
@@ -51,8 +61,8 @@ def check_resumable(
     metadata = checkpoints.metadata(step)
     if metadata["recipe"] != recipe.name:
         raise ValueError(
-            f"{checkpoints.directory} holds a run of the recipe {metadata['recipe']!r}, not of {recipe.name!r}; "
-            "choose another --workdir"
+            f"{checkpoints.directory} holds a run of the recipe {metadata['recipe']!r}, not of "
+            f"{recipe.name!r}; choose another --workdir"
         )
     changes = diff(metadata["config"], config)
     if changes and not allow_config_change:
@@ -88,7 +98,11 @@ def restore(
             tree["sums"] = empty_sums
         restored = checkpoints.restore(tree, step=step)
         assert restored is not None
-        return Position(restored.tree["state"], restored.tree.get("sums", empty_sums), restored.metadata["history"])
+        return Position(
+            restored.tree["state"],
+            restored.tree.get("sums", empty_sums),
+            restored.metadata["history"],
+        )
 
     restored = checkpoints.restore({"state": wanted.replace(hparams={})}, step=step, partial=True)
     assert restored is not None
@@ -114,7 +128,9 @@ def save(
 ) -> None:
     """Starts to save the position; the sums go along only in the middle of an epoch."""
     tree = {"state": position.state} | ({"sums": position.sums} if metadata["mid_epoch"] else {})
-    checkpoints.save(step, tree, metadata=metadata, score=score)
+    # An epoch that was saved before its validation (a signal, a restart) is saved again with its
+    # score.
+    checkpoints.save(step, tree, metadata=metadata, score=score, replace=not metadata["mid_epoch"])
 
 
 def checkpoint_metadata(

@@ -22,7 +22,9 @@ def read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); restore it or start in a new folder") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}); restore it or start in a new folder"
+        ) from error
 
 
 def _strict(value: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Process-wide settings that only scripts make: logging, devices and processes, the compilation cache."""
+"""Process-wide settings that only scripts make: logging, devices and processes, the compilation
+cache.
+"""
 
 import logging
 import os
@@ -12,7 +14,9 @@ from jaxrecipes.train.config import RunConfig
 
 
 def set_up_logging(log_file: pathlib.Path | None = None) -> None:
-    """The library's messages as plain lines on standard error, and with time and level in `log_file`."""
+    """The library's messages as plain lines on standard error, and with time and level in
+    `log_file`.
+    """
     logger = logging.getLogger("jaxrecipes")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -28,9 +32,13 @@ def set_up_logging(log_file: pathlib.Path | None = None) -> None:
 
 
 def set_up_jax(config: RunConfig) -> None:
-    """Joins other processes and turns the compilation cache on; to be called before anything touches a device."""
+    """Joins other processes and turns the compilation cache on; to be called before anything
+    touches a device.
+    """
     parallel = config.parallel
-    initialize_distributed(parallel.coordinator_address, parallel.num_processes, parallel.process_id)
+    initialize_distributed(
+        parallel.coordinator_address, parallel.num_processes, parallel.process_id
+    )
     set_up_compilation_cache(config.loop.compilation_cache)
 
 

@@ -1,4 +1,6 @@
-"""From arrays in host memory to the data of a run: on the device while they fit, streamed otherwise."""
+"""From arrays in host memory to the data of a run: on the device while they fit, streamed
+otherwise.
+"""
 
 from collections.abc import Mapping
 
@@ -12,13 +14,18 @@ from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.feed import Arrays, Feed, ResidentFeed, StreamFeed
 from jaxrecipes.train.loop import RunData, Split
 
-# A split lives on the device while it takes no more of its memory than this, or on CPU no more than that many bytes.
+# A split lives on the device while it takes no more of its memory than this, or on CPU no more than
+# that many bytes.
 _DEVICE_SHARE = 0.25
 _CPU_BYTES = 4 * 2**30
 
 
 def make_run_data(
-    splits: Mapping[str, Arrays], config: RunConfig, mesh: Mesh, *, weights: np.ndarray | None = None
+    splits: Mapping[str, Arrays],
+    config: RunConfig,
+    mesh: Mesh,
+    *,
+    weights: np.ndarray | None = None,
 ) -> RunData:
     """The data of a run.
 
@@ -27,8 +34,10 @@ def make_run_data(
       config: batch sizes, placement, seed and accumulation; `config.data` is a `DataConfig`.
       mesh: the devices.
       weights: `[N]` chances of the training examples, for sampling with replacement.
+
     Raises:
-      ValueError: a batch that is larger than the training split or does not divide over the devices.
+      ValueError: a batch that is larger than the training split or does not divide over the
+        devices.
     """
     data = config.data
     check_batch_divides(data.batch_size, mesh)
@@ -68,7 +77,9 @@ def make_split(arrays: Arrays, mesh: Mesh, batch_size: int, placement: str) -> S
     if _fits(arrays, placement):
         feed: Feed = ResidentFeed(arrays, mesh)
     else:
-        feed = StreamFeed(arrays, mesh, order, accumulation_steps=1, steps_per_call=1, num_threads=1)
+        feed = StreamFeed(
+            arrays, mesh, order, accumulation_steps=1, steps_per_call=1, num_threads=1
+        )
     return Split(feed=feed, batch_size=batch_size, arrays=arrays)
 
 

@@ -2,31 +2,30 @@
 
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from jaxrecipes.ema import ema_init
 from jaxrecipes.optim import split_frozen
-from jaxrecipes.plateau import EarlyStoppingState, PlateauState
-from jaxrecipes.precision import LossScaleState
 from jaxrecipes.schedules import Schedule, evaluate
 from jaxrecipes.train.recipe import Recipe
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """Everything that a run carries from one step to the next.
 
     Attributes:
-      step: int32 scalar, training steps taken. A step whose gradients were not finite counts too (the schedules and
-        the data move on) but leaves params, moments, statistics and averages as they were.
+      step: int32 scalar, training steps taken. A step whose gradients were not finite counts too
+        (the schedules and the data move on) but leaves params, moments, statistics and averages as
+        they were.
       params, batch_stats: the network's nested dicts.
       opt_state: the optax state over the trainable parameters; it never holds a hyperparameter.
       ema_params, ema_batch_stats: float32 averages, or None without EMA.
       hparams: `{name: Schedule}`, the numbers being leaves: replace them and nothing recompiles.
       plateau, early_stopping, loss_scale: state machines, or None.
-      num_skipped, num_skipped_in_row: int32 scalars, steps without an update, in all and since the last update.
+      num_skipped, num_skipped_in_row: int32 scalars, steps without an update, in all and since the
+        last update.
       key: the run's PRNG key. It never advances: every use folds in a stream name and the step.
     """
 
@@ -37,9 +36,9 @@ class TrainState:
     ema_params: Any
     ema_batch_stats: Any
     hparams: dict[str, Schedule]
-    plateau: PlateauState | None
-    early_stopping: EarlyStoppingState | None
-    loss_scale: LossScaleState | None
+    plateau: Any  # PlateauState, EarlyStoppingState and LossScaleState, where the recipe has them
+    early_stopping: Any
+    loss_scale: Any
     num_skipped: jax.Array
     num_skipped_in_row: jax.Array
     key: jax.Array
@@ -72,4 +71,3 @@ def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
         num_skipped_in_row=zero,
         key=key,
     )
-

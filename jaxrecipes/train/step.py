@@ -25,7 +25,8 @@ class StepMetrics:
 
     Attributes:
       sums: metrics that add up over steps; a skipped step adds nothing.
-      log: float32 scalars of this step: `loss`, `loss/TERM`, `grad_norm`, and each hyperparameter as `hparams/NAME`.
+      log: float32 scalars of this step: `loss`, `loss/TERM`, `grad_norm`, and each hyperparameter
+        as `hparams/NAME`.
     """
 
     sums: dict[str, Any]
@@ -33,19 +34,24 @@ class StepMetrics:
 
 
 def current_hparams(recipe: Recipe, state: TrainState) -> dict[str, jax.Array]:
-    """The hyperparameters in force at `state.step`: the schedules' values, the plateau's scale applied."""
+    """The hyperparameters in force at `state.step`: the schedules' values, the plateau's scale
+    applied.
+    """
     hparams = evaluate(state.hparams, state.step)
     if recipe.plateau is not None:
         hparams["learning_rate"] = hparams["learning_rate"] * state.plateau.scale
     return hparams
 
 
-def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+def make_train_step(
+    recipe: Recipe,
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """Builds `(state, batch) -> (state, metrics)`; jit, scan, vmap or shard it at the call site.
 
-    Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the loss is then the mean
-    of the micro-batch losses, and batch statistics move at every micro-batch. When the loss or a gradient is not finite
-    the update is skipped: params, moments, statistics and averages stay, and `num_skipped` counts.
+    Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the
+    loss is then the mean of the micro-batch losses, and batch statistics move at every micro-batch.
+    When the loss or a gradient is not finite the update is skipped: params, moments, statistics and
+    averages stay, and `num_skipped` counts.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -101,7 +107,9 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
         skipped = (~finite).astype(jnp.int32)
         new_state = state.replace(
             step=state.step + 1,
-            loss_scale=recipe.loss_scale.update(state.loss_scale, finite) if recipe.loss_scale else None,
+            loss_scale=recipe.loss_scale.update(state.loss_scale, finite)
+            if recipe.loss_scale
+            else None,
             num_skipped=state.num_skipped + skipped,
             num_skipped_in_row=(state.num_skipped_in_row + 1) * skipped,
             **learned,
@@ -115,7 +123,9 @@ def make_train_step(recipe: Recipe) -> Callable[[TrainState, Batch], tuple[Train
 
 
 def _gradients(grad_fn, accumulation_steps, trainable, batch_stats, batch, key):
-    """(batch_stats, log, sums, grads) over one batch, or over micro-batches in order with the mean of their losses."""
+    """(batch_stats, log, sums, grads) over one batch, or over micro-batches in order with the mean
+    of their losses.
+    """
     if accumulation_steps == 1:
         grads, (batch_stats, log, sums) = grad_fn(trainable, batch_stats, batch, key)
         return batch_stats, log, sums, grads
@@ -123,7 +133,9 @@ def _gradients(grad_fn, accumulation_steps, trainable, batch_stats, batch, key):
     def micro_step(carry, micro):
         batch_stats, grads = carry
         micro_batch, micro_key = micro
-        new_grads, (batch_stats, log, sums) = grad_fn(trainable, batch_stats, micro_batch, micro_key)
+        new_grads, (batch_stats, log, sums) = grad_fn(
+            trainable, batch_stats, micro_batch, micro_key
+        )
         return (batch_stats, jax.tree.map(jnp.add, grads, new_grads)), (log, sums)
 
     (batch_stats, grads), (logs, sums) = jax.lax.scan(

@@ -1,7 +1,7 @@
 """The learning-rate range test: train while the rate grows, and see where the loss falls fastest.
 
-Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017; the smoothing, the stop and the suggestion are
-those of the original's finder.
+Source: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017; the smoothing, the stop
+and the suggestion are those of the original's finder.
 """
 
 import dataclasses
@@ -30,7 +30,8 @@ class RangeTest:
       learning_rates: `[T]` rates that were tried, ascending.
       losses: `[T]` loss of each step.
       smoothed_losses: `[T]` their exponential average.
-      suggestion: the rate where the smoothed loss falls fastest; None when the test stopped too early to tell.
+      suggestion: the rate where the smoothed loss falls fastest; None when the test stopped too
+        early to tell.
     """
 
     learning_rates: np.ndarray
@@ -40,7 +41,9 @@ class RangeTest:
 
     @property
     def lowest_loss_rate(self) -> float:
-        """The rate with the lowest smoothed loss; a tenth of it is a cautious choice where the curve is noisy."""
+        """The rate with the lowest smoothed loss; a tenth of it is a cautious choice where the
+        curve is noisy.
+        """
         return float(self.learning_rates[int(np.argmin(self.smoothed_losses))])
 
 
@@ -53,17 +56,20 @@ def find_learning_rate(
     end_rate: float = 1.0,
     num_steps: int = 100,
 ) -> RangeTest:
-    """Trains from `state`, which stays as it is, while the rate grows from `start_rate` to `end_rate`.
+    """Trains from `state`, which stays as it is, while the rate grows from `start_rate` to
+    `end_rate`.
 
-    The whole test is one compiled program: a loop of steps that ends when the smoothed loss exceeds five times the best,
-    or is not finite.
+    The whole test is one compiled program: a loop of steps that ends when the smoothed loss exceeds
+    five times the best, or is not finite.
 
     Args:
       recipe: what is trained; its plateau plays no part.
       state: where to start.
       feed: training data with at least `num_steps` steps in a call.
-      start_rate, end_rate: the rate grows by a constant factor from one to the other.
+      start_rate: of the first step; it grows by a constant factor.
+      end_rate: of the last step.
       num_steps: steps of the test.
+
     Raises:
       ValueError: rates that do not grow from above 0, or too few steps for a suggestion.
     """
@@ -73,7 +79,8 @@ def find_learning_rate(
         raise ValueError(f"num_steps is {num_steps}; want at least {_SKIP_START + _SKIP_END + 2}")
     growth = (end_rate / start_rate) ** (1 / (num_steps - 1))
     rate = schedules.exponential(start_rate, gamma=growth)
-    # The step counts from 0, whatever the state's own step is, so that the rate starts at its start.
+    # The step counts from 0, whatever the state's own step is, so that the rate starts at its
+    # start.
     state = state.replace(step=jnp.int32(0), hparams=dict(state.hparams) | {"learning_rate": rate})
     if recipe.plateau is not None:
         base = jnp.float32(1.0)
@@ -81,7 +88,9 @@ def find_learning_rate(
             plateau=dataclasses.replace(state.plateau, learning_rate=base, base_learning_rate=base)
         )
     state = jax.tree.map(jnp.asarray, state)
-    losses = np.asarray(_run(recipe, state, feed.source, feed.training_items(0, num_steps), num_steps))
+    losses = np.asarray(
+        _run(recipe, state, feed.source, feed.training_items(0, num_steps), num_steps)
+    )
     return range_test(losses, start_rate=start_rate, end_rate=end_rate, num_steps=num_steps)
 
 
@@ -90,7 +99,7 @@ def _run(recipe: Recipe, state: TrainState, source: Any, items: Any, num_steps: 
     train_step = make_train_step(recipe)
 
     def keep_going(carry):
-        i, _, losses, smoothed, best = carry
+        i, _, _, smoothed, best = carry
         return (i < num_steps) & (smoothed <= _DIVERGED_AT * best)  # false for NaN
 
     def body(carry):
@@ -108,13 +117,19 @@ def _run(recipe: Recipe, state: TrainState, source: Any, items: Any, num_steps: 
     return jax.jit(test)(state, source, items)
 
 
-def range_test(losses: np.ndarray, *, start_rate: float, end_rate: float, num_steps: int) -> RangeTest:
-    """The test's result from the losses of its steps, up to the first that is not finite or that stops it."""
+def range_test(
+    losses: np.ndarray, *, start_rate: float, end_rate: float, num_steps: int
+) -> RangeTest:
+    """The test's result from the losses of its steps, up to the first that is not finite or that
+    stops it.
+    """
     smoothed: list[float] = []
     for loss in losses:
         if not np.isfinite(loss):
             break
-        smoothed.append(loss if not smoothed else _SMOOTHING * loss + (1 - _SMOOTHING) * smoothed[-1])
+        smoothed.append(
+            loss if not smoothed else _SMOOTHING * loss + (1 - _SMOOTHING) * smoothed[-1]
+        )
         if smoothed[-1] > _DIVERGED_AT * min(smoothed):
             break
     count = len(smoothed)
@@ -123,4 +138,6 @@ def range_test(losses: np.ndarray, *, start_rate: float, end_rate: float, num_st
     suggestion = None
     if len(trimmed) >= 2:
         suggestion = float(rates[_SKIP_START + int(np.argmin(np.gradient(trimmed)))])
-    return RangeTest(rates, np.asarray(losses[:count], np.float64), np.asarray(smoothed), suggestion)
+    return RangeTest(
+        rates, np.asarray(losses[:count], np.float64), np.asarray(smoothed), suggestion
+    )

@@ -1,6 +1,7 @@
-"""Run by test_devices.py in a process of its own: a toy run on some devices, its results as JSON on standard output.
+"""Run by test_devices.py in a process of its own: a toy run on some devices, its results as JSON on
+standard output.
 
-  devices_worker.py WORKDIR FSDP_DEVICES PLACEMENT EPOCHS [COORDINATOR NUM_PROCESSES PROCESS_ID]
+devices_worker.py WORKDIR FSDP_DEVICES PLACEMENT EPOCHS [COORDINATOR NUM_PROCESSES PROCESS_ID]
 """
 
 import json
@@ -12,7 +13,9 @@ import jax
 from jaxrecipes.sharding import bytes_per_device, initialize_distributed
 
 
-def main(workdir, fsdp_devices, placement, epochs, coordinator=None, num_processes=None, process_id=None):
+def main(
+    workdir, fsdp_devices, placement, epochs, coordinator=None, num_processes=None, process_id=None
+):
     if coordinator:
         initialize_distributed(coordinator, int(num_processes), int(process_id))
     from toy_recipe import toy_config, toy_recipe, toy_run  # jax is set up from here on

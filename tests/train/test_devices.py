@@ -1,4 +1,5 @@
-"""The same losses on one device, on eight, and in two processes. Each run has a process of its own, with a time limit."""
+"""The same losses on one device, on eight, and in two processes. Each run has a process of its own,
+with a time limit."""
 
 import json
 import os
@@ -19,8 +20,15 @@ def start(workdir, *arguments, devices=1):
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(FOLDER),
     }
-    command = [sys.executable, str(FOLDER / "devices_worker.py"), str(workdir), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        str(FOLDER / "devices_worker.py"),
+        str(workdir),
+        *map(str, arguments),
+    ]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def result(process):

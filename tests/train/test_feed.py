@@ -25,7 +25,8 @@ def feeds(accumulation_steps=1, steps_per_call=3):
 def batches(feed, step, count):
     items = feed.training_items(step, count)
     return [
-        jax.device_get(fetch(feed.source, jax.tree.map(lambda x, i=i: x[i], items))) for i in range(count)
+        jax.device_get(fetch(feed.source, jax.tree.map(lambda x, i=i: x[i], items)))
+        for i in range(count)
     ]
 
 
@@ -33,7 +34,9 @@ def batches(feed, step, count):
 def test_resident_and_streamed_batches_are_equal(accumulation_steps):
     resident, streamed = feeds(accumulation_steps)
     for step, count in ((0, 3), (3, 2), (5, 3), (8, 1)):
-        for left, right in zip(batches(resident, step, count), batches(streamed, step, count), strict=True):
+        for left, right in zip(
+            batches(resident, step, count), batches(streamed, step, count), strict=True
+        ):
             for name in ARRAYS:
                 np.testing.assert_array_equal(left[name], right[name])
 
@@ -41,15 +44,21 @@ def test_resident_and_streamed_batches_are_equal(accumulation_steps):
 def test_a_stream_goes_on_at_any_step():
     order = BatchOrder(50, 8, 3)
     _, streamed = feeds()
-    np.testing.assert_array_equal(batches(streamed, 11, 1)[0]["image"], ARRAYS["image"][order.indices(11)])
-    np.testing.assert_array_equal(batches(streamed, 2, 1)[0]["image"], ARRAYS["image"][order.indices(2)])
+    np.testing.assert_array_equal(
+        batches(streamed, 11, 1)[0]["image"], ARRAYS["image"][order.indices(11)]
+    )
+    np.testing.assert_array_equal(
+        batches(streamed, 2, 1)[0]["image"], ARRAYS["image"][order.indices(2)]
+    )
 
 
 def test_micro_batches_split_a_steps_examples_in_order():
     resident, _ = feeds(accumulation_steps=2)
     (batch,) = batches(resident, 4, 1)
     assert batch["label"].shape == (2, 4)
-    np.testing.assert_array_equal(batch["label"].ravel(), ARRAYS["label"][BatchOrder(50, 8, 3).indices(4)])
+    np.testing.assert_array_equal(
+        batch["label"].ravel(), ARRAYS["label"][BatchOrder(50, 8, 3).indices(4)]
+    )
 
 
 @pytest.mark.parametrize("feed", feeds())

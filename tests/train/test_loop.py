@@ -23,12 +23,16 @@ def history(workdir):
 
 
 def metrics_of(workdir):
-    return [{k: e[k] for k in ("epoch", "step", "train", "val", "hparams")} for e in history(workdir)]
+    return [
+        {k: e[k] for k in ("epoch", "step", "train", "val", "hparams")} for e in history(workdir)
+    ]
 
 
 def assert_same_weights(left, right):
     for a, b in zip(
-        jax.tree.leaves((left.params, left.batch_stats)), jax.tree.leaves((right.params, right.batch_stats)), strict=True
+        jax.tree.leaves((left.params, left.batch_stats)),
+        jax.tree.leaves((right.params, right.batch_stats)),
+        strict=True,
     ):
         np.testing.assert_array_equal(a, b)
 
@@ -37,7 +41,9 @@ def test_a_run_leaves_history_and_summary(undisturbed):
     workdir, finished = undisturbed
     entries = history(workdir)
     assert [(e["epoch"], e["step"]) for e in entries] == [(1, 8), (2, 16), (3, 24)]
-    assert {"loss", "loss/bce", "loss/l2", "accuracy", "f1", "loss_ema", "f1_ema"} <= entries[0]["val"].keys()
+    assert {"loss", "loss/bce", "loss/l2", "accuracy", "f1", "loss_ema", "f1_ema"} <= entries[0][
+        "val"
+    ].keys()
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["compilations"] == {"train": 1, "eval": 1}
     best = min(entries, key=lambda e: e["val"]["loss_ema"])
@@ -94,11 +100,16 @@ def test_another_config_needs_the_flag_and_says_what_changed(tmp_path):
     toy_run(tmp_path, recipe, config=longer, allow_config_change=True).fit()
     entries = history(tmp_path)
     assert [e["step"] for e in entries] == [8, 16]
-    assert [e["hparams"]["loss_weight/l2"] for e in entries] == [pytest.approx(0.1), pytest.approx(0.7)]
+    assert [e["hparams"]["loss_weight/l2"] for e in entries] == [
+        pytest.approx(0.1),
+        pytest.approx(0.7),
+    ]
 
 
 def test_the_plateau_keeps_its_reductions_under_a_new_learning_rate(tmp_path):
-    plateau = ReduceLROnPlateau(factor=0.5, patience=0, threshold=1e9)  # only the first value is ever good enough
+    plateau = ReduceLROnPlateau(
+        factor=0.5, patience=0, threshold=1e9
+    )  # only the first value is ever good enough
     toy_run(tmp_path, toy_recipe(plateau=plateau), config=toy_config(epochs=2)).fit()
     assert history(tmp_path)[-1]["hparams"]["learning_rate"] == pytest.approx(0.025)
     recipe = toy_recipe(plateau=plateau, hparams=toy_hparams(learning_rate=0.4))
@@ -120,7 +131,9 @@ def test_a_checkpoint_of_another_recipe_is_refused(undisturbed):
 
 
 def test_a_checkpoint_of_another_shape_is_refused(undisturbed):
-    with pytest.raises(ValueError, match=r"hidden/kernel: float32\[6,8\] in the checkpoint, float32\[6,9\] wanted"):
+    with pytest.raises(
+        ValueError, match=r"hidden/kernel: float32\[6,8\] in the checkpoint, float32\[6,9\] wanted"
+    ):
         toy_run(undisturbed[0], toy_recipe(width=9)).fit()
 
 
@@ -139,7 +152,9 @@ def test_a_run_that_diverges_stops_dumps_the_batch_and_keeps_the_checkpoint(tmp_
     arrays = toy_arrays()
     arrays["x"][:] = np.nan
     config = toy_config()
-    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, max_skipped_in_row=3))
+    config = dataclasses.replace(
+        config, loop=dataclasses.replace(config.loop, max_skipped_in_row=3)
+    )
     with pytest.raises(loop.TrainingDivergedError, match=r"last 4 steps.*nonfinite_batch.npz"):
         toy_run(tmp_path, config=config, arrays=arrays, allow_config_change=True).fit()
     with np.load(tmp_path / "nonfinite_batch.npz") as dump:
@@ -151,7 +166,9 @@ def test_a_run_that_diverges_stops_dumps_the_batch_and_keeps_the_checkpoint(tmp_
 
 def test_a_nan_metric_does_not_become_the_best(tmp_path):
     recipe = toy_recipe(pass_metrics=lambda outputs, arrays: {"score": next(scores)})
-    scores = iter([0.5, 0.9, float("nan"), float("nan"), 0.7, 0.6, 0, 0])  # raw and EMA, epoch by epoch
+    scores = iter(
+        [0.5, 0.9, float("nan"), float("nan"), 0.7, 0.6, 0, 0]
+    )  # raw and EMA, epoch by epoch
     config = toy_config(select_metric="score", select_mode="max")
     finished = toy_run(tmp_path, recipe, config=config).fit()
     assert finished.summary["best"]["epoch"] == 1

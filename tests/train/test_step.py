@@ -67,7 +67,9 @@ def test_a_hyperparameter_changes_in_mid_run_without_a_compilation(name):
     moved = [
         not np.array_equal(a, b)
         for a, b in zip(
-            jax.tree.leaves((same.params, same.ema_params)), jax.tree.leaves((other.params, other.ema_params)), strict=True
+            jax.tree.leaves((same.params, same.ema_params)),
+            jax.tree.leaves((other.params, other.ema_params)),
+            strict=True,
         )
     ]
     assert any(moved), f"{name} has no effect"
@@ -75,12 +77,16 @@ def test_a_hyperparameter_changes_in_mid_run_without_a_compilation(name):
 
 def test_a_schedule_drives_any_hyperparameter():
     rate = schedules.delayed(0.4, start_step=2)
-    recipe = toy_recipe(hparams=toy_hparams(dropout_rate=rate, weight_decay=schedules.linear(0.0, 1.0, steps=4)))
+    recipe = toy_recipe(
+        hparams=toy_hparams(dropout_rate=rate, weight_decay=schedules.linear(0.0, 1.0, steps=4))
+    )
     step, state = jax.jit(make_train_step(recipe)), new_state(recipe)
     seen = []
     for i in range(4):
         state, metrics = step(state, toy_batch(i))
-        seen.append((float(metrics.log["hparams/dropout_rate"]), float(metrics.log["hparams/weight_decay"])))
+        seen.append(
+            (float(metrics.log["hparams/dropout_rate"]), float(metrics.log["hparams/weight_decay"]))
+        )
     np.testing.assert_allclose(seen, [(0, 0), (0, 0.25), (0.4, 0.5), (0.4, 0.75)], rtol=1e-6)
 
 
@@ -135,9 +141,13 @@ def test_micro_batches_equal_the_mean_of_their_gradients():
     assert float(right_metrics.sums["classification"].compute()["accuracy"]) == pytest.approx(
         float(left_metrics.sums["classification"].compute()["accuracy"])
     )
-    running = jax.tree.map(lambda old, a, b: (a - old, b - old), state.batch_stats, left.batch_stats, right.batch_stats)
+    running = jax.tree.map(
+        lambda old, a, b: (a - old, b - old), state.batch_stats, left.batch_stats, right.batch_stats
+    )
     first, second = running["norm"]["mean"]
-    np.testing.assert_allclose(second, first * 1.9, rtol=1e-4, atol=1e-7)  # two moves of momentum 0.1
+    np.testing.assert_allclose(
+        second, first * 1.9, rtol=1e-4, atol=1e-7
+    )  # two moves of momentum 0.1
 
 
 def test_a_step_that_is_not_finite_is_skipped_and_counted():

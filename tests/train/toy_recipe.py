@@ -1,4 +1,5 @@
-"""A recipe that compiles in a second: a small network with BatchNorm and dropout on random vectors."""
+"""A recipe that compiles in a second: a small network with BatchNorm and dropout on random
+vectors."""
 
 import flax.linen as nn
 import jax
@@ -26,7 +27,9 @@ class Toy(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train, dropout_rate=0.0):
-        x = nn.Dense(self.width, use_bias=False, name="hidden")(x)  # a bias before BatchNorm has no gradient but rounding
+        x = nn.Dense(self.width, use_bias=False, name="hidden")(
+            x
+        )  # a bias before BatchNorm has no gradient but rounding
         x = BatchNorm(name="norm")(x, train=train)
         if train:
             x = dropout(self.make_rng("dropout"), x, dropout_rate)
@@ -67,8 +70,8 @@ def toy_recipe(*, hparams=None, make_tx=optim.adamw, width=8, **fields):
 
     return Recipe(
         name="toy",
-        init=init,
-        apply_fn=linen_apply(model, rates=("dropout_rate",)),
+        init=fields.pop("init", init),
+        apply_fn=fields.pop("apply_fn", linen_apply(model, rates=("dropout_rate",))),
         inputs=lambda batch: batch["x"],
         loss_terms=loss_terms,
         metrics=metrics,
@@ -104,4 +107,6 @@ def toy_run(workdir, recipe=None, *, config=None, arrays=None, mesh=None, **fiel
     data = make_run_data(splits, config, mesh)
     workdir.mkdir(parents=True, exist_ok=True)
     config_dict = fields.pop("config_dict", None) or to_dict(config)
-    return Run(recipe or toy_recipe(), data, config, workdir, mesh=mesh, config_dict=config_dict, **fields)
+    return Run(
+        recipe or toy_recipe(), data, config, workdir, mesh=mesh, config_dict=config_dict, **fields
+    )

@@ -9,7 +9,9 @@ from jaxrecipes.train.config import DataConfig, RunConfig, require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EyeDataConfig(DataConfig):
-    """Eye crops. `path` is a parquet file or a folder of them; None: procedural eyes drawn from the seed."""
+    """Eye crops. `path` is a parquet file or a folder of them; None: procedural eyes drawn from the
+    seed.
+    """
 
     image_size: tuple[int, int] = (24, 40)
     """Height and width in pixels that images are resized to."""
@@ -24,7 +26,8 @@ class EyeDataConfig(DataConfig):
     cache_dir: str | None = None
     """Where decoded images are kept. None: the user's cache folder."""
     on_unreadable: Literal["skip", "error"] = "skip"
-    """Images that cannot be decoded: list them in the run's folder and go on without them, or stop."""
+    """Images that cannot be decoded: list them in the run's folder and go on without them, or
+    stop."""
     embedded_train: int = 8000
     """Embedded data: number of training eyes."""
     embedded_val: int = 2000
@@ -33,9 +36,18 @@ class EyeDataConfig(DataConfig):
     def __post_init__(self):
         super().__post_init__()
         for name in ("embedded_train", "embedded_val"):
-            require(getattr(self, name) >= 1, f"data.{name} is {getattr(self, name)}; it must be at least 1")
-        require(min(self.image_size) >= 1, f"data.image_size is {self.image_size}; it wants height and width in pixels")
-        require(all(s > 0 for s in self.std), f"data.std is {self.std}; every channel's must be positive")
+            require(
+                getattr(self, name) >= 1,
+                f"data.{name} is {getattr(self, name)}; it must be at least 1",
+            )
+        require(
+            min(self.image_size) >= 1,
+            f"data.image_size is {self.image_size}; it wants height and width in pixels",
+        )
+        require(
+            all(s > 0 for s in self.std),
+            f"data.std is {self.std}; every channel's must be positive",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +55,8 @@ class LossConfig:
     """The loss; its numbers are hyperparameters."""
 
     kind: Literal["bce", "focal"] = "bce"
-    """bce: binary cross entropy with pos_weight. focal: FocalLabelSmoothCE, whose probability is sigmoid(2 z)."""
+    """bce: binary cross entropy with pos_weight. focal: FocalLabelSmoothCE, whose probability is
+    sigmoid(2 z)."""
     pos_weight: float | None = None
     """bce: weight of the open class. None: closed / open examples of the training split."""
     label_smoothing: float = 0.05
@@ -54,7 +67,9 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Augmentation inside the step. A probability of 0 without a schedule leaves the operation out of the program."""
+    """Augmentation inside the step. A probability of 0 without a schedule leaves the operation out
+    of the program.
+    """
 
     flip_prob: float = 0.5
     """Horizontal flip."""
@@ -79,7 +94,10 @@ class AugmentConfig:
         for field in dataclasses.fields(self):
             if field.name.endswith("_prob"):
                 value = getattr(self, field.name)
-                require(0 <= value <= 1, f"augment.{field.name} is {value}; a probability lies in [0, 1]")
+                require(
+                    0 <= value <= 1,
+                    f"augment.{field.name} is {value}; a probability lies in [0, 1]",
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

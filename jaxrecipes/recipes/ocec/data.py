@@ -52,9 +52,11 @@ def load_splits(
       config: where the data is and how it is decoded; its seed is that of embedded eyes.
       report_dir: where `unreadable_images.csv` goes when images cannot be read.
       train: whether to check that the data can be trained on, and to load the training split.
+
     Raises:
       FileNotFoundError: there is nothing at `config.data.path`.
-      ValueError: a missing column, no training rows, a single class, an unreadable image that may not be skipped ...
+      ValueError: a missing column, no training rows, a single class, an unreadable image that may
+        not be skipped ...
     """
     if config.data.path is None:
         return _embedded(config.data, config.seed, train)
@@ -71,7 +73,8 @@ def sampling_weights(config: OcecRunConfig, train: Eyes) -> np.ndarray | None:
 
 
 def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:
-    """Images to predict: files of any type, folders searched for *.png, and parquet files with all their rows.
+    """Images to predict: files of any type, folders searched for *.png, and parquet files with all
+    their rows.
 
     Raises:
       FileNotFoundError: nothing was found; single missing paths only warn.
@@ -91,11 +94,19 @@ def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:
         parts.append(_decode(image_files(files), config.data, "images", None))
     if not parts:
         raise FileNotFoundError(f"no image found in {', '.join(map(str, inputs)) or 'the inputs'}")
-    arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in ("image", "label")}
-    return Eyes(arrays, sum((p.names for p in parts), []), sum((p.sources for p in parts), []))
+    arrays = {
+        name: np.concatenate([part.arrays[name] for part in parts]) for name in ("image", "label")
+    }
+    return Eyes(
+        arrays,
+        [name for part in parts for name in part.names],
+        [source for part in parts for source in part.sources],
+    )
 
 
-def _decode(data: LabelledImages, config: EyeDataConfig, name: str, report_dir: pathlib.Path | None) -> Eyes:
+def _decode(
+    data: LabelledImages, config: EyeDataConfig, name: str, report_dir: pathlib.Path | None
+) -> Eyes:
     with Progress(f"decoding {name}", total=len(data), unit="images", last_line=False) as progress:
         decoded = decode_images(
             data,
@@ -107,13 +118,17 @@ def _decode(data: LabelledImages, config: EyeDataConfig, name: str, report_dir: 
             progress=progress,
         )
     kept = decoded.data
-    return Eyes({"image": decoded.images, "label": kept.labels}, list(kept.paths), list(kept.source))
+    return Eyes(
+        {"image": decoded.images, "label": kept.labels}, list(kept.paths), list(kept.source)
+    )
 
 
 def _embedded(config: EyeDataConfig, seed: int, train: bool) -> dict[str, Eyes]:
     ranges = {"train": range(config.embedded_train)} if train else {}
     ranges["val"] = range(_FIRST_VAL_INDEX, _FIRST_VAL_INDEX + config.embedded_val)
-    return {split: _draw(config.image_size, seed, indices, split) for split, indices in ranges.items()}
+    return {
+        split: _draw(config.image_size, seed, indices, split) for split, indices in ranges.items()
+    }
 
 
 def _draw(image_size: tuple[int, int], seed: int, indices: range, split: str) -> Eyes:

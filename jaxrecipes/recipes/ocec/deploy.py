@@ -1,4 +1,6 @@
-"""A trained OCEC model as a file for deployment: images `[batch, 3, H, W]` in [0, 1] to prob_open."""
+"""A trained OCEC model as a file for deployment: images `[batch, 3, H, W]` in [0, 1] to
+prob_open.
+"""
 
 import json
 import pathlib
@@ -46,7 +48,9 @@ def export_stablehlo(trained: Trained, path: pathlib.Path, *, weights: Weights) 
 def export_safetensors(trained: Trained, path: pathlib.Path, *, weights: Weights) -> str:
     """Writes the weights as `params/...` and `batch_stats/...`, the config as metadata."""
     params, batch_stats = trained.weights(weights)
-    save_safetensors(path, {"params": params, "batch_stats": batch_stats}, metadata=_metadata(trained))
+    save_safetensors(
+        path, {"params": params, "batch_stats": batch_stats}, metadata=_metadata(trained)
+    )
     return f"{path.stat().st_size} bytes"
 
 

@@ -1,4 +1,6 @@
-"""The OCEC recipe: open or closed eyes. Its network, losses, metrics and augmentation, wired for the generic step."""
+"""The OCEC recipe: open or closed eyes. Its network, losses, metrics and augmentation, wired for
+the generic step.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,11 +27,15 @@ _MIX_PROBS, _MIX_ALPHAS = ("mixup_prob", "cutmix_prob"), ("mixup_alpha", "cutmix
 
 
 def check_config(config: OcecRunConfig) -> None:
-    """Raises a ValueError when the images are too small for the network, or its token grid does not divide them."""
+    """Raises a ValueError when the images are too small for the network, or its token grid does not
+    divide them.
+    """
     check_image_size(config.model, *config.data.image_size)
 
 
-def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | None = None) -> Recipe:
+def make_recipe(
+    config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | None = None
+) -> Recipe:
     """The recipe of a config.
 
     Args:
@@ -57,7 +63,9 @@ def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | No
     on = {name: value > 0 or name in config.schedules for name, value in own.items()}
     hparams = build_hparams(
         config,
-        own | _loss_hparams(config, pos_weight) | {name: getattr(augment, name) for name in _MIX_ALPHAS},
+        own
+        | _loss_hparams(config, pos_weight)
+        | {name: getattr(augment, name) for name in _MIX_ALPHAS},
         batch_size=config.data.batch_size,
         steps_per_epoch=steps_per_epoch,
     )
@@ -93,9 +101,14 @@ def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | No
         def term(logits: jax.Array, labels: jax.Array) -> jax.Array:
             if loss.kind == "focal":
                 return focal_label_smooth_ce(
-                    logits, labels, smoothing=hparams["label_smoothing"], gamma=hparams["focal_gamma"]
+                    logits,
+                    labels,
+                    smoothing=hparams["label_smoothing"],
+                    gamma=hparams["focal_gamma"],
                 )
-            return bce_with_logits(logits, labels.astype(jnp.float32), pos_weight=hparams["pos_weight"])
+            return bce_with_logits(
+                logits, labels.astype(jnp.float32), pos_weight=hparams["pos_weight"]
+            )
 
         if "mix_lambda" not in batch:
             return {loss.kind: term(logits, batch["label"])}
@@ -111,12 +124,16 @@ def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | No
         return {"classification": BinaryCounts.from_probs(probs, labels, batch.get("mask"))}
 
     def pass_metrics(logits: np.ndarray, arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
-        return {"auc": roc_auc(arrays["label"], logits) if np.isfinite(logits).all() else float("nan")}
+        return {
+            "auc": roc_auc(arrays["label"], logits) if np.isfinite(logits).all() else float("nan")
+        }
 
     return Recipe(
         name=config.RECIPE,
         init=init,
-        apply_fn=linen_apply(model, rates=tuple(r for r in ("dropout_rate", "drop_path_rate") if on[r])),
+        apply_fn=linen_apply(
+            model, rates=tuple(r for r in ("dropout_rate", "drop_path_rate") if on[r])
+        ),
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,
@@ -130,10 +147,15 @@ def make_recipe(config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | No
 
 def _loss_hparams(config: OcecRunConfig, pos_weight: float) -> dict[str, float]:
     if config.loss.kind == "focal":
-        return {"label_smoothing": config.loss.label_smoothing, "focal_gamma": config.loss.focal_gamma}
+        return {
+            "label_smoothing": config.loss.label_smoothing,
+            "focal_gamma": config.loss.focal_gamma,
+        }
     return {"pos_weight": pos_weight}
 
 
 def logit_scale(config: OcecRunConfig) -> float:
-    """prob_open = sigmoid(scale * logit): the focal loss turns one logit z into the two scores (-z, z)."""
+    """prob_open = sigmoid(scale * logit): the focal loss turns one logit z into the two scores (-z,
+    z).
+    """
     return 2.0 if config.loss.kind == "focal" else 1.0

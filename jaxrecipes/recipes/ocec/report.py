@@ -1,4 +1,6 @@
-"""What a finished OCEC run shows: confusion matrix, ROC and precision-recall, augmented samples, the worst mistakes."""
+"""What a finished OCEC run shows: confusion matrix, ROC and precision-recall, augmented samples,
+the worst mistakes.
+"""
 
 import pathlib
 from collections.abc import Sequence
@@ -9,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes.metrics import precision_recall_curve, roc_curve
-from jaxrecipes.recipes.ocec.recipe import CLASS_NAMES, logit_scale
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.data import Eyes
+from jaxrecipes.recipes.ocec.recipe import CLASS_NAMES, logit_scale
 from jaxrecipes.report import plots
 from jaxrecipes.train.evaluate import Evaluation
 from jaxrecipes.train.recipe import Recipe
@@ -31,7 +33,9 @@ def write_report(
     preds = probs >= 0.5
     counts = [[int(np.sum((labels == t) & (preds == p))) for p in (0, 1)] for t in (0, 1)]
     title = f"{split}, {len(labels)} eyes"
-    plots.confusion_matrix(counts, folder / f"confusion_{split}.png", class_names=CLASS_NAMES, title=title)
+    plots.confusion_matrix(
+        counts, folder / f"confusion_{split}.png", class_names=CLASS_NAMES, title=title
+    )
     fpr, tpr, _ = roc_curve(labels, probs)
     plots.roc_curve(fpr, tpr, evaluation.metrics["auc"], folder / f"roc_{split}.png", title=title)
     precision, recall, _ = precision_recall_curve(labels, probs)
@@ -46,7 +50,11 @@ def write_report(
     if len(worst):
         captions = [f"{CLASS_NAMES[labels[i]]}, p(open) {probs[i]:.2f}" for i in worst]
         plots.contact_sheet(
-            np.asarray(eyes.arrays["image"][worst]), captions, folder / f"worst_mistakes_{split}.png", columns=8, scale=4
+            np.asarray(eyes.arrays["image"][worst]),
+            captions,
+            folder / f"worst_mistakes_{split}.png",
+            columns=8,
+            scale=4,
         )
 
 
@@ -62,7 +70,9 @@ def write_samples(recipe: Recipe, eyes: Eyes, hparams: Any, path: pathlib.Path) 
     plots.contact_sheet(plots.side_by_side(originals, after), captions, path, columns=4, scale=4)
 
 
-def prediction_columns(config: OcecRunConfig, eyes: Eyes, logits: np.ndarray) -> dict[str, Sequence[Any]]:
+def prediction_columns(
+    config: OcecRunConfig, eyes: Eyes, logits: np.ndarray
+) -> dict[str, Sequence[Any]]:
     """`path`, `logit` and `prob_open` of each image."""
     probs = probabilities(config, logits)
     return {

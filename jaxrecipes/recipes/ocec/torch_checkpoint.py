@@ -1,8 +1,11 @@
-"""Runs of the original OCEC program as runs of ours, and back: weights, moments, scheduler and metrics."""
+"""Runs of the original OCEC program as runs of ours, and back: weights, moments, scheduler and
+metrics.
+"""
 
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -29,12 +32,14 @@ _log = logging.getLogger("jaxrecipes")
 def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool = False) -> None:
     """Turns a checkpoint of the original, or of its fork, into a run's folder.
 
-    The folder can be evaluated, predicted with, exported, and gone on with (`train.py --allow_config_change`).
+    The folder can be evaluated, predicted with, exported, and gone on with (`train.py
+    --allow_config_change`).
 
     Args:
       source: the `.pt` file.
       workdir: the folder to make.
       use_torch: let PyTorch read a file that the library's own safe reader cannot.
+
     Raises:
       ValueError: not such a file, tensors that do not fit, or a folder that holds a run already.
     """
@@ -49,12 +54,25 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
     train, val = checkpoint.train_metrics or {}, checkpoint.val_metrics or {}
     suffix = "_ema" if config.ema.enabled else ""
     val = {f"{name}{suffix}": value for name, value in val.items()}
-    history = [{"epoch": checkpoint.epoch, "step": step, "train": train, "val": val, "hparams": {}, "seconds": 0.0}]
+    history = [
+        {
+            "epoch": checkpoint.epoch,
+            "step": step,
+            "train": train,
+            "val": val,
+            "hparams": {},
+            "seconds": 0.0,
+        }
+    ]
     with CheckpointManager(checkpoint_folder(workdir), mode=config.select_mode) as checkpoints:
         if checkpoints.latest_step is not None:
             raise ValueError(f"{workdir} holds a run already; choose another --output")
         metadata = checkpoint_metadata(
-            recipe, to_dict(config), steps_per_epoch=steps_per_epoch, history=history, mid_epoch=False
+            recipe,
+            to_dict(config),
+            steps_per_epoch=steps_per_epoch,
+            history=history,
+            mid_epoch=False,
         )
         checkpoints.save(step, {"state": state}, metadata=metadata, score=val.get(f"f1{suffix}"))
     _log.info("%s: epoch %d, step %d, now in %s", source, checkpoint.epoch, step, workdir)
@@ -66,13 +84,16 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
     Args:
       trained: the checkpoint.
       target: the file to write.
-      weights: what becomes `model_state`. raw: the file can be resumed (averages go under `ema_state`, which the
-        original ignores). ema: the averaged weights, to predict with, without optimizer. auto: ema where there is one.
+      weights: what becomes `model_state`. raw: the file can be resumed (averages go under
+        `ema_state`, which the original ignores). ema: the averaged weights, to predict with,
+        without optimizer. auto: ema where there is one.
     """
     config, state = trained.config, trained.state
     averaged = trained.recipe.ema and weights != "raw"
     params, batch_stats = trained.weights(weights)
-    entry = next((e for e in reversed(trained.metadata["history"]) if e["step"] <= trained.step), None)
+    entry = next(
+        (e for e in reversed(trained.metadata["history"]) if e["step"] <= trained.step), None
+    )
     metrics: dict[str, Any] = entry or {"epoch": 0, "train": None, "val": None}
     write_checkpoint(
         target,
@@ -131,19 +152,24 @@ def _config(checkpoint: OcecCheckpoint) -> OcecRunConfig:
         ),
         lr_schedule=schedule,
         ema=EmaConfig(
-            enabled=checkpoint.ema_params is not None, decay=0.999, warmup=False, average_batch_stats=False
+            enabled=checkpoint.ema_params is not None,
+            decay=0.999,
+            warmup=False,
+            average_batch_stats=False,
         ),
         model=checkpoint.config,
         data=EyeDataConfig(
             image_size=checkpoint.image_size,
             batch_size=int(original.get("batch_size", 32)),
-            mean=tuple(map(float, checkpoint.mean)),
-            std=tuple(map(float, checkpoint.std)),
+            mean=_three(checkpoint.mean),
+            std=_three(checkpoint.std),
         ),
     )
 
 
-def _with_checkpoint(state: TrainState, checkpoint: OcecCheckpoint, config: OcecRunConfig) -> TrainState:
+def _with_checkpoint(
+    state: TrainState, checkpoint: OcecCheckpoint, config: OcecRunConfig
+) -> TrainState:
     params, batch_stats = jax.tree.map(jnp.asarray, (checkpoint.params, checkpoint.batch_stats))
     state = state.replace(params=params, batch_stats=batch_stats)
     if checkpoint.optimizer is not None:
@@ -198,6 +224,11 @@ def _plateau(trained: Trained, epoch: int) -> PlateauNumbers | None:
         cooldown_counter=int(state.cooldown_counter),
         last_epoch=epoch,
     )
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
 
 
 def _host(tree: Any) -> Any:
