@@ -64,8 +64,11 @@ def write_samples(recipe: Recipe, eyes: Eyes, hparams: Any, path: pathlib.Path) 
     originals = np.asarray(eyes.arrays["image"][indices])
     labels = eyes.arrays["label"][indices]
     batch = {"image": jnp.asarray(originals), "label": jnp.asarray(labels)}
-    augmented = recipe.augment(jax.random.key(0), batch, hparams)["image"]
-    after = np.asarray(augmented).round().astype(np.uint8)
+    # One program that runs once: compiled without optimisation, that is several times faster.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    inputs = jax.random.key(0), batch, hparams
+    augment = jax.jit(recipe.augment).lower(*inputs).compile(compiler_options=options)
+    after = np.asarray(augment(*inputs)["image"]).round().astype(np.uint8)
     captions = [CLASS_NAMES[label] for label in labels]
     plots.contact_sheet(plots.side_by_side(originals, after), captions, path, columns=4, scale=4)
 
