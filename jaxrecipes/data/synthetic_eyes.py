@@ -7,12 +7,13 @@ glasses, crop, blur, noise and compression are drawn from the tables in `synthet
 import numpy as np
 
 from jaxrecipes.data.synthetic_eyes_camera import photograph
+from jaxrecipes.data.synthetic_eyes_geometry import Draws
 from jaxrecipes.data.synthetic_eyes_random import IndexedRandom
-from jaxrecipes.data.synthetic_eyes_scene import Draws, paint
+from jaxrecipes.data.synthetic_eyes_scene import paint
 
 OPEN, CLOSED = 1, 0
 MIN_SIDE = 8  # pixels; an eye is no longer recognisable below
-_CHUNK_PIXELS = 64 * 24 * 40  # images painted at a time, so that the planes stay in the cache
+_CHUNK_PIXELS = 128 * 24 * 40  # images painted at a time, so that the planes stay in the cache
 
 
 def eye_labels(seed: int, indices: np.ndarray) -> np.ndarray:
@@ -34,9 +35,12 @@ def draw_eyes(
     Args:
       seed: any integer; another seed is another population.
       indices: `[N]` non-negative integers, in any order, repeats allowed.
-      height, width: size of the images in pixels, at least 8.
+      height: pixels, at least 8.
+      width: pixels, at least 8.
+
     Returns:
       Images `[N, height, width, 3]` uint8 RGB and labels `[N]` int32 (1 open, 0 closed).
+
     Raises:
       ValueError: negative or non-integer indices, or an image that is too small.
     """

@@ -6,8 +6,8 @@ import math
 import numpy as np
 from PIL import Image
 
+from jaxrecipes.data.synthetic_eyes_geometry import Draws
 from jaxrecipes.data.synthetic_eyes_ranges import RANGES
-from jaxrecipes.data.synthetic_eyes_scene import Draws
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode "L"
 MIN_BLUR = 0.05  # pixels
@@ -81,7 +81,7 @@ def _expose(picture: np.ndarray, draws: Draws) -> np.ndarray:
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer).convert("RGB"))
+    return np.asarray(Image.open(buffer, formats=["JPEG"]))
 
 
 def photograph(picture: np.ndarray, draws: Draws) -> np.ndarray:
@@ -90,6 +90,7 @@ def photograph(picture: np.ndarray, draws: Draws) -> np.ndarray:
     Args:
       picture: `[3, N, H, W]` float32, about 0 to 1.
       draws: the parameters of the same scenes.
+
     Returns:
       `[N, H, W, 3]` uint8.
     """

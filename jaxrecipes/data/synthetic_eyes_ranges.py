@@ -99,7 +99,6 @@ RANGES: dict[str, Range] = {
     "skin_tint": (-0.05, 0.05),
     "shade_x": (-0.30, 0.30),  # slope of the light across the crop
     "shade_y": (-0.12, 0.30),
-    "socket_dark": (0.10, 0.60),
     "socket_x": (-0.8, 0.3),
     "socket_y": (-0.75, -0.15),
     "socket_size": (0.35, 0.85),
@@ -172,7 +171,7 @@ CHANCES: dict[str, float] = {
     "sharpened": 0.3,
     "noisy": 0.5,
     "grey": 0.35,
-    "jpeg": 0.5,
+    "jpeg": 0.4,
 }
 
 # sRGB in [0, 1]; draws lie between neighbours.
