@@ -4,17 +4,22 @@ and back.
 The dataclasses themselves live beside what they configure (`train/config.py`, the recipes' files).
 """
 
+import contextlib
 import dataclasses
+import difflib
 import importlib
 import importlib.util
 import inspect
+import io
+import itertools
 import json
 import pathlib
 import re
 import sys
+import traceback
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cattrs
@@ -36,21 +41,37 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
         does (exit status 2).
 
     Raises:
-      ValueError: no such file, no `get_config`, an unknown preset, a misspelt field, or a value of
-        a wrong type.
+      ValueError: no such file, one that does not run, no `get_config`, an unknown preset, a
+        misspelt field, or a value of a wrong type.
     """
     path, _, preset = spec.partition(":")
-    module = _import_file(pathlib.Path(path))
+    try:
+        module = _import_file(pathlib.Path(path))
+    except (SyntaxError, ImportError, NameError) as error:
+        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} defines no get_config(preset='default')")
     try:
         config = module.get_config(preset or "default")
     except TypeError as error:
-        raise _misspelt_field(error, module) from error
+        raise _clear_type_error(error, module, path) from error
+    if not dataclasses.is_dataclass(config) or not hasattr(config, "RECIPE"):
+        raise ValueError(
+            f"get_config of {path} returned a {type(config).__name__}; "
+            "it wants a recipe's config, such as OcecRunConfig"
+        )
     check_types(config)
-    return tyro.cli(
-        type(config), default=config, args=list(overrides), prog=f"train.py --config {spec}"
-    )
+    return _with_overrides(config, list(overrides), spec)
+
+
+def field_paths(config: Any, path: str = "") -> Iterator[str]:
+    """The dotted name of every field of a config."""
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{path}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from field_paths(value, f"{name}.")
+        else:
+            yield name
 
 
 def check_types(config: Any, path: str = "") -> None:
@@ -104,6 +125,8 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list
 def _import_file(path: pathlib.Path) -> types.ModuleType:
     if not path.is_file():
         known = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+        if path.suffix != ".py" or not known:
+            raise ValueError(f"config {str(path)!r} is no file; want FILE.py or FILE.py:PRESET")
         raise unknown_name("config file", str(path), known)
     spec = importlib.util.spec_from_file_location(f"jaxrecipes_config_{path.stem}", path)
     assert spec is not None  # a .py file always has a loader
@@ -112,6 +135,53 @@ def _import_file(path: pathlib.Path) -> types.ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _with_overrides(config: Any, overrides: list[str], spec: str) -> Any:
+    known = list(field_paths(config))
+    switched_off = [re.sub(r"(\w+)$", r"no_\1", name) for name in known]
+    for flag in overrides:
+        name = flag.removeprefix("--").partition("=")[0].replace("-", "_")
+        if flag.startswith("--") and name not in ("help", *known, *switched_off):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ValueError(
+                f"unknown field {flag!r}; did you mean '--{near}'? "
+                f"`--config {spec} --help` shows every field"
+            )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                type(config),
+                default=config,
+                args=overrides,
+                prog=f"--config {spec}",
+                use_underscores=True,
+            )
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise ValueError(_message_of_box(said.getvalue())) from None
+
+
+def _message_of_box(box: str) -> str:
+    """The message within what tyro frames: a title, a rule, the message, a rule, advice."""
+    lines = [line.strip(" \u2500\u2502\u256d\u256e\u2570\u256f-") for line in box.splitlines()]
+    parts = [" ".join(part) for there, part in itertools.groupby(lines, bool) if there]
+    return parts[1] if len(parts) > 1 else " ".join(parts)
+
+
+def _clear_type_error(error: TypeError, module: types.ModuleType, path: str) -> Exception:
+    """What a TypeError in `get_config` says about the config: a misspelt field, or a wrong type."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        half_made = frame.f_locals.get("self")
+        if frame.f_code.co_name == "__post_init__" and dataclasses.is_dataclass(half_made):
+            try:
+                check_types(half_made)
+            except ValueError as wrong_type:
+                return wrong_type
+    misspelt = _misspelt_field(error, module)
+    return ValueError(f"get_config of {path}: {error}") if misspelt is error else misspelt
 
 
 def _misspelt_field(error: TypeError, module: types.ModuleType) -> Exception:
