@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from jaxrecipes.checkpoint import CheckpointCorrupt
 from jaxrecipes.recipes.trained import Trained, open_trained
+from jaxrecipes.train.loop import TrainingDivergedError
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging
 
 
@@ -16,18 +17,22 @@ def run(main: Callable[[], None]) -> int:
     set_up_logging()
     try:
         main()
-    except (ValueError, OSError, ImportError, CheckpointCorrupt) as error:
+    except (ValueError, OSError, ImportError, CheckpointCorrupt, TrainingDivergedError) as error:
         logging.getLogger("jaxrecipes").error("error: %s", error)
         return 2
     except KeyboardInterrupt:
+        logging.getLogger("jaxrecipes").error("interrupted")
         return 130
     return 0
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
+def parser(doc: str | None, *, add_help: bool = True) -> argparse.ArgumentParser:
     """An argument parser that shows the script's own text."""
     return argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=add_help,
     )
 
 

@@ -36,6 +36,10 @@ def main() -> None:
     flags.add_argument("--end_rate", type=float, default=1.0)
     flags.add_argument("--num_steps", type=int, default=100)
     own, overrides = flags.parse_known_args()
+    if own.num_steps < 2:
+        raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
+    if not 0 < own.start_rate < own.end_rate:
+        raise ValueError(f"want 0 < start_rate < end_rate, got {own.start_rate} and {own.end_rate}")
     config = load_config(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)

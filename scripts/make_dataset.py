@@ -59,7 +59,7 @@ def main() -> int:
         )
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     print("\n".join(map(str, files)))
     return 0
 

@@ -27,6 +27,7 @@ def main() -> None:
     )
     flags.add_argument("--output", required=True, type=pathlib.Path, help="CSV file to write")
     arguments = flags.parse_args()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     trained = cli.trained_from(arguments)
     examples = trained.module.load_inputs(trained.config, arguments.inputs)
     (result,) = evaluate(trained, examples, arguments.weights)

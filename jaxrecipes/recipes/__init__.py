@@ -96,7 +96,7 @@ def load(name: str) -> RecipeModule:
     Raises:
       ValueError: there is none; the nearest is named.
     """
-    names = [module.name for module in pkgutil.iter_modules(__path__)]
+    names = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
     if name not in names:
         raise unknown_name("recipe", name, names)
     return cast(RecipeModule, importlib.import_module(f"{__name__}.{name}"))

@@ -48,6 +48,7 @@ def export_stablehlo(trained: Trained, path: pathlib.Path, *, weights: Weights) 
 def export_safetensors(trained: Trained, path: pathlib.Path, *, weights: Weights) -> str:
     """Writes the weights as `params/...` and `batch_stats/...`, the config as metadata."""
     params, batch_stats = trained.weights(weights)
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_safetensors(
         path, {"params": params, "batch_stats": batch_stats}, metadata=_metadata(trained)
     )

@@ -91,6 +91,7 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
     config, state = trained.config, trained.state
     averaged = trained.recipe.ema and weights != "raw"
     params, batch_stats = trained.weights(weights)
+    target.parent.mkdir(parents=True, exist_ok=True)
     entry = next(
         (e for e in reversed(trained.metadata["history"]) if e["step"] <= trained.step), None
     )
