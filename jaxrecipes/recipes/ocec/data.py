@@ -50,7 +50,7 @@ def load_splits(
 
     Args:
       config: where the data is and how it is decoded; its seed is that of embedded eyes.
-      report_dir: where `unreadable_images.csv` goes when images cannot be read.
+      report_dir: where `unreadable_SPLIT.csv` goes when images cannot be read.
       train: whether to check that the data can be trained on, and to load the training split.
 
     Raises:
@@ -107,15 +107,25 @@ def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:
 def _decode(
     data: LabelledImages, config: EyeDataConfig, name: str, report_dir: pathlib.Path | None
 ) -> Eyes:
+    listed = None if report_dir is None else report_dir / f"unreadable_{name}.csv"
     with Progress(f"decoding {name}", total=len(data), unit="images", last_line=False) as progress:
         decoded = decode_images(
             data,
             config.image_size,
             cache_dir=config.cache_dir,
             on_unreadable=config.on_unreadable,
-            unreadable_file=None if report_dir is None else report_dir / f"unreadable_{name}.csv",
+            unreadable_file=listed,
             num_threads=config.decode_workers,
             progress=progress,
+        )
+    if decoded.unreadable:
+        first = decoded.unreadable[0]
+        _log.warning(
+            "%d of %d images of %s cannot be read and are left out; %s",
+            *(len(decoded.unreadable), len(data), name),
+            f"they are listed in {listed}"
+            if listed
+            else f"the first is {first.path}: {first.reason}",
         )
     kept = decoded.data
     return Eyes(

@@ -12,6 +12,7 @@ import numpy as np
 from jaxrecipes.data.augment import AugmentOps, augment_images, normalize
 from jaxrecipes.data.labelled_images import pos_weight as class_pos_weight
 from jaxrecipes.data.mix import MixOps, mix
+from jaxrecipes.errors import unknown_name
 from jaxrecipes.losses import bce_with_logits, focal_label_smooth_ce, mixed_loss
 from jaxrecipes.metrics import BinaryCounts, roc_auc
 from jaxrecipes.models.ocec import Ocec, check_image_size
@@ -27,10 +28,32 @@ _MIX_PROBS, _MIX_ALPHAS = ("mixup_prob", "cutmix_prob"), ("mixup_alpha", "cutmix
 
 
 def check_config(config: OcecRunConfig) -> None:
-    """Raises a ValueError when the images are too small for the network, or its token grid does not
-    divide them.
+    """Raises a ValueError for what could not train, or would select by a metric that is not there.
+
+    Images too small for the network, a token grid that does not divide them, a monitored metric
+    that the recipe does not have or whose better end is the other one.
     """
     check_image_size(config.model, *config.data.image_size)
+    lr_schedule, stopping = config.lr_schedule, config.early_stopping
+    _check_metric(config, "select_metric", config.select_metric, config.select_mode)
+    if lr_schedule.kind == "plateau":
+        _check_metric(config, "lr_schedule.monitor", lr_schedule.monitor, lr_schedule.mode)
+    if stopping.patience_epochs is not None:
+        _check_metric(config, "early_stopping.monitor", stopping.monitor, stopping.mode)
+
+
+def _check_metric(config: OcecRunConfig, field: str, name: str, mode: str) -> None:
+    losses = ("loss", f"loss/{config.loss.kind}")
+    known = (*losses, "accuracy", "precision", "recall", "f1", "auc")
+    if name not in known:
+        raise unknown_name(f"metric in {field}", name, known)
+    better = "min" if name in losses else "max"
+    if mode != better:
+        mode_field = "select_mode" if field == "select_metric" else field.replace("monitor", "mode")
+        raise ValueError(
+            f"{field} is {name!r} with {mode_field} {mode!r}, which prefers the worst; "
+            f"give --{mode_field} {better}"
+        )
 
 
 def make_recipe(

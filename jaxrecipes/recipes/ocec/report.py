@@ -65,7 +65,9 @@ def write_samples(recipe: Recipe, eyes: Eyes, hparams: Any, path: pathlib.Path) 
     labels = eyes.arrays["label"][indices]
     batch = {"image": jnp.asarray(originals), "label": jnp.asarray(labels)}
     # One program that runs once: compiled without optimisation, that is several times faster.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    options: dict[str, Any] = (
+        {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    )
     inputs = jax.random.key(0), batch, hparams
     augment = jax.jit(recipe.augment).lower(*inputs).compile(compiler_options=options)
     after = np.asarray(augment(*inputs)["image"]).round().astype(np.uint8)
