@@ -10,9 +10,9 @@ import numpy as np
 Range = tuple[float, float]
 
 # The class is a matter of `gap`, the height of the opening at its middle. Between a nearly shut eye
-# (closed, up to 0.02) and a squint (open, from 0.27) lies an empty band, as people disagree there.
+# (closed, up to 0.02) and a squint (open, from 0.29) lies an empty band, as people disagree there.
 OPEN_RANGES: dict[str, Range] = {
-    "gap": (0.27, 0.64),
+    "gap": (0.29, 0.64),
     "sag": (0.15, 0.55),  # of the gap: how far the lower lid hangs below the corners
     "roll": (-0.16, 0.16),  # radians
     "lash_length": (0.05, 0.35),
@@ -25,7 +25,7 @@ OPEN_RANGES: dict[str, Range] = {
     "crease_dark": (0.1, 0.65),
     "socket_dark": (0.15, 0.70),  # shadow below the brow; a shut lid is stretched and catches light
     "crease_height": (0.08, 0.35),  # above the lid's edge
-    "line_width": (0.05, 0.20),  # dark edge of the upper lid
+    "line_width": (0.05, 0.17),  # dark edge of the upper lid
     "line_dark": (0.40, 1.00),  # opacity of that edge
 }
 CLOSED_RANGES: dict[str, Range] = {
@@ -75,7 +75,7 @@ RANGES: dict[str, Range] = {
     "bag_depth": (0.16, 0.60),  # below the lower lid
     "bag_width": (0.04, 0.14),
     "bag2_dark": (0.00, 0.18),
-    "wrinkle_dark": (0.05, 0.3),  # crow's feet
+    "wrinkle_dark": (0.03, 0.20),  # crow's feet
     # eyeball
     "sclera_light": (0.60, 1.15),  # against a white that the skin tone scales
     "sclera_red": (0.0, 0.16),

@@ -48,9 +48,8 @@ def _skin_shade(draws: Draws, at: Geometry) -> np.ndarray:
     bag = draws["bag_dark"] * ridge(below - bag_depth, draws["bag_width"], at.pixel)
     bag += draws["bag2_dark"] * ridge(below - 1.8 * bag_depth, draws["bag_width"], at.pixel)
     shade -= draws.chance("bag") * fade * bag
-    wrinkles = np.cos(13.0 * (v - 0.4 * (u - 1.0) * np.sign(v))) * np.exp(
-        -np.square((u - 1.2) / 0.25)
-    )
+    fan = np.cos(13.0 * (v - 0.4 * (u - 1.0) * np.sign(v)))
+    wrinkles = fan * np.exp(-np.square((u - 1.2) / 0.25) - np.square(v / 0.5))
     shade -= draws.chance("wrinkles") * draws["wrinkle_dark"] * wrinkles
     shade += draws["nose_light"] * np.exp(-np.square((u - draws["nose_x"]) / 0.35))
     for wave in ("a", "b", "c"):
