@@ -11,21 +11,15 @@ are medians over rounds, and ratios are the original's time over ours.
 
 import argparse
 import importlib.util
-import io
-import json
-import os
+import itertools
 import pathlib
-import random
-import statistics
 import tempfile
-import time
 
 import jax
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jax import numpy as jnp
-from PIL import Image, ImageEnhance
+from pil_data import pil_loader, write_crops
+from report import machine, median, print_table, seconds, take_turns, write_json
 
 from jaxrecipes.data.augment import AugmentOps, augment_images, normalize
 from jaxrecipes.data.decode import decode_images
@@ -40,79 +34,6 @@ SETTINGS = {
 HPARAMS = {"flip_prob": 0.5, "distort_prob": 0.5, "clahe_prob": 0.01}
 
 
-def write_crops(file: pathlib.Path, count: int, mean_size: tuple[int, int]) -> None:
-    """Smooth shapes with sensor noise, sizes spread around the mean, as PNG in one parquet."""
-    rng = np.random.default_rng(0)
-    encoded = []
-    for _ in range(count):
-        height, width = (max(9, round(side * rng.uniform(0.6, 1.4))) for side in mean_size)
-        coarse = rng.integers(0, 256, (height // 6 + 2, width // 6 + 2, 3), dtype=np.uint8)
-        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-        noisy = np.asarray(smooth, np.int16) + rng.integers(-8, 9, (height, width, 3))
-        stream = io.BytesIO()
-        Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(stream, "PNG")
-        encoded.append(stream.getvalue())
-    table = {
-        "split": ["train"] * count,
-        "class_id": [i % 2 for i in range(count)],
-        "image_path": [f"{i}.png" for i in range(count)],
-        "image_bytes": encoded,
-    }
-    pq.write_table(pa.table(table), file, row_group_size=4096)
-
-
-class PilEpoch:
-    """A map-style data set that does what the original's does for each image."""
-
-    def __init__(self, encoded: list[bytes], size: tuple[int, int]):
-        self.encoded, self.size = encoded, size
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def __getitem__(self, index: int):
-        import torch
-
-        height, width = self.size
-        with Image.open(io.BytesIO(self.encoded[index])) as opened:
-            image = opened.convert("RGB")
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        if random.random() < 0.5:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        image = pil_distort(image)
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-        return pixels.float().div(255), index % 2
-
-
-def pil_distort(image: Image.Image) -> Image.Image:
-    """RandomPhotometricDistort(p=0.5) of torchvision with the PIL operations behind it."""
-    contrast = random.uniform(0.5, 1.5) if random.random() < 0.5 else None
-    contrast_first = random.random() < 0.5
-    if random.random() < 0.5:
-        image = ImageEnhance.Brightness(image).enhance(random.uniform(0.875, 1.125))
-    if contrast is not None and contrast_first:
-        image = ImageEnhance.Contrast(image).enhance(contrast)
-    if random.random() < 0.5:
-        image = ImageEnhance.Color(image).enhance(random.uniform(0.5, 1.5))
-    if random.random() < 0.5:
-        hue, saturation, value = image.convert("HSV").split()
-        shift = np.uint8(int(random.uniform(-0.05, 0.05) * 255) % 256)
-        hue = Image.fromarray(np.asarray(hue) + shift)
-        image = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
-    if contrast is not None and not contrast_first:
-        image = ImageEnhance.Contrast(image).enhance(contrast)
-    if random.random() < 0.5:
-        bands = image.split()
-        image = Image.merge("RGB", [bands[k] for k in random.sample(range(3), 3)])
-    return image
-
-
-def seconds(function, *arguments) -> float:
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
-
-
 def make_our_epoch(images: np.ndarray, batch: int):
     source = jax.device_put(images)
     hparams = {name: jnp.float32(value) for name, value in HPARAMS.items()}
@@ -123,9 +44,12 @@ def make_our_epoch(images: np.ndarray, batch: int):
         gathered = jnp.take(source, indices, axis=0, mode="clip")
         return normalize(augment_images(key, gathered, hparams, ops=AugmentOps()))
 
-    def epoch(number: int) -> None:
-        order = BatchOrder(len(images), batch, 0)
-        for step in range(number * order.steps_per_epoch, (number + 1) * order.steps_per_epoch):
+    order = BatchOrder(len(images), batch, 0)
+    epochs = itertools.count()
+
+    def epoch() -> None:
+        first = next(epochs) * order.steps_per_epoch
+        for step in range(first, first + order.steps_per_epoch):
             make_batch(source, order.indices(step), step).block_until_ready()
 
     make_batch(source, np.zeros(batch, np.int32), 0).block_until_ready()
@@ -140,37 +64,23 @@ def run(name: str, args: argparse.Namespace, folder: pathlib.Path) -> dict:
     decode = seconds(lambda: decode_images(data, size, cache_dir=cache))
     again = seconds(lambda: decode_images(data, size, cache_dir=cache))
     images = decode_images(data, size, cache_dir=cache).images
-    our_epoch = make_our_epoch(images, batch)
+    contestants = {"ours": make_our_epoch(images, batch)}
 
-    ours, theirs = [], []
     if importlib.util.find_spec("torch") is not None:
-        from torch.utils.data import DataLoader
-
         encoded = [image for chunk in data.iter_encoded() for image in chunk if image is not None]
-        loader: DataLoader = DataLoader(
-            PilEpoch(encoded, size),  # type: ignore[arg-type]
-            batch_size=batch,
-            shuffle=True,
-            num_workers=2,
-            persistent_workers=True,
-            multiprocessing_context="spawn",
-        )
-        next(iter(loader))  # the workers are up from here on
+        loader = pil_loader(encoded, size, batch)
 
         def their_epoch() -> None:
             for _ in loader:
                 pass
 
-        for number in range(args.rounds):
-            ours.append(seconds(our_epoch, number))
-            theirs.append(seconds(their_epoch))
+        contestants["pil"] = their_epoch
     else:
         print("torch is not installed: pip install 'jaxrecipes[torch]'; timing our side alone")
-        ours = [seconds(our_epoch, number) for number in range(args.rounds)]
-    epoch = statistics.median(ours)
+    samples = take_turns(contestants, args.rounds)
+    epoch = median(samples["ours"])
     amortised = epoch + decode / args.epochs
     result = {
-        "setting": name,
         "images": args.images,
         "epoch_s": epoch,
         "epoch_with_decode_s": epoch + decode,
@@ -180,8 +90,8 @@ def run(name: str, args: argparse.Namespace, folder: pathlib.Path) -> dict:
         "decode_images_per_s": args.images / decode,
         "augment_images_per_s": args.images / epoch,
     }
-    if theirs:
-        pil = statistics.median(theirs)
+    if "pil" in samples:
+        pil = median(samples["pil"])
         result |= {
             "pil_epoch_s": pil,
             "pil_images_per_s": args.images / pil,
@@ -201,17 +111,9 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = [run(name, args, pathlib.Path(folder)) for name in args.settings]
-    names = list(dict.fromkeys(name for result in results for name in result))
-    for field in names:
-        cells = (result.get(field, "") for result in results)
-        print(
-            f"{field:32}", *(f"{v:>12.3g}" if isinstance(v, float) else f"{v:>12}" for v in cells)
-        )
-    report = {"cores": os.cpu_count(), "device": jax.devices()[0].device_kind, "results": results}
-    print(json.dumps(report))
-    if args.json is not None:
-        args.json.write_text(json.dumps(report, indent=2) + "\n")
+        results = {name: run(name, args, pathlib.Path(folder)) for name in args.settings}
+    print_table(results)
+    write_json({"machine": machine("jax", "pillow"), "settings": results}, args.json)
 
 
 if __name__ == "__main__":
