@@ -269,7 +269,6 @@ class Run:
     ) -> None:
         """Validates, steps the state machines, and puts the epoch on record."""
         train = compute_metrics(jax.device_get(position.sums))
-        train["num_skipped"] = int(position.state.num_skipped)
         hparams = self._hparams(position.state)
         train_seconds = time.monotonic() - self._epoch_started
         rate = (step - self._epoch_first_step) * self._data.examples_per_step / train_seconds
@@ -287,6 +286,7 @@ class Run:
             "train": train,
             "val": val,
             "hparams": {name: float(value) for name, value in hparams.items()},
+            "num_skipped": int(position.state.num_skipped),
             "seconds": seconds,
             "examples_per_second": round(rate, 1),
         }
