@@ -18,7 +18,9 @@ def main() -> None:
     flags = cli.parser(__doc__)
     cli.add_checkpoint_flags(flags, weights=False)
     flags.add_argument("--data.path", dest="data_path", help="other data than the run's own")
-    flags.add_argument("--split", default="val", choices=["train", "val", "test"])
+    flags.add_argument(
+        "--split", default="val", choices=["train", "val", "test"], help="which part (default val)"
+    )
     arguments = flags.parse_args()
     trained = with_data_path(cli.trained_from(arguments), arguments.data_path)
     splits = trained.module.load_splits(

@@ -19,7 +19,9 @@ from jaxrecipes import cli
 def main() -> None:
     flags = cli.parser(__doc__)
     cli.add_checkpoint_flags(flags)
-    flags.add_argument("--format", required=True, choices=["onnx", "stablehlo", "safetensors"])
+    flags.add_argument(
+        "--format", required=True, choices=["onnx", "stablehlo", "safetensors"], help="see above"
+    )
     flags.add_argument("--output", required=True, type=pathlib.Path, help="the file to write")
     flags.add_argument("--opset", type=int, default=17, help="of ONNX (default 17)")
     arguments = flags.parse_args()

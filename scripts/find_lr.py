@@ -31,10 +31,15 @@ from jaxrecipes.tune.lr_finder import find_learning_rate
 def main() -> None:
     flags = cli.parser(__doc__)
     flags.add_argument("--config", required=True, help="FILE.py or FILE.py:PRESET")
-    flags.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/find_lr"))
-    flags.add_argument("--start_rate", type=float, default=1e-7)
-    flags.add_argument("--end_rate", type=float, default=1.0)
-    flags.add_argument("--num_steps", type=int, default=100)
+    flags.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/find_lr"),
+        help="folder for the plot and the curve (default runs/find_lr)",
+    )
+    flags.add_argument("--start_rate", type=float, default=1e-7, help="of the first step (1e-7)")
+    flags.add_argument("--end_rate", type=float, default=1.0, help="of the last step (1)")
+    flags.add_argument("--num_steps", type=int, default=100, help="in all (100)")
     own, overrides = flags.parse_known_args()
     if own.num_steps < 2:
         raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
