@@ -1,0 +1,73 @@
+"""make_dataset and find_lr, and a run on one's own data with the focal loss."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from script_runs import read_json, run
+
+
+@pytest.fixture(scope="module")
+def parquet(eyes, tmp_path_factory):
+    output = tmp_path_factory.mktemp("dataset") / "dataset.parquet"
+    done = run("make_dataset", "--images", eyes[0].parents[1], "--embed-images", "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{output}\n"
+    return output
+
+
+@pytest.fixture(scope="module")
+def focal(parquet, tiny, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "focal"
+    flags = ["--data.path", parquet, "--loss.kind", "focal", "--epochs", 1]
+    flags += ["--data.cache_dir", workdir.parent / "images", "--data.batch_size", 16]
+    done = run("train", *tiny, *flags, "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    assert "data: train 64, val 16" in done.stderr
+    return workdir
+
+
+def test_a_folder_becomes_a_parquet_of_both_splits(parquet):
+    table = pq.read_table(parquet)
+    counts = {s: table["split"].to_pylist().count(s) for s in ("train", "val")}
+    assert counts == {"train": 64, "val": 16}
+    labels = [f"{c}" for c in table["class_id"].to_pylist()]
+    assert labels.count("1") == labels.count("0") == 40
+
+
+def test_a_focal_model_predicts_with_the_sigmoid_of_twice_its_logit(
+    focal, parquet, script, tmp_path
+):
+    output = tmp_path / "out.csv"
+    outcome = script("predict", "--checkpoint", focal, "--inputs", parquet, "--output", output)
+    assert outcome.code == 0, outcome.err
+    with output.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["path"] for row in rows] == pq.read_table(parquet)["image_path"].to_pylist()
+    logits, probs = (np.array([float(r[k]) for r in rows]) for k in ("logit", "prob_open"))
+    np.testing.assert_allclose(probs, 1 / (1 + np.exp(-2 * logits)), atol=2e-6)
+    assert np.abs(logits).max() > 0.01
+
+
+def test_a_focal_run_logs_its_loss_by_name(focal):
+    (entry,) = read_json(focal / "history.json")
+    assert entry["val"]["loss/focal"] == entry["val"]["loss"]
+    assert {"label_smoothing", "focal_gamma"} <= entry["hparams"].keys()
+
+
+def test_evaluate_takes_other_data(focal, parquet, script):
+    outcome = script("evaluate", "--checkpoint", focal, "--data.path", parquet, "--split", "train")
+    assert 0 <= json.loads(outcome.out)["accuracy"] <= 1
+
+
+def test_find_lr_prints_a_suggestion_and_leaves_a_plot(tiny, tmp_path):
+    output = tmp_path / "lr"
+    done = run("find_lr", *tiny, "--output", output, "--num_steps", 40, "--end_rate", 10)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert 1e-7 < said["suggestion"] < 10
+    assert said["suggestion"] == read_json(output / "learning_rate.json")["suggestion"]
+    assert (output / "learning_rate.png").stat().st_size > 1000
+    assert done.stderr == ""
