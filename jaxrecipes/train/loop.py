@@ -356,7 +356,8 @@ class Run:
         state, recipe = position.state, self._recipe
         best_step = checkpoints.best_step
         if best_step is not None and best_step != int(state.step):
-            names = ["params", "batch_stats", "hparams", "plateau", "step"]
+            # Its hyperparameters stay: those of an earlier config may be of another structure.
+            names = ["params", "batch_stats", "step"]
             names += ["ema_params", "ema_batch_stats"] if recipe.ema else []
             wanted = {"state": {name: getattr(state, name) for name in names}}
             restored = checkpoints.restore(wanted, step=best_step, partial=True)
