@@ -81,15 +81,17 @@ def open_trained(
             raise ValueError(
                 f"no checkpoint in {directory}; give the folder of a run (its --workdir)"
             )
-        metadata = checkpoints.metadata(latest)
+        chosen = latest if isinstance(step, str) else step
+        metadata = checkpoints.metadata(chosen)
         module = recipes.load(metadata["recipe"])
         config = from_dict(module.CONFIG, metadata["config"])
         if step == "best":
-            # The manager ranks by its mode, which the config knows.
+            # The manager ranks by its mode, which the config knows. An earlier checkpoint may have
+            # been saved under another config, which is then the one that fits it.
             with CheckpointManager(directory, mode=config.select_mode) as ranked:
-                chosen = ranked.best_step or latest
-        else:
-            chosen = latest if step == "latest" else step
+                chosen = latest if ranked.best_step is None else ranked.best_step
+            metadata = checkpoints.metadata(chosen)
+            config = from_dict(module.CONFIG, metadata["config"])
         recipe = module.make_recipe(config, steps_per_epoch=metadata["steps_per_epoch"])
         abstract = jax.eval_shape(lambda key: create_state(recipe, key), jax.random.key(0))
         restored = checkpoints.restore(
