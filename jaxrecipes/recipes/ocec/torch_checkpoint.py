@@ -208,8 +208,7 @@ def _adam(trained: Trained) -> AdamState | None:
         mu=_host(optax.tree.get(opt_state, "mu")),
         nu=_host(optax.tree.get(opt_state, "nu")),
         count=int(optax.tree.get(opt_state, "count")),
-        # The shortest decimal that is this float32: 0.002, not 0.0020000000949949026.
-        hyperparams={name: float(str(np.float32(hparams[name]))) for name in names},
+        hyperparams={name: _decimal(hparams[name]) for name in names},
     )
 
 
@@ -219,8 +218,8 @@ def _plateau(trained: Trained, epoch: int) -> PlateauNumbers | None:
         return None
     return PlateauNumbers(
         settings=dataclasses.asdict(recipe.plateau),
-        learning_rate=float(state.learning_rate),
-        best=float(state.best),
+        learning_rate=_decimal(state.learning_rate),
+        best=_decimal(state.best),
         num_bad_epochs=int(state.num_bad_epochs),
         cooldown_counter=int(state.cooldown_counter),
         last_epoch=epoch,
@@ -230,6 +229,11 @@ def _plateau(trained: Trained, epoch: int) -> PlateauNumbers | None:
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
     red, green, blue = values
     return float(red), float(green), float(blue)
+
+
+def _decimal(value: Any) -> float:
+    """The shortest decimal that is this float32: 0.002, not 0.0020000000949949026."""
+    return float(str(np.float32(value)))
 
 
 def _host(tree: Any) -> Any:
