@@ -74,6 +74,10 @@ class TrainProgram:
         """`(state, sums, log of the last step)`, dispatched without waiting for the device."""
         return self._run(state, sums, source, items, count)
 
+    def compiled(self, state, sums, source, items, count) -> jax.stages.Compiled:
+        """The program for such arguments, to look into; after a call it is the one that ran."""
+        return self._run.lower(state, sums, source, items, count).compile()
+
     def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
         """Shapes of the metric sums that this program adds up over `items`."""
         item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)

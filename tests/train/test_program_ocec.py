@@ -1,0 +1,104 @@
+"""The compiled OCEC program: what its speed on CPU rests on, as far as it is deterministic."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from jaxrecipes.models.ocec import OcecConfig
+from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
+from jaxrecipes.recipes.ocec.data import Eyes
+from jaxrecipes.recipes.ocec.recipe import make_recipe
+from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train import resume
+from jaxrecipes.train.config import LoopConfig
+from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.state import create_state
+
+STEPS_PER_CALL = 8
+# It takes 22 MB. Much more would mean that the backward pass keeps what it should compute again, or
+# that the loop over steps keeps temporaries of more than one.
+MAX_TEMP_BYTES = 30e6
+
+
+class Trainer:
+    """The recipe at base 16, 4 blocks, 24x40, batch 64, run in calls of any number of steps."""
+
+    def __init__(self):
+        self.config = OcecRunConfig(
+            model=OcecConfig(base_channels=16, num_blocks=4),
+            data=EyeDataConfig(image_size=(24, 40), batch_size=64),
+            loop=LoopConfig(steps_per_call=STEPS_PER_CALL),
+        )
+        rng = np.random.default_rng(0)
+        arrays = {
+            "image": rng.integers(0, 256, (512, 24, 40, 3), dtype=np.uint8),
+            "label": rng.integers(0, 2, 512).astype(np.int32),
+        }
+        train = Eyes(arrays, [""] * 512, [""] * 512)
+        mesh = make_mesh(1)
+        self.data = make_run_data({"train": arrays}, self.config, mesh)
+        self.recipe = make_recipe(
+            self.config, steps_per_epoch=self.data.steps_per_epoch, train=train
+        )
+        self.key = jax.random.key(0)
+        abstract_state = jax.eval_shape(lambda key: create_state(self.recipe, key), self.key)
+        self.program = TrainProgram(
+            self.recipe, steps_per_call=STEPS_PER_CALL, mesh=mesh, abstract_state=abstract_state
+        )
+        items = self.data.train.training_items(0, 1)
+        self.sum_shapes = self.program.sum_shapes(abstract_state, self.data.train.source, items)
+
+    def start(self):
+        position = resume.start(
+            self.recipe, self.program, self.key, self.program.zeros(self.sum_shapes)
+        )
+        return position.state, position.sums
+
+    def arguments(self, step, count):
+        return self.data.train.source, self.data.train.training_items(step, count), np.int32(count)
+
+    def run(self, counts):
+        state, sums = self.start()
+        step = 0
+        for count in counts:
+            state, sums, log = self.program(state, sums, *self.arguments(step, count))
+            step += count
+        state = state.replace(key=jax.random.key_data(state.key))
+        return jax.device_get((state, sums, log))
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    return Trainer()
+
+
+@pytest.fixture(scope="module")
+def full_call(trainer):
+    return trainer.run([8])
+
+
+@pytest.fixture(scope="module")
+def compiled(trainer, full_call):
+    if jax.default_backend() != "cpu":
+        pytest.skip("the formulation of other backends is their own")
+    return trainer.program.compiled(*trainer.start(), *trainer.arguments(0, STEPS_PER_CALL))
+
+
+def test_steps_in_other_calls_give_the_same_numbers_from_one_compilation(trainer, full_call):
+    partial_calls = trainer.run([3, 1, 4])
+    for a, b in zip(jax.tree.leaves(full_call), jax.tree.leaves(partial_calls), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(partial_calls[0].step) == 8
+    assert trainer.program.num_compilations == 1
+
+
+def test_the_cpu_program_has_no_convolution(compiled):
+    """XLA runs a grouped convolution, and any convolution inside a loop, without a fast kernel."""
+    assert not re.findall(r"\S+ = \S+ convolution\(", compiled.as_text())
+
+
+def test_temporary_memory_stays_small(compiled):
+    assert compiled.memory_analysis().temp_size_in_bytes < MAX_TEMP_BYTES
