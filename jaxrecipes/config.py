@@ -6,7 +6,6 @@ The dataclasses themselves live beside what they configure (`train/config.py`, t
 
 import contextlib
 import dataclasses
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -26,9 +25,33 @@ import cattrs
 import typeguard
 import tyro
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
+from jaxrecipes.errors import nearest, unknown_name
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+
+_REGISTRY = tyro.constructors.ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _pair_of_ints(
+    info: tyro.constructors.PrimitiveTypeInfo,
+) -> tyro.constructors.PrimitiveConstructorSpec[tuple[int, int]] | None:
+    """Sizes and grids are written as `24x40` or `24 40`, and a square as `48`."""
+    if info.type_origin is not tuple or typing.get_args(info.type) != (int, int):
+        return None
+
+    def read(args: list[str]) -> tuple[int, int]:
+        return parse_image_size(args[0]) if len(args) == 1 else parse_token_grid(" ".join(args))
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="INTxINT",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [f"{value[0]}x{value[1]}"],
+    )
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
@@ -143,7 +166,7 @@ def _with_overrides(config: Any, overrides: list[str], spec: str) -> Any:
     for flag in overrides:
         name = flag.removeprefix("--").partition("=")[0].replace("-", "_")
         if flag.startswith("--") and name not in ("help", *known, *switched_off):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            near = nearest(name, known) or known[0]
             raise ValueError(
                 f"unknown field {flag!r}; did you mean '--{near}'? "
                 f"`--config {spec} --help` shows every field"
@@ -157,6 +180,7 @@ def _with_overrides(config: Any, overrides: list[str], spec: str) -> Any:
                 args=overrides,
                 prog=f"--config {spec}",
                 use_underscores=True,
+                registry=_REGISTRY,
             )
     except SystemExit as end:
         if not end.code:  # --help
@@ -167,8 +191,9 @@ def _with_overrides(config: Any, overrides: list[str], spec: str) -> Any:
 def _message_of_box(box: str) -> str:
     """The message within what tyro frames: a title, a rule, the message, a rule, advice."""
     lines = [line.strip(" \u2500\u2502\u256d\u256e\u2570\u256f-") for line in box.splitlines()]
-    parts = [" ".join(part) for there, part in itertools.groupby(lines, bool) if there]
-    return parts[1] if len(parts) > 1 else " ".join(parts)
+    title, *rest = lines or [""]
+    parts = [" ".join(part) for there, part in itertools.groupby(rest, bool) if there]
+    return parts[0] if parts else title
 
 
 def _clear_type_error(error: TypeError, module: types.ModuleType, path: str) -> Exception:

@@ -5,7 +5,6 @@
 whole checkpoints.
 """
 
-import difflib
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -18,6 +17,7 @@ from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
 from jaxrecipes.convert.writer import save_torch
+from jaxrecipes.errors import unknown_name
 
 __all__ = [
     "ConversionError",
@@ -35,10 +35,7 @@ _NETWORKS = {"ocec": ocec}
 
 def _network(name: str) -> ModuleType:
     if name not in _NETWORKS:
-        near = difflib.get_close_matches(name, _NETWORKS, 1, 0.0)[0]
-        raise ValueError(
-            f"no network {name!r}; there are {', '.join(_NETWORKS)}; did you mean {near!r}?"
-        )
+        raise unknown_name("network", name, _NETWORKS)
     return _NETWORKS[name]
 
 

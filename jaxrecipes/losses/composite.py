@@ -1,10 +1,11 @@
 """A loss composed of named terms, each with a weight that is a hyperparameter."""
 
-import difflib
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+
+from jaxrecipes.errors import nearest
 
 Array = jax.Array
 
@@ -56,6 +57,6 @@ def _weight(name: str, hparams: Mapping[str, Array | float]) -> Array | float:
     if key in hparams:
         return hparams[key]
     weights = [known for known in hparams if known.startswith("loss_weight/")]
-    close = difflib.get_close_matches(key, weights, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the weights there are: {weights or 'none'}"
+    close = nearest(key, weights)
+    hint = f"did you mean {close!r}?" if close else f"the weights there are: {weights or 'none'}"
     raise ValueError(f"hparams has no {key!r} for the loss term {name!r}; {hint}")

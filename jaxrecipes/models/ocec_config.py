@@ -1,9 +1,10 @@
 """Configuration of the OCEC network: the fields that every original checkpoint carries."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
+
+from jaxrecipes.errors import unknown_name
 
 ArchVariant = Literal["baseline", "inverted_se", "convnext"]
 HeadVariant = Literal["auto", "avg", "avgmax_mlp", "transformer", "mlp_mixer"]
@@ -17,10 +18,7 @@ _AUTO_HEAD: dict[str, HeadVariant] = {
 
 def _choice(field: str, value: Any, choices: tuple[str, ...]) -> Any:
     if not isinstance(value, str) or value.strip().lower() not in choices:
-        near = difflib.get_close_matches(str(value).lower(), choices, 1, 0.0)[0]
-        raise ValueError(
-            f"{field} {value!r} is not one of {', '.join(choices)}; did you mean {near!r}?"
-        )
+        raise unknown_name(field, str(value), choices)
     return value.strip().lower()
 
 
@@ -99,8 +97,7 @@ class OcecConfig:
         names = [field.name for field in dataclasses.fields(cls)]
         for name in config:
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1, 0.0)[0]
-                raise ValueError(f"model_config has no field {name!r}; did you mean {near!r}?")
+                raise unknown_name("field of model_config", name, names)
         return cls(**config)
 
     @property

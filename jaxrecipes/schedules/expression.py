@@ -1,12 +1,12 @@
 """Reads schedules from text, for configs and the command line. Nothing in the text is executed."""
 
 import ast
-import difflib
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxrecipes.errors import hint
 from jaxrecipes.schedules import kinds
 from jaxrecipes.schedules.schedule import Schedule, as_schedule, constant
 
@@ -78,7 +78,7 @@ def _read(node: ast.expr, names: Mapping[str, float]) -> Any:
             return node.value
         case ast.Name(id=name):
             if name not in names:
-                raise ValueError(f"unknown name {name!r}{nearest(name, (*names, *CONSTRUCTORS))}")
+                raise ValueError(f"unknown name {name!r}{hint(name, (*names, *CONSTRUCTORS))}")
             return float(names[name])
         case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(_read(item, names) for item in items)
@@ -95,16 +95,14 @@ def _call(
     name: str, args: list[ast.expr], keywords: list[ast.keyword], names: Mapping[str, float]
 ) -> Schedule:
     if name not in CONSTRUCTORS:
-        raise ValueError(f"unknown schedule {name!r}{nearest(name, CONSTRUCTORS)}")
+        raise ValueError(f"unknown schedule {name!r}{hint(name, CONSTRUCTORS)}")
     constructor = CONSTRUCTORS[name]
     parameters = inspect.signature(constructor).parameters
     arguments = {}
     for keyword in keywords:
         argument = keyword.arg or "**"
         if argument not in parameters:
-            raise ValueError(
-                f"{name}() has no argument {argument!r}{nearest(argument, parameters)}"
-            )
+            raise ValueError(f"{name}() has no argument {argument!r}{hint(argument, parameters)}")
         arguments[argument] = _read(keyword.value, names)
     try:
         return constructor(*(_read(arg, names) for arg in args), **arguments)
@@ -121,12 +119,3 @@ def _operand(node: ast.expr, names: Mapping[str, float]) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """What to say after an unknown `word`: the nearest of the `valid` ones, or all of them."""
-    valid = list(valid)
-    close = difflib.get_close_matches(word, valid, n=1)
-    return (
-        f"; did you mean {close[0]!r}?" if close else f"; want one of {', '.join(valid) or 'none'}"
-    )
