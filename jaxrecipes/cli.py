@@ -2,11 +2,16 @@
 
 import argparse
 import logging
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from jaxrecipes import recipes
 from jaxrecipes.checkpoint import CheckpointCorrupt
+from jaxrecipes.config import from_dict, load_config, with_overrides
 from jaxrecipes.recipes.trained import Trained, open_trained
 from jaxrecipes.train.loop import TrainingDivergedError
+from jaxrecipes.train.run_files import read_json
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging
 
 
@@ -34,6 +39,25 @@ def parser(doc: str | None, *, add_help: bool = True) -> argparse.ArgumentParser
         allow_abbrev=False,
         add_help=add_help,
     )
+
+
+def config_from(spec: str, overrides: Sequence[str]) -> Any:
+    """The config that `--config` names, with the flags after it.
+
+    Args:
+      spec: `FILE.py[:PRESET]`, or the `config.json` of a run.
+      overrides: flags of fields.
+
+    Raises:
+      ValueError: what `load_config` raises, or a file that is no run's config.
+    """
+    if not spec.endswith(".json"):
+        return load_config(spec, overrides)
+    stored = read_json(pathlib.Path(spec))
+    if not isinstance(stored, dict) or "recipe" not in stored:
+        raise ValueError(f"{spec} is not the config.json of a run: it names no recipe")
+    module = recipes.load(stored.pop("recipe"))
+    return with_overrides(from_dict(module.CONFIG, stored), overrides, spec)
 
 
 def add_checkpoint_flags(

@@ -84,7 +84,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
             "it wants a recipe's config, such as OcecRunConfig"
         )
     check_types(config)
-    return _with_overrides(config, list(overrides), spec)
+    return with_overrides(config, list(overrides), spec)
 
 
 def field_paths(config: Any, path: str = "") -> Iterator[str]:
@@ -160,7 +160,8 @@ def _import_file(path: pathlib.Path) -> types.ModuleType:
     return module
 
 
-def _with_overrides(config: Any, overrides: list[str], spec: str) -> Any:
+def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
+    """The config with flags such as `["--optim.learning_rate", "2e-4"]`; help calls it `spec`."""
     known = list(field_paths(config))
     switched_off = [re.sub(r"(\w+)$", r"no_\1", name) for name in known]
     for flag in overrides:

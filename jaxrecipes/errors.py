@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be: one it abbreviates, or the most alike."""
+    """The known name that `name` was meant to be: one that it abbreviates, or the most alike."""
     names = sorted(known)
     abbreviated = [other for other in names if _initials(other) == name.split(".")[-1].lower()]
     cutoff = 0.0 if len(names) == 1 else 0.4

@@ -57,9 +57,13 @@ def make_mesh(fsdp_devices: int = 1) -> Mesh:
     if fsdp_devices < 1 or devices.size % fsdp_devices:
         raise ValueError(
             f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {devices.size} "
-            f"devices; choose one of {[n for n in range(1, devices.size + 1) if devices.size % n == 0]}"
+            f"devices; choose one of {_divisors(devices.size)}"
         )
     return Mesh(devices.reshape(-1, fsdp_devices), _BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -5,7 +5,8 @@
   python scripts/convert.py ocec --to-torch FILE.pt --checkpoint RUN [--weights raw]
 
 RUN is then a run's folder: evaluate, predict, export it, or train on with
-  python scripts/train.py --config configs/ocec.py --workdir RUN --allow_config_change
+  python scripts/train.py --config RUN/config.json --workdir RUN --data.path DATA --epochs N
+                          --allow_config_change
 Files are read without running code that they may hold.
 """
 

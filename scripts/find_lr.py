@@ -18,7 +18,6 @@ import sys
 import jax
 
 from jaxrecipes import cli, recipes
-from jaxrecipes.config import load_config
 from jaxrecipes.report.plots import learning_rate_finder
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.run_files import write_json
@@ -45,7 +44,7 @@ def main() -> None:
         raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
     if not 0 < own.start_rate < own.end_rate:
         raise ValueError(f"want 0 < start_rate < end_rate, got {own.start_rate} and {own.end_rate}")
-    config = load_config(own.config, overrides)
+    config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)
     set_up_jax(config)

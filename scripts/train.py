@@ -6,6 +6,7 @@
 The same command on the same DIR goes on where the run was stopped (Ctrl-C and SIGTERM save first; a
 run that is killed goes on from its newest checkpoint). Without --workdir a new folder under runs/
 is made. --allow_config_change goes on although the config is another than the run was started with.
+--config may also be the config.json of a run.
 Every field of the config is a flag; `--config configs/NAME.py --help` describes them all.
 """
 
@@ -15,7 +16,7 @@ import pathlib
 import sys
 
 from jaxrecipes import cli, recipes
-from jaxrecipes.config import load_config, to_dict
+from jaxrecipes.config import to_dict
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
 
@@ -35,11 +36,11 @@ def main() -> None:
     if own.help:
         flags.print_help()
         if own.config:
-            load_config(own.config, ["--help"])
+            cli.config_from(own.config, ["--help"])
         return
     if own.config is None:
         flags.error("--config is required, such as --config configs/ocec.py")
-    config = load_config(own.config, overrides)
+    config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)
     workdir = own.workdir or _new_workdir(config.RECIPE)

@@ -126,6 +126,7 @@ def shared_parts(config: RunConfig, steps_per_epoch: int) -> dict[str, Any]:
         threshold_mode=lr.threshold_mode,
         cooldown=lr.cooldown_epochs,
         min_lr=lr.min_learning_rate,
+        eps=lr.eps,
     )
     early_stopping = None
     if stopping.patience_epochs is not None:

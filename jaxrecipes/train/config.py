@@ -93,6 +93,8 @@ class LrScheduleConfig:
     """plateau: validations after a reduction that are not counted."""
     min_learning_rate: float = 0.0
     """plateau, cosine: the lowest rate."""
+    eps: float = 1e-8
+    """plateau: a change of the rate that is not larger is left out."""
     monitor: str = "loss"
     """plateau: the validation metric it watches; the EMA's when EMA is on. The train metric without
     a val split."""

@@ -96,12 +96,3 @@ def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
         result = metric.compute()
         values |= result if isinstance(result, dict) else {name: result}
     return {name: float(value) for name, value in jax.device_get(values).items()}
-
-
-def weights_for_prediction(state) -> tuple[Any, Any]:
-    """`(params, batch_stats)` that predict and export use: the averaged ones where a run keeps
-    them.
-    """
-    if state.ema_params is not None:
-        return state.ema_params, state.ema_batch_stats
-    return state.params, state.batch_stats

@@ -15,6 +15,7 @@ from jaxrecipes.data.labelled_images import (
     read_labelled_images,
 )
 from jaxrecipes.data.labelled_images import sampling_weights as class_sampling_weights
+from jaxrecipes.data.make_parquet import IMAGE_SUFFIXES
 from jaxrecipes.data.synthetic_eyes import draw_eyes
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.report.progress import Progress
@@ -73,8 +74,8 @@ def sampling_weights(config: OcecRunConfig, train: Eyes) -> np.ndarray | None:
 
 
 def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:
-    """Images to predict: files of any type, folders searched for *.png, and parquet files with all
-    their rows.
+    """Images to predict: files of any type, folders searched for images, and parquet files with
+    their rows of every split.
 
     Raises:
       FileNotFoundError: nothing was found; single missing paths only warn.
@@ -85,7 +86,7 @@ def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:
         if path.suffix == ".parquet" and path.is_file():
             parts.append(_decode(read_labelled_images(path), config.data, path.name, None))
         elif path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() == ".png")
+            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
         elif path.is_file():
             files.append(path)
         else:

@@ -24,6 +24,7 @@ from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.recipes.trained import Trained, Weights
 from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
+from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.state import TrainState, create_state
 
 _log = logging.getLogger("jaxrecipes")
@@ -75,6 +76,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
             mid_epoch=False,
         )
         checkpoints.save(step, {"state": state}, metadata=metadata, score=val.get(f"f1{suffix}"))
+    write_json(workdir / "config.json", {"recipe": recipe.name} | to_dict(config))
     _log.info("%s: epoch %d, step %d, now in %s", source, checkpoint.epoch, step, workdir)
 
 
@@ -140,6 +142,7 @@ def _config(checkpoint: OcecCheckpoint) -> OcecRunConfig:
             threshold_mode=settings["threshold_mode"],
             cooldown_epochs=settings["cooldown"],
             min_learning_rate=settings["min_lr"],
+            eps=settings["eps"],
         )
     return OcecRunConfig(
         seed=int(original.get("seed", 42)),
