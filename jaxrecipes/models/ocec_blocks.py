@@ -15,6 +15,7 @@ from jaxrecipes.nn import (
     Rate,
     gelu,
     global_mean,
+    silu,
 )
 from jaxrecipes.nn.batch_norm import Activation
 from jaxrecipes.nn.dropout import is_static_zero
@@ -47,7 +48,7 @@ def norm_add_activate(
         return norm(branch, train=train, residual=residual)
     branch = BatchNorm(dtype=dtype, name=name)(branch, train=train)
     total = DropPath()(branch, drop_path_rate, train=train) + residual
-    return nn.relu(total) if activation == "relu" else nn.silu(total)
+    return nn.relu(total) if activation == "relu" else silu(total)
 
 
 class BaselineStem(nn.Module):

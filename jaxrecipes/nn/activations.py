@@ -1,4 +1,8 @@
-"""Activations that must equal PyTorch's."""
+"""Activations that must equal PyTorch's, with pullbacks that keep only their input.
+
+A pullback spells the transcendental function in another way than the forward pass does: equal
+expressions would be merged by XLA, and their result kept in memory from the one to the other.
+"""
 
 import math
 
@@ -8,21 +12,41 @@ from jax import numpy as jnp
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU `x * Phi(x)` with the error function, as `torch.nn.GELU()`.
-
-    The pullback keeps only `x`, where autodiff would keep several arrays of its size.
-    """
+    """Exact GELU `x * Phi(x)` with the error function, as `torch.nn.GELU()`."""
     return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
-def _fwd(x):
+def _gelu_fwd(x):
     return gelu(x), x
 
 
-def _bwd(x, g):
-    cdf = 0.5 * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
+def _gelu_bwd(x, g):
+    cdf = 0.5 * (1.0 - jax.lax.erf(x * -math.sqrt(0.5)))
     pdf = jnp.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
     return (g * (cdf + x * pdf),)
 
 
-gelu.defvjp(_fwd, _bwd)
+gelu.defvjp(_gelu_fwd, _gelu_bwd)
+
+
+@jax.custom_vjp
+def silu(x: jax.Array) -> jax.Array:
+    """`x * sigmoid(x)`, as `torch.nn.SiLU()`."""
+    return x / (1.0 + jnp.exp(-x))
+
+
+def silu_derivative(x: jax.Array) -> jax.Array:
+    """Derivative of `silu`."""
+    sigmoid = 0.5 + 0.5 * jnp.tanh(0.5 * x)
+    return sigmoid * (1.0 + x * (1.0 - sigmoid))
+
+
+def _silu_fwd(x):
+    return silu(x), x
+
+
+def _silu_bwd(x, g):
+    return (g * silu_derivative(x),)
+
+
+silu.defvjp(_silu_fwd, _silu_bwd)

@@ -39,11 +39,43 @@ def taps(x: jax.Array, kernel_size: int, stride: int, padding: int) -> list[jax.
     ]
 
 
+def _patches(x: jax.Array, kernel_size: int, stride: int, padding: int) -> jax.Array:
+    """`[B, H', W', k * k * C]`, the input of every output pixel.
+
+    Columns are joined first and rows of that second, which copies longer runs of memory than
+    joining all taps at once.
+    """
+    rows, cols = (
+        conv_output_size(n, kernel_size=kernel_size, stride=stride, padding=padding)
+        for n in x.shape[1:3]
+    )
+    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    span = stride * (cols - 1) + 1
+    x = jnp.concatenate([x[:, :, j : j + span : stride] for j in range(kernel_size)], axis=-1)
+    span = stride * (rows - 1) + 1
+    return jnp.concatenate([x[:, i : i + span : stride] for i in range(kernel_size)], axis=-1)
+
+
 def conv_as_matmul(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """`conv` as one product of the patches `[B*H*W, k*k*C]` and the kernel (im2col)."""
-    size, _, channels, features = kernel.shape
-    patches = jnp.concatenate(taps(x, size, stride, padding), axis=-1)
-    return linear(patches, kernel.reshape(size * size * channels, features))
+    """`conv` as one product of patches and kernel (im2col)."""
+    return linear(_patches(x, kernel.shape[0], stride, padding), _as_matrix(kernel))
+
+
+def conv_as_matmul_pullback(
+    x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int, padding: int
+) -> tuple[jax.Array, jax.Array]:
+    """Gradients of `conv_as_matmul` for input and kernel, given that of its result."""
+    size = kernel.shape[0]
+    _, patches_pullback = jax.vjp(
+        lambda x: jnp.concatenate(taps(x, size, stride, padding), axis=-1), x
+    )
+    patches = _patches(x, size, stride, padding)
+    _, kernel_pullback = jax.vjp(lambda k: linear(patches, _as_matrix(k)), kernel)
+    return patches_pullback(linear(g, _as_matrix(kernel).T))[0], kernel_pullback(g)[0]
+
+
+def _as_matrix(kernel: jax.Array) -> jax.Array:
+    return kernel.reshape(-1, kernel.shape[-1])
 
 
 def conv_native(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
@@ -83,13 +115,13 @@ def _conv_fwd(x, kernel, stride, padding):
 
 
 def _conv_bwd(stride, padding, saved, g):
-    def pullback(formulation):
-        def run(x, kernel, g):
-            return jax.vjp(lambda x, k: formulation(x, k, stride, padding), x, kernel)[1](g)
+    def native(x, kernel, g):
+        return jax.vjp(lambda x, k: conv_native(x, k, stride, padding), x, kernel)[1](g)
 
-        return run
+    def as_matmul(x, kernel, g):
+        return conv_as_matmul_pullback(x, kernel, g, stride, padding)
 
-    return by_backend(*saved, g, cpu=pullback(conv_as_matmul), default=pullback(conv_native))
+    return by_backend(*saved, g, cpu=as_matmul, default=native)
 
 
 conv.defvjp(_conv_fwd, _conv_bwd)
