@@ -2,6 +2,7 @@
 them.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,8 +44,12 @@ class TrainProgram:
         self.shardings = state_shardings(abstract_state, mesh)
         train_step = make_train_step(recipe)
 
+        @partial(jax.jit, inline=True)  # for its cache of traces: all uses here share one
+        def fetch_and_step(state, source, item):
+            return train_step(state, fetch(source, item))
+
         def one_step(state, sums, source, item):
-            state, metrics = train_step(state, fetch(source, item))
+            state, metrics = fetch_and_step(state, source, item)
             return state, jax.tree.map(jnp.add, sums, metrics.sums), metrics.log
 
         def run(state, sums, source, items, count):
@@ -52,7 +57,7 @@ class TrainProgram:
             first = jax.tree.map(lambda x: x[0], items)
             if steps_per_call == 1:
                 return one_step(state, sums, source, first)
-            log = jax.eval_shape(one_step, state, sums, source, first)[2]
+            log = jax.eval_shape(fetch_and_step, state, source, first)[1].log
 
             def body(i, carry):
                 item = jax.tree.map(lambda x: x[i], items)
@@ -68,7 +73,7 @@ class TrainProgram:
             in_shardings=(self.shardings, everywhere, None, None, None),
             out_shardings=(self.shardings, everywhere, everywhere),
         )
-        self._train_step = train_step
+        self._fetch_and_step = fetch_and_step
 
     def __call__(self, state, sums, source, items, count):
         """`(state, sums, log of the last step)`, dispatched without waiting for the device."""
@@ -81,9 +86,7 @@ class TrainProgram:
     def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
         """Shapes of the metric sums that this program adds up over `items`."""
         item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)
-        return jax.eval_shape(
-            lambda s, d, i: self._train_step(s, fetch(d, i))[1].sums, state, source, item
-        )
+        return jax.eval_shape(self._fetch_and_step, state, source, item)[1].sums
 
     def zeros(self, shapes: Any) -> Any:
         """Sums of no step at all."""
