@@ -47,5 +47,6 @@ def set_up_compilation_cache(folder: str) -> None:
     if not folder:
         return
     jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # Small programs too: a run has two dozen, and each takes longer to compile than to read.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
