@@ -59,7 +59,6 @@ def test_a_process_of_its_own_ends_with_status_2_and_one_line():
         (["--learning-rate=3"], "did you mean '--optim.learning_rate'"),
         (["stray"], "Unrecognized options: stray"),
         (["--seed", "x"], "--seed: invalid literal for int"),
-        (["--data.image_size", 16], "'--data.image_size'. Expected 2 values"),
         (["--model.arch_variant", "convnex"], "('baseline', 'inverted_se', 'convnext')"),
         (["--model.dropout", 1.5], "dropout must be in [0, 1), got 1.5"),
         (["--augment.flip_prob", 2], "augment.flip_prob is 2.0; a probability lies in [0, 1]"),
