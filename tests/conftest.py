@@ -1,10 +1,15 @@
 """Shared by all tests: where the golden arrays are, and how to read them."""
 
 import json
+import os
 import pathlib
 
 import numpy as np
 import pytest
+
+# Most of the time goes into compiling; machine code without optimisation is ready a quarter sooner.
+# Set before jax is imported, and inherited by the processes that tests start.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -139,5 +139,5 @@ def test_the_script_writes_the_file_or_says_why_not(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "d.parquet")
     failed = subprocess.run([*command, tmp_path / "no.csv"], capture_output=True, text=True)
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert failed.stderr.startswith("error: annotation file")

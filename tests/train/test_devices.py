@@ -15,8 +15,9 @@ FOLDER = pathlib.Path(__file__).parent
 
 
 def start(workdir, *arguments, devices=1):
+    flags = os.environ.get("XLA_FLAGS", "")
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": str(FOLDER),
     }
