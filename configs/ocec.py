@@ -110,6 +110,7 @@ CEW = replace(
 _PUBLISHED_RUN = OcecRunConfig(
     epochs=50,
     optim=OptimConfig(learning_rate=1e-4, weight_decay=1e-4),
+    ema=EmaConfig(enabled=False),
     data=EyeDataConfig(image_size=(24, 40), batch_size=256),
     loop=LoopConfig(keep_latest=3),
 )
