@@ -126,6 +126,10 @@ class Run:
             abstract_state=self._abstract_state,
         )
         self._evaluate = EvalProgram(recipe, mesh=mesh)
+        items = self._data.train.training_items(0, 1)
+        self._sum_shapes = self._program.sum_shapes(
+            self._abstract_state, self._data.train.source, items
+        )
         self._seconds_to_first_step: float | None = None
 
     def fit(self) -> Finished | None:
@@ -444,11 +448,6 @@ class Run:
         return current_hparams(self._recipe, state)
 
     def _empty_sums(self) -> Any:
-        if not hasattr(self, "_sum_shapes"):
-            items = self._data.train.training_items(0, 1)
-            self._sum_shapes = self._program.sum_shapes(
-                self._abstract_state, self._data.train.source, items
-            )
         return self._program.zeros(self._sum_shapes)
 
     def _stopped_early(self, position: Position) -> bool:

@@ -11,7 +11,7 @@ import optax
 from jaxrecipes.ema import ema_decay_at, ema_update
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
-from jaxrecipes.optim import clip_by_global_norm, merge, split_frozen
+from jaxrecipes.optim import clip_by_global_norm, global_norm, merge, split_frozen
 from jaxrecipes.precision import all_finite
 from jaxrecipes.rng import stream_key
 from jaxrecipes.schedules import evaluate
@@ -88,7 +88,7 @@ def make_train_step(
         if "clip_norm" in hparams:
             grads, grad_norm = clip_by_global_norm(grads, hparams["clip_norm"])
         else:
-            grad_norm = optax.tree.norm(grads)
+            grad_norm = global_norm(grads)
 
         updates, opt_state = recipe.make_tx(hparams).update(grads, state.opt_state, trainable)
         params = merge(optax.apply_updates(trainable, updates), frozen)
