@@ -1,15 +1,17 @@
 """Data that does not fit on the device streams from the host, batch by batch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
+
+from jaxrecipes.data.indexed import Arrays
 
 _END = 2**62  # no run gets there
 
 
 def stream_batches(
-    arrays: Mapping[str, np.ndarray],
+    arrays: Arrays,
     rows: Callable[[int], np.ndarray],
     start_step: int = 0,
     *,

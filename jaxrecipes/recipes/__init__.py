@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from jaxrecipes.data.indexed import Arrays
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.train.evaluate import Evaluation
 from jaxrecipes.train.recipe import Recipe
@@ -21,7 +22,8 @@ from jaxrecipes.train.recipe import Recipe
 class Examples(Protocol):
     """One split on the host: arrays `[N, ...]` by name, in order."""
 
-    arrays: dict[str, np.ndarray]
+    @property
+    def arrays(self) -> Arrays: ...
 
     def __len__(self) -> int: ...
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrecipes.data.indexed import Arrays
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
 from jaxrecipes.sharding import replicated
@@ -59,9 +60,7 @@ class EvalProgram:
 
         self._run = jax.jit(run, out_shardings=replicated(mesh))
 
-    def __call__(
-        self, params, batch_stats, hparams, source, batches, arrays: Mapping[str, np.ndarray]
-    ) -> Evaluation:
+    def __call__(self, params, batch_stats, hparams, source, batches, arrays: Arrays) -> Evaluation:
         """Evaluates one set of weights.
 
         Args:

@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.order import BatchOrder, evaluation_batches
 from jaxrecipes.data.stream import stream_batches
 from jaxrecipes.sharding import batch_sharding, put_global, replicated
-
-Arrays = Mapping[str, np.ndarray]
 
 
 def fetch(source: Any, item: Any) -> dict[str, jax.Array]:
@@ -23,7 +22,13 @@ def fetch(source: Any, item: Any) -> dict[str, jax.Array]:
     """
     if isinstance(item, Mapping):
         return dict(item)
-    return {name: jnp.take(array, item, axis=0, mode="clip") for name, array in source.items()}
+    return {name: _take(array, item) for name, array in source.items()}
+
+
+def _take(array: Any, rows: jax.Array) -> jax.Array:
+    if isinstance(array, IndexedRows):
+        return _take(array.table, _take(array.rows, rows))
+    return jnp.take(array, rows, axis=0, mode="clip")
 
 
 class Feed(Protocol):
@@ -47,7 +52,7 @@ class ResidentFeed:
     it needs.
 
     Args:
-      arrays: host arrays `[N, ...]` by name.
+      arrays: host arrays `[N, ...]` by name; of `IndexedRows` the device holds table and rows.
       mesh: the devices.
       order: which examples a training step sees; None for a split that is only evaluated.
       accumulation_steps: micro-batches that a step's examples are split into.
@@ -63,9 +68,9 @@ class ResidentFeed:
         accumulation_steps: int = 1,
         steps_per_call: int = 1,
     ):
-        self.source: Any = {
-            name: put_global(np.asarray(a), replicated(mesh)) for name, a in arrays.items()
-        }
+        self.source: Any = jax.tree.map(
+            lambda a: put_global(np.asarray(a), replicated(mesh)), dict(arrays)
+        )
         self._num_examples = len(next(iter(arrays.values())))
         self._mesh, self._order = mesh, order
         self._accumulation_steps, self._steps_per_call = accumulation_steps, steps_per_call

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,11 +20,11 @@ from jaxrecipes.report.writer import Writer, open_writer
 from jaxrecipes.train import resume
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation, compute_metrics
-from jaxrecipes.train.feed import Feed
 from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.program import TrainProgram
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import Position
+from jaxrecipes.train.run_data import RunData, Split
 from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.step import current_hparams
@@ -38,36 +38,6 @@ _CALLS_AHEAD_ON_CPU = 8
 
 class TrainingDivergedError(RuntimeError):
     """Too many steps in a row had a loss or gradients that were not finite."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Split:
-    """A split that is evaluated: its feed, its batch size, and the host arrays (labels ...) of its
-    examples in order.
-    """
-
-    feed: Feed
-    batch_size: int
-    arrays: Mapping[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunData:
-    """The data of a run.
-
-    Attributes:
-      train: feed of the training steps.
-      train_batch: `step -> batch` on the host, to dump the batch that broke a run.
-      steps_per_epoch, examples_per_step: the length of an epoch and of a step.
-      val, test: splits that are evaluated, or None.
-    """
-
-    train: Feed
-    train_batch: Callable[[int], dict[str, np.ndarray]]
-    steps_per_epoch: int
-    examples_per_step: int
-    val: Split | None = None
-    test: Split | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

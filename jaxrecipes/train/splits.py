@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrecipes.data.indexed import Arrays
 from jaxrecipes.data.order import BatchOrder
 from jaxrecipes.sharding import check_batch_divides
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.feed import Arrays, Feed, ResidentFeed, StreamFeed
-from jaxrecipes.train.loop import RunData, Split
+from jaxrecipes.train.feed import Feed, ResidentFeed, StreamFeed
+from jaxrecipes.train.run_data import RunData, Split
 
 # A split lives on the device while it takes no more of its memory than this, or on CPU no more than
 # that many bytes.
