@@ -178,12 +178,18 @@ class EarlyStopping:
         sign = -1.0 if self.mode == "min" else 1.0
         is_better = _is_better(self.mode, metric, state.best + sign * self.min_delta, state.best)
         bad = jnp.where(is_better, 0, state.num_bad_epochs + 1).astype(jnp.int32)
-        patience = jnp.asarray(self.patience)
-        return EarlyStoppingState(
-            best=jnp.where(is_better, metric, state.best),
-            num_bad_epochs=bad,
-            should_stop=(patience > 0) & (bad >= patience),
+        best = jnp.where(is_better, metric, state.best)
+        return self.with_patience(
+            dataclasses.replace(state, best=best, num_bad_epochs=bad),
         )
+
+    def with_patience(self, state: EarlyStoppingState) -> EarlyStoppingState:
+        """The state of a run that goes on under this description: whether to stop is decided
+        anew.
+        """
+        patience = jnp.asarray(self.patience)
+        stop = (patience > 0) & (state.num_bad_epochs >= patience)
+        return dataclasses.replace(state, should_stop=stop)
 
 
 def _check_mode(mode: str) -> None:

@@ -86,9 +86,12 @@ def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int)
     else:
         by_epoch = constant(rate)
     if warmup:
-        by_epoch = schedules.join(
-            (schedules.warmup(rate, warmup_steps=warmup), by_epoch), (warmup,)
+        rising = (
+            schedules.warmup(rate, warmup_steps=warmup)
+            if lr.warmup_learning_rate is None
+            else schedules.linear(lr.warmup_learning_rate, rate, steps=warmup)
         )
+        by_epoch = schedules.join((rising, by_epoch), (warmup,))
     return by_epoch if by_epoch == constant(rate) else schedules.every(by_epoch, steps_per_epoch)
 
 

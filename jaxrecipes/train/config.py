@@ -80,6 +80,9 @@ class LrScheduleConfig:
     warmup_epochs: int = 0
     """Epoch e of the first W runs at e / W of the rate; then the schedule begins. Not with cyclic
     or one_cycle."""
+    warmup_learning_rate: float | None = None
+    """The rate that the warm-up's first epoch runs at, from which it rises in equal steps to
+    optim.learning_rate at epoch W + 1. None: e / W."""
     factor: float = 0.5
     """plateau, step, exponential: what the rate is multiplied by."""
     patience_epochs: int = 2
@@ -168,6 +171,9 @@ class EarlyStoppingConfig:
     """The validation metric that is watched; the EMA's when EMA is on."""
     mode: Literal["min", "max"] = "min"
     """Whether lower or higher is better."""
+    save_stopping_epoch: bool = True
+    """Let the epoch that stops the run be the best one (a gain below min_delta can stop and be best
+    at once)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

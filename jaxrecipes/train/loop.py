@@ -224,7 +224,7 @@ class Run:
                         rate = (step - window_step) * data.examples_per_step / elapsed
                         values["examples_per_second"] = rate
                     window_started, window_step = time.monotonic(), step
-                    writer.scalars(step, _tagged(values))
+                    self._write(writer, step, _tagged(values))
                     progress.advance(0, {"loss": values["loss"]})
                     self._check_finite(values, step)
                 # Every process must ask at the same steps, which are the log points.
@@ -265,10 +265,13 @@ class Run:
             "examples_per_second": round(rate, 1),
         }
         position.history.append(entry)
-        self._save(checkpoints, position, step, score=monitored.get(self._selected()))
+        score = monitored.get(self._selected())
+        if self._stopped_early(position) and not self._config.early_stopping.save_stopping_epoch:
+            score = None
+        self._save(checkpoints, position, step, score=score)
         self._write_history(position)
-        writer.scalars(step, {f"val/{name}": value for name, value in val.items()})
-        writer.scalars(step, {f"epoch/{name}": value for name, value in train.items()})
+        self._write(writer, step, {f"val/{name}": value for name, value in val.items()})
+        self._write(writer, step, {f"epoch/{name}": value for name, value in train.items()})
         shown = [f"train loss {train['loss']:.4f}"]
         shown += [
             f"val {n} {val[n]:.4f}"
@@ -344,7 +347,8 @@ class Run:
             self._validate(state, self._data.test) if self._data.test else ({}, None)
         )
         if test is not None:
-            writer.scalars(step, {f"test/{name}": value for name, value in test_metrics.items()})
+            test_values = {f"test/{name}": value for name, value in test_metrics.items()}
+            self._write(writer, step, test_values)
         summary = {
             "best": _outcome(by_step[step]),
             "final": _outcome(position.history[-1]),
@@ -409,6 +413,9 @@ class Run:
             mid_epoch=mid_epoch,
         )
         resume.save(checkpoints, position, step, metadata, score=score)
+
+    def _write(self, writer: Writer, step: int, values: Mapping[str, float]) -> None:
+        writer.scalars(step, {self._recipe.tag(name): value for name, value in values.items()})
 
     def _write_history(self, position: Position) -> None:
         if jax.process_index() == 0:

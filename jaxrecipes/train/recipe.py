@@ -40,6 +40,10 @@ def _no_augmentation(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
     return batch
 
 
+def _same_tag(name: str) -> str:
+    return name
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A training recipe as the generic step sees it.
@@ -68,9 +72,14 @@ class Recipe:
       ema_batch_stats: average batch statistics as well; otherwise the live ones go with the
         averaged parameters.
       loss_scale: dynamic loss scale of float16 training, or None.
+      keep_scale_on_nonfinite_loss: a step whose loss itself is not finite is skipped without
+        lowering the loss scale, as by programs that leave such a batch out before its backward
+        pass; otherwise it counts as an overflow, as in PyTorch's GradScaler.
       plateau, early_stopping: stepped once per validation, or None.
       warmup_steps: the plateau sees no validation up to this step, and starts from the learning
         rate at it.
+      tag: `name -> name` of what goes to TensorBoard: `train/...` and `hparams/...` of a step,
+        `epoch/...` means of an epoch, `val/...` and `test/...`.
     """
 
     name: str
@@ -89,6 +98,8 @@ class Recipe:
     ema_warmup: bool = False
     ema_batch_stats: bool = True
     loss_scale: LossScale | None = None
+    keep_scale_on_nonfinite_loss: bool = False
     plateau: ReduceLROnPlateau | None = None
     early_stopping: EarlyStopping | None = None
     warmup_steps: int = 0
+    tag: Callable[[str], str] = _same_tag

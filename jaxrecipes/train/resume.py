@@ -114,6 +114,9 @@ def restore(
             state.plateau, learning_rate=base * state.plateau.scale, base_learning_rate=base
         )
         state = state.replace(plateau=plateau)
+    if recipe.early_stopping is not None:
+        stopping = recipe.early_stopping.with_patience(state.early_stopping)
+        state = state.replace(early_stopping=stopping)
     state = jax.device_put(state, program.shardings)
     return Position(state, empty_sums, restored.metadata["history"])
 

@@ -107,9 +107,7 @@ def make_train_step(
         skipped = (~finite).astype(jnp.int32)
         new_state = state.replace(
             step=state.step + 1,
-            loss_scale=recipe.loss_scale.update(state.loss_scale, finite)
-            if recipe.loss_scale
-            else None,
+            loss_scale=_next_loss_scale(recipe, state, finite, log["loss"]),
             num_skipped=state.num_skipped + skipped,
             num_skipped_in_row=(state.num_skipped_in_row + 1) * skipped,
             **learned,
@@ -120,6 +118,16 @@ def make_train_step(
         return new_state, StepMetrics(sums=sums, log=log)
 
     return train_step
+
+
+def _next_loss_scale(recipe, state, finite, loss):
+    if recipe.loss_scale is None:
+        return None
+    updated = recipe.loss_scale.update(state.loss_scale, finite)
+    if not recipe.keep_scale_on_nonfinite_loss:
+        return updated
+    counts = jnp.isfinite(loss)
+    return jax.tree.map(lambda new, old: jnp.where(counts, new, old), updated, state.loss_scale)
 
 
 def _gradients(grad_fn, accumulation_steps, trainable, batch_stats, batch, key):

@@ -147,6 +147,37 @@ def test_early_stopping_ends_the_run_and_stays_ended(tmp_path):
     assert len(history(tmp_path)) == again.summary["final"]["epoch"] < 3
 
 
+def test_the_epoch_that_stops_a_run_may_be_kept_from_being_the_best(tmp_path):
+    losses = iter([1.0, 1.0, 0.9, 0.9, 0.8, 0.8])  # raw and EMA, epoch by epoch
+    recipe = toy_recipe(
+        early_stopping=EarlyStopping(patience=2, min_delta=0.5),
+        pass_metrics=lambda outputs, arrays: {"loss": next(losses, 0.0)},
+    )
+    stopping = EarlyStoppingConfig(patience_epochs=2, min_delta=0.5, save_stopping_epoch=False)
+    summary = toy_run(tmp_path, recipe, config=toy_config(early_stopping=stopping)).fit().summary
+    assert (summary["best"]["epoch"], summary["final"]["epoch"]) == (2, 3)
+
+
+def test_more_patience_goes_on_with_a_run_that_was_stopped(tmp_path):
+    for patience, epochs in ((1, 2), (3, 3)):
+        stopping = EarlyStoppingConfig(patience_epochs=patience, min_delta=1e9)
+        recipe = toy_recipe(early_stopping=EarlyStopping(patience=patience, min_delta=1e9))
+        config = toy_config(early_stopping=stopping)
+        toy_run(tmp_path, recipe, config=config, allow_config_change=True).fit()
+        assert history(tmp_path)[-1]["epoch"] == epochs
+
+
+def test_a_recipe_names_its_tensorboard_tags(tmp_path, monkeypatch):
+    tags = []
+    monkeypatch.setattr(
+        loop.Run,
+        "_write",
+        lambda run, writer, step, values: tags.extend(map(run._recipe.tag, values)),
+    )
+    toy_run(tmp_path, toy_recipe(tag=str.upper), config=toy_config(epochs=1)).fit()
+    assert {"TRAIN/LOSS", "HPARAMS/LEARNING_RATE", "EPOCH/LOSS", "VAL/LOSS_EMA"} <= set(tags)
+
+
 def test_a_run_that_diverges_stops_dumps_the_batch_and_keeps_the_checkpoint(tmp_path):
     toy_run(tmp_path, config=toy_config(epochs=1)).fit()
     arrays = toy_arrays()

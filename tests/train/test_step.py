@@ -208,6 +208,16 @@ def test_an_overflow_backs_the_loss_scale_off():
     assert_equal(after.params, state.params)
 
 
+def test_a_loss_that_is_not_finite_may_leave_the_loss_scale_alone():
+    recipe = toy_recipe(loss_scale=LossScale(), keep_scale_on_nonfinite_loss=True)
+    poison = toy_batch(0)
+    poison["x"] = poison["x"].at[0, 0].set(jnp.inf)
+    state = new_state(recipe)
+    after, _ = jax.jit(make_train_step(recipe))(state, poison)
+    assert_equal(after.loss_scale, state.loss_scale)
+    assert int(after.num_skipped) == 1
+
+
 def test_ema_batch_stats_are_averaged_or_live():
     live = toy_recipe(ema_batch_stats=False)
     for averaged, step in ((True, shared_step), (False, jax.jit(make_train_step(live)))):
