@@ -19,7 +19,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 from pil_data import pil_loader, write_crops
-from report import machine, median, print_table, seconds, take_turns, write_json
+from report import machine, print_table, write_json
+from timing import median, seconds, take_turns
 
 from jaxrecipes.data.augment import AugmentOps, augment_images, normalize
 from jaxrecipes.data.decode import decode_images

@@ -21,7 +21,6 @@ import dataclasses
 import importlib.util
 import itertools
 import multiprocessing
-import os
 import pathlib
 import sys
 import tempfile
@@ -32,16 +31,8 @@ from typing import Any
 import jax
 import numpy as np
 from pil_data import pil_loader, write_crops
-from report import (
-    keep_freed_memory,
-    machine,
-    median,
-    memory_bytes,
-    print_table,
-    seconds,
-    take_turns,
-    write_json,
-)
+from report import memory_bytes, print_table, write_json
+from timing import add_timing_arguments, conditions, median, prepare, seconds, take_turns
 
 from jaxrecipes.data.labelled_images import read_labelled_images
 from jaxrecipes.models.ocec import OcecConfig
@@ -174,8 +165,7 @@ def make_torch_epoch(setting: Setting, parquet: pathlib.Path) -> Callable[[], No
 
 def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """The figures of one setting, to be called in a process of its own."""
-    if args.tuned_allocator:
-        keep_freed_memory()
+    prepare(args)
     setting = SETTINGS[name]
     with tempfile.TemporaryDirectory() as folder:
         parquet = pathlib.Path(folder) / f"{name}.parquet"
@@ -205,22 +195,13 @@ def run(name: str, args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3, help="epochs of each side")
     parser.add_argument(
         "--epochs", type=int, default=50, help="decoding and compilation are shared among these"
     )
     parser.add_argument("--steps-per-call", type=int, default=LoopConfig().steps_per_call)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--tuned-allocator", action="store_true", help="mallopt for both sides")
-    parser.add_argument(
-        "--passive-waiting",
-        action="store_true",
-        help="PyTorch's idle threads sleep, which helps it when its workers need the cores",
-    )
-    parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file")
+    add_timing_arguments(parser, rounds=3)
     args = parser.parse_args()
-    if args.passive_waiting:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # read when a setting's process loads PyTorch
     if importlib.util.find_spec("torch") is None:
         sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
 
@@ -236,9 +217,7 @@ def main() -> None:
     }
     print_table(columns)
     report = {
-        "machine": machine("jax", "torch", "pillow"),
-        "allocator": "mallopt: freed memory kept" if args.tuned_allocator else "default",
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+        "machine": conditions(args, "jax", "torch", "pillow"),
         "steps_per_call": args.steps_per_call,
         "epochs_of_ratio_run": args.epochs,
         "settings": results,

@@ -9,20 +9,27 @@ faster.
 """
 
 import argparse
-import ctypes
 import dataclasses
 import functools
-import json
-import os
-import statistics
+import importlib.util
 import sys
-import time
 from collections.abc import Callable
 
 import jax
 import numpy as np
 import optax
 from jax import numpy as jnp
+from report import write_json
+from timing import (
+    Contestant,
+    add_timing_arguments,
+    compare,
+    conditions,
+    jax_contestant,
+    prepare,
+    print_comparison,
+    torch_contestant,
+)
 
 from jaxrecipes.convert.ocec import to_torch
 from jaxrecipes.models.init import init_variables
@@ -89,41 +96,8 @@ def batches(setting: Setting, count: int) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(0, 2, shape[:2]).astype(np.float32)
 
 
-def compile_jax(setting: Setting, steps_per_call: int):
-    """The compiled program of one call: one step, or a scan over several. Donates its state."""
-    step = jax_step(Ocec(setting.config))
-    images, labels = batches(setting, steps_per_call)
-    if steps_per_call == 1:
-        call, data = step, (images[0], labels[0])
-    else:
-
-        def call(state, data):
-            return jax.lax.scan(step, state, data)
-
-        data = (images, labels)
-    started = time.perf_counter()
-    program = jax.jit(call, donate_argnums=0).lower(initial_state(setting), data).compile()
-    return program, jax.device_put(data), time.perf_counter() - started
-
-
-def jax_contestant(setting: Setting, steps_per_call: int):
-    """(call, steps per call, facts) for our side."""
-    program, data, compile_seconds = compile_jax(setting, steps_per_call)
-    state = [initial_state(setting)]
-
-    def call():
-        state[0], loss = program(state[0], data)
-        jax.block_until_ready((state[0], loss))
-
-    facts = {
-        "temp_bytes": program.memory_analysis().temp_size_in_bytes,
-        "compile_seconds": round(compile_seconds, 1),
-    }
-    return call, steps_per_call, facts
-
-
-def torch_contestant(setting: Setting, compiled: bool):
-    """(call, 1, facts) for PyTorch, on the same weights; checks that both give the same logits."""
+def torch_step(setting: Setting, compiled: bool) -> Contestant:
+    """PyTorch on the same weights, after a check that both give the same logits."""
     import torch
     from torch_ocec import TorchOcec
 
@@ -145,89 +119,44 @@ def torch_contestant(setting: Setting, compiled: bool):
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     loss_fn = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(POS_WEIGHT))
     forward = torch.compile(model) if compiled else model
-
-    def call():
-        optimizer.zero_grad(set_to_none=True)
-        loss = loss_fn(forward(x), y)
-        loss.backward()
-        optimizer.step()
-        loss.item()
-
-    return call, 1, {}
+    return torch_contestant(lambda: loss_fn(forward(x), y), optimizer)
 
 
-def measure(contestants: dict, rounds: int, steps: int) -> dict[str, dict]:
-    """Median seconds per step of each contestant; they take turns."""
-    for call, _, _ in contestants.values():
-        call()
-        call()
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, (call, steps_per_call, _) in contestants.items():
-            for _ in range(max(1, steps // steps_per_call)):
-                started = time.perf_counter()
-                call()
-                samples[name].append((time.perf_counter() - started) / steps_per_call)
-    return {
-        name: {
-            "ms": round(1e3 * statistics.median(times), 2),
-            "best_ms": round(1e3 * min(times), 2),
-            **contestants[name][2],
-        }
-        for name, times in samples.items()
-    }
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep freed memory instead of giving it back to the kernel, for both sides."""
-    m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8
-    libc = ctypes.CDLL(None)
-    for parameter, value in ((m_arena_max, 1), (m_mmap_max, 0), (m_trim_threshold, -1)):
-        if not libc.mallopt(parameter, value):
-            raise OSError(f"mallopt({parameter}, {value}) failed")
+def contestants_of(setting: Setting, torch_compile: bool) -> dict[str, Contestant]:
+    """Both sides of one setting, by name."""
+    contestants = {"torch eager": torch_step(setting, compiled=False)}
+    if torch_compile:
+        contestants["torch.compile"] = torch_step(setting, compiled=True)
+    step, state = jax_step(Ocec(setting.config)), initial_state(setting)
+    data = batches(setting, STEPS_PER_CALL)
+    for steps in (1, STEPS_PER_CALL):
+        name = f"jax, {steps} step{'s' * (steps > 1)} a call"
+        contestants[name] = jax_contestant(step, state, data, steps_per_call=steps)
+    return contestants
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side")
-    parser.add_argument("--steps", type=int, default=8, help="steps in a turn")
     parser.add_argument("--torch-compile", action="store_true", help="also torch.compile")
-    parser.add_argument("--tuned-allocator", action="store_true", help="mallopt for both sides")
-    parser.add_argument("--json", help="write the result to this file")
+    add_timing_arguments(parser, rounds=5, steps=8)
     args = parser.parse_args()
-    if args.tuned_allocator:
-        keep_freed_memory()
-    try:
-        import torch
-    except ImportError:
-        sys.exit("this benchmark compares with PyTorch: pip install jaxrecipes[torch]")
+    prepare(args)
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
 
-    result = {
-        "versions": {"jax": jax.__version__, "torch": torch.__version__},
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "allocator": "mallopt: freed memory kept" if args.tuned_allocator else "default",
-        "settings": {},
-    }
+    settings = {}
     for name in args.settings:
         setting = SETTINGS[name]
-        contestants = {"torch eager": torch_contestant(setting, compiled=False)}
-        if args.torch_compile:
-            contestants["torch.compile"] = torch_contestant(setting, compiled=True)
-        contestants["jax, 1 step a call"] = jax_contestant(setting, 1)
-        contestants[f"jax, {STEPS_PER_CALL} steps a call"] = jax_contestant(setting, STEPS_PER_CALL)
-        rows = measure(contestants, args.rounds, args.steps)
-        result["settings"][name] = rows
         print(f"\n{name}: batch {setting.batch} of {setting.image_size}, {setting.config.head}")
-        for row, facts in rows.items():
-            facts["ratio"] = round(rows["torch eager"]["ms"] / facts["ms"], 3)
-            memory = f"{facts['temp_bytes'] / 1e6:8.0f} MB temp" if "temp_bytes" in facts else ""
-            line = f"{facts['ms']:9.2f} ms (best {facts['best_ms']:.2f})"
-            print(f"  {row:22}{line:32} ratio {facts['ratio']:.2f} {memory}", flush=True)
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(result, file, indent=1)
+        settings[name] = compare(
+            contestants_of(setting, args.torch_compile),
+            rounds=args.rounds,
+            steps=args.steps,
+            reference="torch eager",
+        )
+        print_comparison(settings[name])
+    write_json({"machine": conditions(args, "jax", "torch"), "settings": settings}, args.json)
 
 
 if __name__ == "__main__":

@@ -1,42 +1,14 @@
-"""What the benchmarks share: timing by turns, memory, the allocator, a table and a JSON file."""
+"""What the benchmarks report with: memory, the machine, a table and a JSON file."""
 
-import ctypes
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-
-
-def seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    """Wall time of one call, which must wait for its own results."""
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
-
-
-def take_turns(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of `rounds` calls of each contestant.
-
-    They alternate, so that a machine that gets slower or faster does so for all of them, and every
-    other round in reverse, so that none always follows the same one.
-    """
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
-    for number in range(rounds):
-        for name in list(contestants)[:: 1 if number % 2 == 0 else -1]:
-            samples[name].append(seconds(contestants[name]))
-    return samples
-
-
-def median(samples: Sequence[float]) -> float:
-    """The median, as a plain float."""
-    return float(statistics.median(samples))
 
 
 def memory_bytes(field: str) -> int | None:
@@ -46,15 +18,6 @@ def memory_bytes(field: str) -> int | None:
         return None
     values = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return 1024 * int(values[field].split()[0])
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep freed memory rather than give it back to the kernel, for all contestants."""
-    m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8
-    libc = ctypes.CDLL(None)
-    for parameter, value in ((m_arena_max, 1), (m_mmap_max, 0), (m_trim_threshold, -1)):
-        if not libc.mallopt(parameter, value):
-            raise OSError(f"mallopt({parameter}, {value}) failed")
 
 
 def machine(*packages: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import tempfile
 import time
 from typing import Any
 
-from report import machine, median, memory_bytes, print_table, write_json
+from report import machine, memory_bytes, print_table, write_json
+from timing import median
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The parts of `first_step_s`: what jax reports while the run goes on.
