@@ -12,7 +12,13 @@ from jax import numpy as jnp
 
 from jaxrecipes.convert.ocec_rules import ocec_rules
 from jaxrecipes.convert.reader import load_torch
-from jaxrecipes.convert.rules import Rule, dump_tensors, load_tensors
+from jaxrecipes.convert.rules import (
+    Rule,
+    dump_tensors,
+    load_tensors,
+    parameter_rules,
+    unwrapped,
+)
 from jaxrecipes.convert.torch_optim import (
     AdamState,
     PlateauNumbers,
@@ -24,7 +30,6 @@ from jaxrecipes.convert.torch_optim import (
 from jaxrecipes.convert.writer import save_torch
 from jaxrecipes.models.ocec import Ocec, OcecConfig
 
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _BEST_KEYS = ("best_val_loss", "best_epoch", "best_accuracy", "best_f1")
 _EMA_KEYS = ("ema_state", "ema_state_dict", "ema", "model_ema")
 
@@ -175,12 +180,7 @@ def _config(config: Mapping[str, Any] | OcecConfig) -> OcecConfig:
 
 
 def _param_rules(config: OcecConfig) -> list[Rule]:
-    """The rules of the parameters alone, whose targets start inside the collection."""
-    return [
-        dataclasses.replace(rule, target=rule.target.removeprefix("params/"))
-        for rule in ocec_rules(config)
-        if rule.target.startswith("params/")
-    ]
+    return parameter_rules(ocec_rules(config))
 
 
 def _variables(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, Any]:
@@ -199,17 +199,14 @@ def _template(config: OcecConfig) -> dict[str, Any]:
 
 def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """The state dict without the prefixes of wrappers around the network."""
-    keys = list(state_dict)
-    while prefix := next((p for p in _WRAPPERS if keys and all(k.startswith(p) for k in keys)), ""):
-        state_dict = {k.removeprefix(prefix): v for k, v in state_dict.items()}
-        keys = list(state_dict)
-    margin = [key for key in keys if key.startswith(("arc_head", "margin_head"))]
+    state_dict = unwrapped(state_dict)
+    margin = [key for key in state_dict if key.startswith(("arc_head", "margin_head"))]
     if margin:
         raise ValueError(
             f"this checkpoint has a margin head of a later fork ({', '.join(margin)}), which is "
             "not the OCEC network; only plain OCEC checkpoints can be converted"
         )
-    return dict(state_dict)
+    return state_dict
 
 
 def _state_dict(loaded: Mapping[str, Any], path: Any) -> Mapping[str, Any]:

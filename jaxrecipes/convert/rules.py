@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+
 
 class Layout(NamedTuple):
     """How one kind of tensor is laid out on both sides."""
@@ -42,6 +44,24 @@ class Rule:
     def source_shape(self, target_shape: Sequence[int]) -> tuple[int, ...]:
         """The shape that the original's tensor must have."""
         return self.layout.to_torch(np.broadcast_to(np.int8(0), tuple(target_shape))).shape
+
+
+def parameter_rules(rules: Sequence[Rule]) -> list[Rule]:
+    """Those whose target is in "params/", as paths inside of it: what an optimizer numbers."""
+    return [
+        dataclasses.replace(rule, target=rule.target.removeprefix("params/"))
+        for rule in rules
+        if rule.target.startswith("params/")
+    ]
+
+
+def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict without the prefixes of DataParallel and torch.compile, however nested."""
+    keys = list(state_dict)
+    while prefix := next((p for p in _WRAPPERS if keys and all(k.startswith(p) for k in keys)), ""):
+        state_dict = {k.removeprefix(prefix): v for k, v in state_dict.items()}
+        keys = list(state_dict)
+    return dict(state_dict)
 
 
 class ConversionError(ValueError):
