@@ -1,6 +1,6 @@
 """Layers that Flax lacks or that must match PyTorch: NHWC, parameters float32, rates as data."""
 
-from jaxrecipes.nn.activations import gelu, silu
+from jaxrecipes.nn.activations import gelu, quick_gelu, silu
 from jaxrecipes.nn.attention import EncoderLayer, SelfAttention
 from jaxrecipes.nn.backend import by_backend
 from jaxrecipes.nn.batch_norm import BatchNorm, batch_norm_act
@@ -35,5 +35,6 @@ __all__ = [
     "layer_norm",
     "linear",
     "patchify",
+    "quick_gelu",
     "silu",
 ]

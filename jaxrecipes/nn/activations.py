@@ -50,3 +50,8 @@ def _silu_bwd(x, g):
 
 
 silu.defvjp(_silu_fwd, _silu_bwd)
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """`x * sigmoid(1.702 * x)`, the approximation of GELU that OpenAI's CLIP was trained with."""
+    return silu(1.702 * x) * (1.0 / 1.702)

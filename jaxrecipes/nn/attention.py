@@ -19,21 +19,37 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention with one packed projection, as `torch.nn.MultiheadAttention`.
 
     The columns of `in_proj/kernel` `[C, 3C]` are queries, keys and values in that order; the scale
-    is 1/sqrt(C / num_heads); dropout acts on the attention probabilities. No mask.
+    is 1/sqrt(C / num_heads); dropout acts on the attention probabilities.
 
     Attributes:
       num_heads: must divide the channels.
       in_proj_init: initialiser of the packed projection.
       dtype: of the computation (the softmax is in float32); parameters stay float32.
+      out_proj_init: initialiser of the projection of the result.
     """
 
     num_heads: int
     in_proj_init: Initializer = xavier_uniform()
     dtype: DTypeLike = jnp.float32
+    out_proj_init: Initializer = xavier_uniform()
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool, dropout_rate: Rate = 0.0) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool,
+        dropout_rate: Rate = 0.0,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
         """`[B, T, C] -> [B, T, C]`.
+
+        Args:
+          x: the tokens.
+          train: whether dropout acts.
+          dropout_rate: of the attention probabilities, traced or not.
+          mask: bool, of a shape that broadcasts to `[B, heads, T, T]`: whether the query (second to
+            last axis) sees the key (last axis). Without a mask every query sees every key.
 
         Raises:
           ValueError: the heads do not divide the channels.
@@ -47,11 +63,15 @@ class SelfAttention(nn.Module):
         )(x)
         packed = packed.reshape(batch, tokens, 3, self.num_heads, width)
         query, key, value = packed.transpose(2, 0, 3, 1, 4)  # each B heads T width
-        scores = query @ key.swapaxes(-1, -2) / math.sqrt(width)
-        probs = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
+        scores = (query @ key.swapaxes(-1, -2) / math.sqrt(width)).astype(jnp.float32)
+        if mask is not None:  # finite, so that a query without a key is no NaN
+            scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+        probs = jax.nn.softmax(scores).astype(self.dtype)
         probs = Dropout()(probs, dropout_rate, train=train)
         mixed = (probs @ value).swapaxes(1, 2).reshape(batch, tokens, channels)
-        return Linear(channels, dtype=self.dtype, name="out_proj")(mixed)
+        return Linear(channels, kernel_init=self.out_proj_init, dtype=self.dtype, name="out_proj")(
+            mixed
+        )
 
 
 class EncoderLayer(nn.Module):
