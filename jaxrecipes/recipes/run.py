@@ -12,7 +12,8 @@ from jaxrecipes.report.page import write_page
 from jaxrecipes.report.plots import training_curves
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.loop import Finished, Run
+from jaxrecipes.train.finish import Finished
+from jaxrecipes.train.loop import Run
 from jaxrecipes.train.run_files import read_json
 from jaxrecipes.train.splits import make_run_data
 

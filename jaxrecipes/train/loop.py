@@ -3,7 +3,6 @@ moment, it resumes.
 """
 
 import collections
-import dataclasses
 import logging
 import pathlib
 import time
@@ -17,17 +16,19 @@ from jax.sharding import Mesh
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.report.progress import Progress, duration
 from jaxrecipes.report.writer import Writer, open_writer
-from jaxrecipes.train import resume
+from jaxrecipes.train import finish, resume
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.evaluate import EvalProgram, Evaluation, compute_metrics
+from jaxrecipes.train.evaluate import compute_metrics
+from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.program import TrainProgram
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import Position
-from jaxrecipes.train.run_data import RunData, Split
+from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.step import current_hparams
+from jaxrecipes.train.validation import Validator
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -38,20 +39,6 @@ _CALLS_AHEAD_ON_CPU = 8
 
 class TrainingDivergedError(RuntimeError):
     """Too many steps in a row had a loss or gradients that were not finite."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finished:
-    """How a run ended: its summary, the best weights, and the passes over val and test with
-    them.
-    """
-
-    summary: dict[str, Any]
-    params: Any
-    batch_stats: Any
-    hparams: dict[str, jax.Array]
-    val: Evaluation | None
-    test: Evaluation | None
 
 
 class Run:
@@ -95,7 +82,7 @@ class Run:
             mesh=mesh,
             abstract_state=self._abstract_state,
         )
-        self._evaluate = EvalProgram(recipe, mesh=mesh)
+        self._validate = Validator(recipe, mesh=mesh)
         items = self._data.train.training_items(0, 1)
         self._sum_shapes = self._program.sum_shapes(
             self._abstract_state, self._data.train.source, items
@@ -150,7 +137,11 @@ class Run:
                         )
                         return None
                 checkpoints.wait()
-                return self._finish(position, checkpoints, writer)
+                finished = self._finish(position, checkpoints)
+                test = finished.summary["test"]
+                step = finished.summary["best"]["step"]
+                self._write(writer, step, {f"test/{name}": value for name, value in test.items()})
+                return finished
 
     def _start(self, checkpoints: CheckpointManager) -> tuple[Position, int]:
         empty_sums = self._empty_sums()
@@ -289,22 +280,6 @@ class Run:
             ),
         )
 
-    def _validate(self, state: TrainState, split: Split) -> tuple[dict[str, float], Evaluation]:
-        """Metrics of the raw weights, and with EMA of the averaged ones too (`NAME_ema`); the pass
-        that counts.
-        """
-        hparams = self._hparams(state)
-        result = self._pass(state.params, state.batch_stats, hparams, split)
-        metrics = dict(result.metrics)
-        if self._recipe.ema:
-            result = self._pass(state.ema_params, state.ema_batch_stats, hparams, split)
-            metrics |= {f"{name}_ema": value for name, value in result.metrics.items()}
-        return metrics, result
-
-    def _pass(self, params: Any, batch_stats: Any, hparams: Any, split: Split) -> Evaluation:
-        items = split.feed.evaluation_items(split.batch_size)
-        return self._evaluate(params, batch_stats, hparams, split.feed.source, items, split.arrays)
-
     def _after_validation(
         self, position: Position, step: int, metrics: Mapping[str, float]
     ) -> None:
@@ -326,60 +301,31 @@ class Run:
         # The state machines' new scalars get the layout that the program was compiled for.
         position.state = jax.device_put(state, self._program.shardings)
 
-    def _finish(
-        self, position: Position, checkpoints: CheckpointManager, writer: Writer
-    ) -> Finished:
-        """Evaluates the best weights on val and test and writes summary.json."""
-        state, recipe = position.state, self._recipe
-        best_step = checkpoints.best_step
-        if best_step is not None and best_step != int(state.step):
-            # Its hyperparameters stay: those of an earlier config may be of another structure.
-            names = ["params", "batch_stats", "step"]
-            names += ["ema_params", "ema_batch_stats"] if recipe.ema else []
-            wanted = {"state": {name: getattr(state, name) for name in names}}
-            restored = checkpoints.restore(wanted, step=best_step, partial=True)
-            assert restored is not None
-            state = state.replace(**restored.tree["state"])
-        step = int(state.step)
-        by_step = {entry["step"]: entry for entry in position.history}
-        val = self._validate(state, self._data.val)[1] if self._data.val else None
-        test_metrics, test = (
-            self._validate(state, self._data.test) if self._data.test else ({}, None)
-        )
-        if test is not None:
-            test_values = {f"test/{name}": value for name, value in test_metrics.items()}
-            self._write(writer, step, test_values)
-        summary = {
-            "best": _outcome(by_step[step]),
-            "final": _outcome(position.history[-1]),
-            "test": test_metrics,
+    def _finish(self, position: Position, checkpoints: CheckpointManager) -> Finished:
+        """Evaluates the best weights and writes summary.json."""
+        best = finish.best_state(self._recipe, position.state, checkpoints)
+        facts = {
             "selected_by": self._selected(),
             "stopped_early": self._stopped_early(position),
             "num_skipped": int(position.state.num_skipped),
-            "seconds": round(sum(entry["seconds"] for entry in position.history), 3),
             "seconds_to_first_step": self._seconds_to_first_step,
-            "compilations": {
-                "train": self._program.num_compilations,
-                "eval": self._evaluate.num_compilations,
-            },
-            "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
             "devices": f"{self._mesh.size} x {jax.devices()[0].device_kind}",
         }
+        finished = finish.evaluate_best(
+            self._recipe,
+            best,
+            self._data,
+            self._validate,
+            history=position.history,
+            facts=facts,
+        )
+        finished.summary["compilations"] = {
+            "train": self._program.num_compilations,
+            "eval": self._validate.num_compilations,
+        }
         if jax.process_index() == 0:
-            write_json(self._workdir / "summary.json", summary)
-        weights = (
-            (state.ema_params, state.ema_batch_stats)
-            if recipe.ema
-            else (state.params, state.batch_stats)
-        )
-        return Finished(
-            summary=summary,
-            params=weights[0],
-            batch_stats=weights[1],
-            hparams=self._hparams(state),
-            val=val,
-            test=test,
-        )
+            write_json(self._workdir / "summary.json", finished.summary)
+        return finished
 
     def _check_finite(self, values: Mapping[str, float], step: int) -> None:
         skipped = int(values["num_skipped_in_row"])
@@ -448,8 +394,3 @@ def _tagged(values: Mapping[str, float]) -> dict[str, float]:
         name if name.startswith("hparams/") else f"train/{name}": value
         for name, value in values.items()
     }
-
-
-def _outcome(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An epoch's metrics: those of validation, or of training without a validation split."""
-    return {"epoch": entry["epoch"], "step": entry["step"], **(entry["val"] or entry["train"])}

@@ -1,0 +1,82 @@
+"""The end of a run: its best weights, evaluated, and its summary."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.train.evaluate import Evaluation
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.run_data import RunData
+from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.step import current_hparams
+from jaxrecipes.train.validation import Validator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a run ended: its summary, the best weights, and the passes over val and test with
+    them.
+    """
+
+    summary: dict[str, Any]
+    params: Any
+    batch_stats: Any
+    hparams: dict[str, jax.Array]
+    val: Evaluation | None
+    test: Evaluation | None
+
+
+def best_state(recipe: Recipe, state: TrainState, checkpoints: CheckpointManager) -> TrainState:
+    """`state` with the weights and the step of the best checkpoint."""
+    best_step = checkpoints.best_step
+    if best_step is None or best_step == int(state.step):
+        return state
+    # Its hyperparameters stay: those of an earlier config may be of another structure.
+    names = ["params", "batch_stats", "step"]
+    names += ["ema_params", "ema_batch_stats"] if recipe.ema else []
+    wanted = {"state": {name: getattr(state, name) for name in names}}
+    restored = checkpoints.restore(wanted, step=best_step, partial=True)
+    assert restored is not None
+    return state.replace(**restored.tree["state"])
+
+
+def evaluate_best(
+    recipe: Recipe,
+    state: TrainState,
+    data: RunData,
+    validate: Validator,
+    *,
+    history: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+) -> Finished:
+    """Evaluates the best state on val and test; `facts` of the run go into the summary as they
+    are.
+    """
+    val = validate(state, data.val)[1] if data.val else None
+    test_metrics, test = validate(state, data.test) if data.test else ({}, None)
+    by_step = {entry["step"]: entry for entry in history}
+    summary = {
+        "best": _outcome(by_step[int(state.step)]),
+        "final": _outcome(history[-1]),
+        "test": test_metrics,
+        **facts,
+        "seconds": round(sum(entry["seconds"] for entry in history), 3),
+        "num_params": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    }
+    averaged = recipe.ema
+    return Finished(
+        summary=summary,
+        params=state.ema_params if averaged else state.params,
+        batch_stats=state.ema_batch_stats if averaged else state.batch_stats,
+        hparams=current_hparams(recipe, state),
+        val=val,
+        test=test,
+    )
+
+
+def _outcome(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An epoch's metrics: those of validation, or of training without a validation split."""
+    return {"epoch": entry["epoch"], "step": entry["step"], **(entry["val"] or entry["train"])}

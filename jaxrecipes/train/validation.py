@@ -1,0 +1,41 @@
+"""Validation of a training state: the raw weights, and the averaged ones beside them."""
+
+from typing import Any
+
+from jax.sharding import Mesh
+
+from jaxrecipes.train.evaluate import EvalProgram, Evaluation
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.run_data import Split
+from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.step import current_hparams
+
+
+class Validator:
+    """`validate(state, split)`: metrics of the raw weights, and with EMA of the averaged ones too
+    (`NAME_ema`), and the pass that counts.
+    """
+
+    def __init__(self, recipe: Recipe, *, mesh: Mesh):
+        self._recipe, self._program = recipe, EvalProgram(recipe, mesh=mesh)
+
+    @property
+    def num_compilations(self) -> int:
+        """How many times the evaluation program was traced."""
+        return self._program.num_compilations
+
+    def __call__(self, state: TrainState, split: Split) -> tuple[dict[str, float], Evaluation]:
+        hparams = current_hparams(self._recipe, state)
+
+        def run(params: Any, batch_stats: Any) -> Evaluation:
+            items = split.feed.evaluation_items(split.batch_size)
+            return self._program(
+                params, batch_stats, hparams, split.feed.source, items, split.arrays
+            )
+
+        result = run(state.params, state.batch_stats)
+        metrics = dict(result.metrics)
+        if self._recipe.ema:
+            result = run(state.ema_params, state.ema_batch_stats)
+            metrics |= {f"{name}_ema": value for name, value in result.metrics.items()}
+        return metrics, result
