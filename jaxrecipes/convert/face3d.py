@@ -1,0 +1,92 @@
+"""Weights of the original face3d networks, both ways, without PyTorch."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxrecipes.convert.face3d_rules import face3d_rules, packed, split
+from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
+from jaxrecipes.convert.torch_optim import AdamState, adam_from_torch, adam_to_torch
+from jaxrecipes.models.face3d import face3d, face3d_shapes
+from jaxrecipes.models.face3d_config import Face3DConfig
+
+
+def from_torch(
+    state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any] | Face3DConfig
+) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """(model, params, batch_stats) of a state dict of the original; see `jaxrecipes.convert`.
+
+    Of the original's arguments, those that describe the network count; whether it is the keypoint
+    decoder is read off the weights.
+    """
+    state_dict = unwrapped(state_dict)
+    config = network_config(config, (key.split(".")[0] for key in state_dict))
+    variables = load_tensors(face3d_rules(config), state_dict, _template(config))
+    variables = split(variables)
+    return face3d(config), variables["params"], variables.get("batch_stats", {})
+
+
+def to_torch(
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    config: Mapping[str, Any] | Face3DConfig,
+) -> dict[str, np.ndarray]:
+    """The original's state dict, its keys in its order; see `jaxrecipes.convert`."""
+    variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+    return dump_tensors(face3d_rules(network_config(config, params)), packed(variables))
+
+
+def adam_moments_from_torch(
+    optimizer_state: Mapping[str, Any], config: Face3DConfig
+) -> AdamState | None:
+    """AdamW's state with moments as trees like our params; None before the first update."""
+    adam = adam_from_torch(
+        optimizer_state, parameter_rules(face3d_rules(config)), _template(config)["params"]
+    )
+    return adam and dataclasses.replace(adam, mu=split(adam.mu), nu=split(adam.nu))
+
+
+def adam_moments_to_torch(adam: AdamState, config: Face3DConfig) -> dict[str, Any]:
+    """The inverse of `adam_moments_from_torch`; moments that are not kept are written as zeros."""
+    shapes = flatten_dict(face3d_shapes(config)["params"], sep="/")
+
+    def filled(tree: Mapping[str, Any]) -> dict[str, Any]:
+        leaves = flatten_dict(tree, sep="/")
+        empty = {n: np.zeros(s.shape, s.dtype) for n, s in shapes.items() if n not in leaves}
+        return packed(unflatten_dict(leaves | empty, sep="/"))
+
+    adam = dataclasses.replace(adam, mu=filled(adam.mu), nu=filled(adam.nu))
+    return adam_to_torch(adam, parameter_rules(face3d_rules(config)))
+
+
+def network_config(config: Mapping[str, Any] | Face3DConfig, names: Iterable[str]) -> Face3DConfig:
+    """The config of a network whose parameters start with `names`, on either side.
+
+    The names decide where the original's arguments mislead: without `model_type`, and with a
+    `use_spatial_attention` that its last revision ignored.
+    """
+    if isinstance(config, Face3DConfig):
+        return config
+    names = set(names)
+    args = dict(config)
+    if "model_type" not in args:
+        if "angle_warping" in names:
+            args["model_type"] = "angle_warping"
+        elif "encoder" in names:
+            args["model_type"] = "encoder_decoder"
+        elif "use_clip_pose_encoder" in args:
+            args["model_type"] = "decoder_only_clip"
+    args["use_keypoints"] = "fusion_weights" in names
+    args["use_spatial_attention"] = "spatial_fusion" in names
+    return Face3DConfig.from_original(args)
+
+
+def _template(config: Face3DConfig) -> dict[str, Any]:
+    """Packed arrays with the shapes and dtypes of the variables."""
+    shapes = face3d_shapes(config)
+    return packed(jax.tree.map(lambda s: np.broadcast_to(np.zeros((), s.dtype), s.shape), shapes))
