@@ -12,11 +12,11 @@ import numpy as np
 from jaxrecipes.data.augment import AugmentOps, augment_images, normalize
 from jaxrecipes.data.labelled_images import pos_weight as class_pos_weight
 from jaxrecipes.data.mix import MixOps, mix
-from jaxrecipes.errors import unknown_name
 from jaxrecipes.losses import bce_with_logits, focal_label_smooth_ce, mixed_loss
 from jaxrecipes.metrics import BinaryCounts, roc_auc
 from jaxrecipes.models.ocec import Ocec, check_image_size
 from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.data import Eyes
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
@@ -34,26 +34,8 @@ def check_config(config: OcecRunConfig) -> None:
     that the recipe does not have or whose better end is the other one.
     """
     check_image_size(config.model, *config.data.image_size)
-    lr_schedule, stopping = config.lr_schedule, config.early_stopping
-    _check_metric(config, "select_metric", config.select_metric, config.select_mode)
-    if lr_schedule.kind == "plateau":
-        _check_metric(config, "lr_schedule.monitor", lr_schedule.monitor, lr_schedule.mode)
-    if stopping.patience_epochs is not None:
-        _check_metric(config, "early_stopping.monitor", stopping.monitor, stopping.mode)
-
-
-def _check_metric(config: OcecRunConfig, field: str, name: str, mode: str) -> None:
     losses = ("loss", f"loss/{config.loss.kind}")
-    known = (*losses, "accuracy", "precision", "recall", "f1", "auc")
-    if name not in known:
-        raise unknown_name(f"metric in {field}", name, known)
-    better = "min" if name in losses else "max"
-    if mode != better:
-        mode_field = "select_mode" if field == "select_metric" else field.replace("monitor", "mode")
-        raise ValueError(
-            f"{field} is {name!r} with {mode_field} {mode!r}, which prefers the worst; "
-            f"give --{mode_field} {better}"
-        )
+    check_monitored(config, lower=losses, higher=("accuracy", "precision", "recall", "f1", "auc"))
 
 
 def make_recipe(
