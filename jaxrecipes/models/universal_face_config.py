@@ -1,0 +1,78 @@
+"""Configuration of the universal face network: the fields of every original checkpoint."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jaxrecipes.errors import unknown_name
+
+NUM_TOKENS = 8  # pieces that a feature is cut into, fixed in the original
+_ALMOST = 2  # letters by which a name may differ from a field's and still be meant as it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UniversalFaceConfig:
+    """Architecture of the pose-invariant identity network; names are the original's flags.
+
+    Raises:
+      ValueError: a size below 1, a feature size that the 8 tokens or the heads do not divide, or
+        `dropout` outside [0, 1).
+    """
+
+    feat_dim: int = 512
+    """Numbers in an embedding; divisible by 8 and by transformer_heads."""
+    id_dim: int = 256
+    """Numbers in the identity code."""
+    pose_dim: int = 128
+    """Numbers in the pose code."""
+    num_pose_bins: int = 36
+    """Pose prototypes."""
+    transformer_depth: int = 6
+    """Transformer blocks."""
+    transformer_heads: int = 8
+    """Attention heads."""
+    transformer_mlp_dim: int = 1024
+    """Width of the blocks' feed-forward part."""
+    dropout: float = 0.1
+    """Dropout everywhere but on the attention probabilities, which have attention_dropout."""
+    use_clip_pose_encoder: bool = False
+    """Encode the pose in the attention as the CLIP embedding of a sentence that describes it."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and value < 1:
+                raise ValueError(f"{field.name} is {value}; it must be at least 1")
+        for name, divisor in (
+            ("the 8 tokens", NUM_TOKENS),
+            (f"the {self.transformer_heads} transformer_heads", self.transformer_heads),
+        ):
+            if self.feat_dim % divisor:
+                raise ValueError(f"feat_dim is {self.feat_dim}; {name} must divide it")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+    @classmethod
+    def from_dict(cls, config: Mapping[str, Any]) -> "UniversalFaceConfig":
+        """From the original's `args`, whose other flags (paths, loss weights ...) are left out.
+
+        An absent field takes the default of the original's command line.
+
+        Raises:
+          ValueError: a name that is almost a field's, or what the constructor raises.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in config:
+            if name not in names and any(_distance(name, other) <= _ALMOST for other in names):
+                raise unknown_name("field of the model", name, names)
+        return cls(**{name: config[name] for name in names if name in config})
+
+
+def _distance(a: str, b: str) -> int:
+    """Letters to insert, remove or change on the way from one word to the other."""
+    row = list(range(len(b) + 1))
+    for i, letter in enumerate(a, start=1):
+        last, row = row, [i]
+        for j, other in enumerate(b, start=1):
+            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (letter != other)))
+    return row[-1]
