@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from jaxrecipes.convert import face3d, ocec
+from jaxrecipes.convert import face3d, ocec, universal_face
 from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
@@ -30,7 +30,7 @@ __all__ = [
     "to_torch",
 ]
 
-_NETWORKS = {"face3d": face3d, "ocec": ocec}
+_NETWORKS = {"face3d": face3d, "ocec": ocec, "universal_face": universal_face}
 
 
 def _network(name: str) -> ModuleType:
