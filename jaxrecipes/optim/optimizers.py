@@ -8,6 +8,7 @@ moments, "nu" and "count" likewise, and SGD's "trace".
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrecipes.optim.rules import scale_by_rules
+from jaxrecipes.optim.rules import parameter_paths, scale_by_rules
 
 Array = jax.Array
 PyTree = Any
@@ -33,6 +34,7 @@ def adamw(
     eps: Number = 1e-8,
     decay_mask: Mask | None = None,
     learning_rate_factors: Factors | None = None,
+    inert: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """torch.optim.AdamW: Adam with weight decay `learning_rate * weight_decay` beside the step.
 
@@ -44,12 +46,15 @@ def adamw(
       decay_mask: a tree of bools over the parameters (True = decay) or a function that makes one,
         such as `no_decay("/bias$")`; without it everything decays, as in PyTorch.
       learning_rate_factors: parameter groups, see `scale_by_rules`.
+      inert: regular expressions over the paths of parameters whose gradient is always 0. They decay
+        as the others do; moments, which would stay 0, are neither kept nor computed.
 
     Raises:
       ValueError: `h` lacks a hyperparameter.
     """
+    moments = optax.scale_by_adam(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps))
     return _in_float32(
-        optax.scale_by_adam(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps)),
+        optax.masked(moments, _moves(inert)) if inert else moments,
         optax.add_decayed_weights(_get(h, "weight_decay"), decay_mask),
         *_learning_rate(h, learning_rate_factors),
     )
@@ -121,6 +126,16 @@ def _get(h: HParams, name: str) -> Number:
     if name not in h:
         raise ValueError(f"the optimizer needs h[{name!r}]; h has {', '.join(h) or 'nothing'}")
     return h[name]
+
+
+def _moves(inert: Sequence[str]) -> Callable[[PyTree], PyTree]:
+    """A mask that is False for each parameter whose path one of `inert` matches."""
+
+    def mask(params: PyTree) -> PyTree:
+        paths = parameter_paths(params)
+        return jax.tree.map(lambda path: not any(re.search(p, path) for p in inert), paths)
+
+    return mask
 
 
 def _l2(h: HParams, mask: Mask | None) -> list[optax.GradientTransformation]:

@@ -2,7 +2,7 @@
 recipe.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optax
@@ -102,8 +102,13 @@ def _cyclic(config: RunConfig, base: float, peak: float) -> Schedule:
     )
 
 
-def build_optimizer(config: OptimConfig) -> Callable[[Hparams], optax.GradientTransformation]:
-    """`hparams -> optax transformation`, for the step to call."""
+def build_optimizer(
+    config: OptimConfig, *, inert: Sequence[str] = ()
+) -> Callable[[Hparams], optax.GradientTransformation]:
+    """`hparams -> optax transformation`, for the step to call; `inert` as in `optim.adamw`.
+
+    Adam and SGD treat inert parameters like the others: their decay goes through the moments.
+    """
 
     def make_tx(hparams: Hparams) -> optax.GradientTransformation:
         groups: dict[str, Any] = {
@@ -112,8 +117,9 @@ def build_optimizer(config: OptimConfig) -> Callable[[Hparams], optax.GradientTr
         }
         if config.optimizer == "sgd":
             return optim.sgd(hparams, **groups)
-        make = optim.adamw if config.optimizer == "adamw" else optim.adam
-        return make(hparams, **groups)
+        if config.optimizer == "adam":
+            return optim.adam(hparams, **groups)
+        return optim.adamw(hparams, inert=inert, **groups)
 
     return make_tx
 

@@ -153,3 +153,17 @@ def test_sgd_keeps_a_trace_only_with_momentum():
 def test_bad_use_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_inert_parameters_decay_as_before_and_keep_no_moments():
+    params = {"live": {"kernel": jnp.arange(3.0)}, "query_key": {"kernel": jnp.ones((2, 2))}}
+    grads = {"live": {"kernel": jnp.ones(3)}, "query_key": {"kernel": jnp.zeros((2, 2))}}
+    hparams = {"learning_rate": 0.1, "weight_decay": 0.5}
+    states, results = {}, {}
+    for name, inert in (("all", ()), ("lean", ("^query_key/",))):
+        tx = adamw(hparams, inert=inert)
+        updates, states[name] = tx.update(grads, tx.init(params), params)
+        results[name] = optax.apply_updates(params, updates)
+    chex.assert_trees_all_close(results["lean"], results["all"], rtol=1e-6)
+    kept = jax.tree.leaves(optax.tree.get(states["lean"], "mu"))
+    assert [leaf.shape for leaf in kept] == [(3,)]
