@@ -16,25 +16,24 @@ NUM_KEYPOINTS = 5
 
 @dataclasses.dataclass(frozen=True)
 class FaceSide:
-    """The frontal photos, or the video frames. Features and keypoints stay on disk until `take`.
+    """The frontal photos, or the video frames. What is on disk is read by `take_...` only.
 
     Attributes:
-      features_file: where the features are; for error messages.
-      features: `[N, D]`, memory-mapped.
+      features: `[N, D]`, may be memory-mapped.
       persons: `[N]` names.
-      poses: float32 `[N, 3]`, degrees, in the file's order: in-plane tilt, true yaw, nod.
-      images: `[N]` image paths, empty where the metadata has none.
-      keypoints_file: where the keypoints are; for error messages.
-      keypoints: `[N, 5, 3]`, memory-mapped, or computed from the metadata; None unless asked for.
+      poses: float32 `[N, 3]`, degrees: in-plane tilt, true yaw, nod.
+      images: `[N]` names of the images, empty where they have none.
+      keypoints: `[N, 5, 3]`, may be memory-mapped; None where they were not asked for.
+      features_from, keypoints_from: where they come from, for error messages.
     """
 
-    features_file: pathlib.Path
     features: np.ndarray
     persons: list[str]
     poses: np.ndarray
     images: list[str]
-    keypoints_file: pathlib.Path
     keypoints: np.ndarray | None
+    features_from: str
+    keypoints_from: str
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -45,28 +44,28 @@ class FaceSide:
         Raises:
           ValueError: one of them is not finite.
         """
-        return _finite(self.features[rows], rows, self.features_file)
+        return _finite(self.features[rows], rows, self.features_from)
 
     def take_keypoints(self, rows: np.ndarray) -> np.ndarray:
         """float32 `[len(rows), 5, 3]`; only these rows are read.
 
         Raises:
-          ValueError: the folder was read without keypoints, or one of them is not finite.
+          ValueError: there are no keypoints, or one of them is not finite.
         """
         if self.keypoints is None:
-            raise ValueError("the folder was read without keypoints; use keypoints=True")
-        return _finite(self.keypoints[rows], rows, self.keypoints_file)
+            raise ValueError("there are no keypoints; read the folder with keypoints=True")
+        return _finite(self.keypoints[rows], rows, self.keypoints_from)
 
 
 @dataclasses.dataclass(frozen=True)
-class FaceFolder:
-    """Both sides of a folder, with features of one width."""
+class FaceViews:
+    """Both sides, with features of one width."""
 
     front: FaceSide
     video: FaceSide
 
 
-def read_face_folder(root: str | pathlib.Path, *, keypoints: bool = False) -> FaceFolder:
+def read_face_folder(root: str | pathlib.Path, *, keypoints: bool = False) -> FaceViews:
     """Opens a folder; reads the metadata, and of the arrays only the shapes.
 
     Keypoints are, where the metadata has `landmarks_3d_original` for every row, those points less
@@ -101,17 +100,17 @@ def read_face_folder(root: str | pathlib.Path, *, keypoints: bool = False) -> Fa
     video_metadata = _read_metadata(root / "video_metadata.json")
     info = front_metadata.get("standard_info") or {}
     scale = float(info.get("standard_scale", 1.0)) if keypoints else None
-    folder = FaceFolder(
+    views = FaceViews(
         front=_open_side(root, "front", front_metadata, scale),
         video=_open_side(root, "video", video_metadata, scale),
     )
-    widths = folder.front.features.shape[1], folder.video.features.shape[1]
+    widths = views.front.features.shape[1], views.video.features.shape[1]
     if widths[0] != widths[1]:
         raise ValueError(
             f"features of {root} have different widths: front_feature.npy {widths[0]}, "
             f"video_feature.npy {widths[1]}"
         )
-    return folder
+    return views
 
 
 def _open_side(
@@ -128,7 +127,7 @@ def _open_side(
     count = len(persons)
     poses = _numbers(_list_of(metadata, "poses", metadata_file), (3,), f"{metadata_file}: poses")
     _check_length(poses, count, f"{metadata_file}: poses", metadata_file)
-    _finite(poses, np.arange(count), metadata_file)
+    _finite(poses, np.arange(count), f"{metadata_file}: poses")
     features = _open_array(features_file)
     if features.ndim != 2 or features.shape[1] == 0:
         raise ValueError(f"{features_file} has the shape {features.shape}; want [N, D]")
@@ -137,21 +136,20 @@ def _open_side(
     if keypoints.shape[1:] != (NUM_KEYPOINTS, 3):
         raise ValueError(f"{keypoints_file} has the shape {keypoints.shape}; want [N, 5, 3]")
     _check_length(keypoints, count, str(keypoints_file), metadata_file)
-    if scale is not None:
-        originals = metadata.get("landmarks_3d_original") or []
-        if len(originals) == count:
-            keypoints_file = metadata_file
-            where = f"{metadata_file}: landmarks_3d_original"
-            points = _numbers(originals, (NUM_KEYPOINTS, 3), where)
-            keypoints = (points - points.mean(axis=1, keepdims=True)) * np.float32(scale)
+    keypoints_from = str(keypoints_file)
+    originals = metadata.get("landmarks_3d_original") or []
+    if scale is not None and len(originals) == count:
+        keypoints_from = f"{metadata_file}: landmarks_3d_original"
+        points = _numbers(originals, (NUM_KEYPOINTS, 3), keypoints_from)
+        keypoints = (points - points.mean(axis=1, keepdims=True)) * np.float32(scale)
     return FaceSide(
-        features_file=features_file,
         features=features,
         persons=persons,
         poses=poses,
         images=images,
-        keypoints_file=keypoints_file,
         keypoints=None if scale is None else keypoints,
+        features_from=str(features_file),
+        keypoints_from=keypoints_from,
     )
 
 
@@ -204,11 +202,11 @@ def _check_length(array: np.ndarray, count: int, where: str, metadata_file: path
         )
 
 
-def _finite(values: np.ndarray, rows: np.ndarray, file: pathlib.Path) -> np.ndarray:
+def _finite(values: np.ndarray, rows: np.ndarray, where: str) -> np.ndarray:
     values = np.asarray(values, np.float32)
     bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
     if bad.any():
         raise ValueError(
-            f"{file}: {int(bad.sum())} rows are not finite, the first is row {int(rows[bad][0])}"
+            f"{where}: {int(bad.sum())} rows are not finite, the first is row {int(rows[bad][0])}"
         )
     return values

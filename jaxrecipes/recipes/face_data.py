@@ -1,0 +1,293 @@
+"""The data of the face recipes: pairs of a side view and a frontal photo of the same person."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxrecipes.data.array_files import check_rows, read_arrays
+from jaxrecipes.data.face_folder import FaceSide, FaceViews, read_face_folder
+from jaxrecipes.data.face_pairs import FacePairIndex, pair_views, split_by_person, within_yaw
+from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.synthetic_faces import draw_faces
+from jaxrecipes.files import write_bytes
+from jaxrecipes.train.config import DataConfig, RunConfig, require
+
+_log = logging.getLogger("jaxrecipes")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FaceDataConfig(DataConfig):
+    """Embeddings of faces. `path` is a folder of face features; None: made-up faces drawn from the
+    seed.
+    """
+
+    batch_size: int = 32
+    min_yaw_angle: float | None = None
+    """Leave out pairs whose angle, without its sign, is below this, in degrees. None: no limit."""
+    max_yaw_angle: float | None = None
+    """Leave out pairs whose angle, without its sign, is above this, in degrees. None: no limit."""
+    yaw_index: int = 0
+    """Entry of the pose that these limits are about. 0: the original's, in truth the in-plane tilt.
+    1: the true yaw."""
+    train_fraction: float = 0.6
+    """Share of the people whose pairs are trained on."""
+    val_fraction: float = 0.3
+    """Share of the people for validation; the others are the test split."""
+    split_seed: int = 42
+    """Seeds which people go into which split."""
+    embedded_people: int = 100
+    """Embedded data: number of people, of all splits together."""
+    embedded_views: int = 30
+    """Embedded data: side views of each."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            self.yaw_index in (0, 1, 2),
+            f"data.yaw_index is {self.yaw_index}; a pose has the entries 0, 1 and 2",
+        )
+        for name in ("embedded_people", "embedded_views"):
+            require(
+                getattr(self, name) >= 1,
+                f"data.{name} is {getattr(self, name)}; it must be at least 1",
+            )
+        require(
+            0 < self.train_fraction <= 1 and 0 <= self.val_fraction <= 1,
+            f"data.train_fraction is {self.train_fraction} and data.val_fraction "
+            f"{self.val_fraction}; shares lie in [0, 1], and somebody must be trained on",
+        )
+        require(
+            self.train_fraction + self.val_fraction < 1 + 1e-6,
+            f"data.train_fraction {self.train_fraction} and data.val_fraction {self.val_fraction} "
+            "add up to more than 1",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class FacePairs:
+    """One split, or inputs to predict, in order.
+
+    Attributes:
+      arrays: float32 `src` `[N, D]`, `tgt` `[N, D]` and `pose` `[N, 3]` in degrees, `person` int32
+        `[N]`, and `keypoints_3d` float32 `[N, 5, 3]` where they were asked for.
+      names: `[N]` the side views' image names, or made-up ones.
+      persons: `[N]` names; empty where the person is not known.
+      front_rows, video_rows: int64 `[N]`, the rows of the data that a pair was made of.
+      is_paired: whether there are targets; otherwise `src` stands in for `tgt`, 0 for `person`.
+      has_pose: whether poses are known; otherwise `pose` is 0.
+    """
+
+    arrays: Arrays
+    names: list[str]
+    persons: list[str]
+    front_rows: np.ndarray
+    video_rows: np.ndarray
+    is_paired: bool = True
+    has_pose: bool = True
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def load_splits(
+    config: RunConfig,
+    *,
+    feat_dim: int,
+    report_dir: pathlib.Path | None = None,
+    train: bool = True,
+    keypoints: bool = False,
+) -> dict[str, FacePairs]:
+    """The splits that have pairs, split by person; of the features only rows that are used.
+
+    Pairs are in the original's order. In training ours differs: batch i is a function of (seed, i),
+    see `data.order`, where the original shuffles with PyTorch's generator.
+
+    Args:
+      config: its `data` is a `FaceDataConfig`; its seed is that of embedded data.
+      feat_dim: width of the features that the network takes. Embedded data has it, a folder must.
+      report_dir: where the names of people without pairs go, as `people_without_pairs.txt`.
+      train: whether to load the training split.
+      keypoints: whether to load `keypoints_3d`.
+
+    Raises:
+      FileNotFoundError: a missing file.
+      ValueError: data that cannot be used, no pairs, too few people, another width.
+    """
+    data = config.data
+    if not isinstance(data, FaceDataConfig):
+        raise TypeError(f"config.data is a {type(data).__name__}; want a FaceDataConfig")
+    if data.path is None:
+        views = draw_faces(
+            config.seed,
+            num_people=data.embedded_people,
+            views_per_person=data.embedded_views,
+            feat_dim=feat_dim,
+        )
+    else:
+        views = read_face_folder(data.path, keypoints=keypoints)
+        _check_width(views.front.features.shape[1], feat_dim, data.path)
+    kept = within_yaw(
+        views.video.poses,
+        min_yaw_angle=data.min_yaw_angle,
+        max_yaw_angle=data.max_yaw_angle,
+        yaw_index=data.yaw_index,
+    )
+    pairs = pair_views(views.front.persons, views.video.persons, kept)
+    _report_unpaired(pairs, report_dir)
+    splits = split_by_person(
+        pairs.person,
+        train_fraction=data.train_fraction,
+        val_fraction=data.val_fraction,
+        seed=data.split_seed,
+    )
+    return {
+        name: _gather(views, pairs, chosen, keypoints)
+        for name, chosen in splits.items()
+        if train or name != "train"
+    }
+
+
+def sampling_weights(config: RunConfig, train: FacePairs) -> None:
+    """None: every pair is drawn once an epoch, as by the original."""
+
+
+def load_inputs(
+    config: RunConfig,
+    inputs: Sequence[pathlib.Path],
+    *,
+    feat_dim: int,
+    keypoints: bool = False,
+) -> FacePairs:
+    """Embeddings to predict frontal ones for, in the order given.
+
+    Args:
+      config: not needed.
+      inputs: folders of face features, of which every video row counts; `.npy` files of embeddings
+        `[N, D]`; `.npz` files with `embeddings`, and if wanted `pose` `[N, 3]` (degrees, in the
+        order of the training data) and `keypoints_3d` `[N, 5, 3]`.
+      feat_dim: width of the features that the network takes.
+      keypoints: whether `keypoints_3d` is needed.
+
+    Raises:
+      FileNotFoundError: a path that is not there.
+      ValueError: another type of file, arrays that do not fit, or poses in some inputs only.
+    """
+    del config
+    if not inputs:
+        raise ValueError("no inputs; want .npz or .npy files of embeddings, or folders of features")
+    parts = [_read_inputs(path, feat_dim, keypoints) for path in inputs]
+    if len({part.has_pose for part in parts}) > 1:
+        bare = [str(path) for path, part in zip(inputs, parts, strict=True) if not part.has_pose]
+        raise ValueError(f"{', '.join(bare)} without poses, but other inputs have them")
+    return FacePairs(
+        arrays={
+            name: np.concatenate([np.asarray(part.arrays[name]) for part in parts])
+            for name in parts[0].arrays
+        },
+        names=[name for part in parts for name in part.names],
+        persons=[person for part in parts for person in part.persons],
+        front_rows=np.concatenate([part.front_rows for part in parts]),
+        video_rows=np.concatenate([part.video_rows for part in parts]),
+        is_paired=False,
+        has_pose=parts[0].has_pose,
+    )
+
+
+def _gather(
+    views: FaceViews, pairs: FacePairIndex, chosen: np.ndarray, keypoints: bool
+) -> FacePairs:
+    front_rows, video_rows = pairs.front_rows[chosen], pairs.video_rows[chosen]
+    person = pairs.person[chosen]
+    front, at_front = _compact(front_rows)
+    video, at_video = _compact(video_rows)
+    arrays: dict[str, np.ndarray | IndexedRows] = {
+        "src": IndexedRows(views.video.take_features(video), at_video),
+        "tgt": IndexedRows(views.front.take_features(front), at_front),
+        "pose": IndexedRows(views.video.poses[video], at_video),
+        "person": person,
+    }
+    if keypoints:
+        arrays["keypoints_3d"] = IndexedRows(views.video.take_keypoints(video), at_video)
+    return FacePairs(
+        arrays=arrays,
+        names=_row_names(views.video, video_rows),
+        persons=[pairs.persons[i] for i in person],
+        front_rows=front_rows,
+        video_rows=video_rows,
+    )
+
+
+def _compact(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that occur, sorted, and where among them each is, int32."""
+    used, at = np.unique(rows, return_inverse=True)
+    return used, at.astype(np.int32)
+
+
+def _row_names(side: FaceSide, rows: np.ndarray) -> list[str]:
+    return [side.images[row] or f"video/{row}" for row in rows.tolist()]
+
+
+def _report_unpaired(pairs: FacePairIndex, report_dir: pathlib.Path | None) -> None:
+    if not pairs.unpaired:
+        return
+    where = ""
+    if report_dir is not None:
+        file = report_dir / "people_without_pairs.txt"
+        write_bytes(file, "".join(f"{name}\n" for name in pairs.unpaired).encode())
+        where = f"; they are listed in {file}"
+    _log.warning(
+        "%d of %d people have no video row that passes the yaw filter and are left out (%s)%s",
+        *(len(pairs.unpaired), len(pairs.unpaired) + len(pairs.persons)),
+        ", ".join(pairs.unpaired[:5]) + (" ..." if len(pairs.unpaired) > 5 else ""),
+        where,
+    )
+
+
+def _check_width(found: int, feat_dim: int, where: str) -> None:
+    if found != feat_dim:
+        raise ValueError(
+            f"the features of {where} have {found} numbers, the network wants {feat_dim}"
+        )
+
+
+def _read_inputs(path: pathlib.Path, feat_dim: int, keypoints: bool) -> FacePairs:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    pose = points = None
+    if path.is_dir():
+        side = read_face_folder(path, keypoints=keypoints).video
+        _check_width(side.features.shape[1], feat_dim, str(path))
+        rows = np.arange(len(side))
+        names, persons = _row_names(side, rows), side.persons
+        embeddings, pose = side.take_features(rows), side.poses
+        points = side.take_keypoints(rows) if keypoints else None
+    else:
+        stored = read_arrays(path, npy_name="embeddings")
+        embeddings = check_rows(stored.get("embeddings"), (feat_dim,), f"embeddings of {path}")
+        count = len(embeddings)
+        names, persons = [f"{path}:{row}" for row in range(count)], [""] * count
+        if "pose" in stored:
+            pose = check_rows(stored["pose"], (3,), f"pose of {path}", count=count)
+        if keypoints:
+            points = check_rows(
+                stored.get("keypoints_3d"), (5, 3), f"keypoints_3d of {path}", count=count
+            )
+    count = len(embeddings)
+    arrays = {
+        "src": embeddings,
+        "tgt": embeddings,
+        "pose": np.zeros((count, 3), np.float32) if pose is None else pose,
+        "person": np.zeros(count, np.int32),
+    }
+    return FacePairs(
+        arrays=arrays if points is None else arrays | {"keypoints_3d": points},
+        names=names,
+        persons=persons,
+        front_rows=np.full(count, -1),
+        video_rows=np.arange(count),
+        is_paired=False,
+        has_pose=pose is not None,
+    )
