@@ -169,7 +169,12 @@ def _decode_chunk(
             images[index] = np.asarray(resize_rgb(decode_rgb(content, file), image_size))
         except Exception as error:  # damaged files raise anything: OSError, SyntaxError, struct...
             readable[index] = False
-            unreadable.append((first + index, f"{type(error).__name__}: {error}"))
+            reason = (
+                "not an image that Pillow can read"
+                if isinstance(error, PIL.UnidentifiedImageError)  # its text names our buffer
+                else f"{type(error).__name__}: {error}"
+            )
+            unreadable.append((first + index, reason))
     return images[readable], unreadable
 
 

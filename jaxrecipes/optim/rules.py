@@ -130,6 +130,13 @@ def _select(params: Params, marks: Params, wanted: bool) -> dict[str, Any]:
 
 def _check_rules(patterns: Sequence[str], paths: Sequence[str]) -> None:
     for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"the rule {pattern!r} is no regular expression: {error}; put a backslash before a "
+                "character that is meant as it is"
+            ) from None
         if not any(re.search(pattern, path) for path in paths):
             close = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
             raise ValueError(f"the rule {pattern!r} matches no parameter; nearest paths: {close}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import diff
+from jaxrecipes.run_once import run_once
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.train.program import TrainProgram
 from jaxrecipes.train.recipe import Recipe
@@ -30,16 +31,9 @@ class Position:
 
 
 def start(recipe: Recipe, program: TrainProgram, key: jax.Array, empty_sums: Any) -> Position:
-    """The position before the first step.
-
-    The program that draws the weights runs once, so it is compiled without optimisation: that is
-    several times faster.
-    """
-    create = jax.jit(lambda key: create_state(recipe, key), out_shardings=program.shardings)
-    options: dict[str, str | bool] = (
-        {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
-    )
-    return Position(create.lower(key).compile(compiler_options=options)(key), empty_sums, [])
+    """The position before the first step."""
+    state = run_once(lambda key: create_state(recipe, key), key, out_shardings=program.shardings)
+    return Position(state, empty_sums, [])
 
 
 def check_resumable(

@@ -25,6 +25,11 @@ def test_paths_are_keys_joined_by_slashes():
     assert paths["head"]["bias"] == "head/bias"
 
 
+def test_a_rule_that_is_no_regular_expression_is_an_error():
+    with pytest.raises(ValueError, match=r"'\(' is no regular expression.*unterminated"):
+        match_factors(PARAMS, [("(", 2.0)])
+
+
 def test_first_matching_rule_wins_and_the_rest_gets_the_default():
     factors = match_factors(PARAMS, [("kernel$", 2.0), ("^head/", 3.0)], default=0.5)
     assert factors["stem"] == {"conv": {"kernel": 2.0}, "norm": {"scale": 0.5}}

@@ -15,6 +15,7 @@ from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.data import Eyes
 from jaxrecipes.recipes.ocec.recipe import CLASS_NAMES, logit_scale
 from jaxrecipes.report import plots
+from jaxrecipes.run_once import run_once
 from jaxrecipes.train.evaluate import Evaluation
 from jaxrecipes.train.recipe import Recipe
 
@@ -64,13 +65,8 @@ def write_samples(recipe: Recipe, eyes: Eyes, hparams: Any, path: pathlib.Path) 
     originals = np.asarray(eyes.arrays["image"][indices])
     labels = eyes.arrays["label"][indices]
     batch = {"image": jnp.asarray(originals), "label": jnp.asarray(labels)}
-    # One program that runs once: compiled without optimisation, that is several times faster.
-    options: dict[str, Any] = (
-        {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    )
-    inputs = jax.random.key(0), batch, hparams
-    augment = jax.jit(recipe.augment).lower(*inputs).compile(compiler_options=options)
-    after = np.asarray(augment(*inputs)["image"]).round().astype(np.uint8)
+    augmented = run_once(recipe.augment, jax.random.key(0), batch, hparams)
+    after = np.asarray(augmented["image"]).round().astype(np.uint8)
     captions = [CLASS_NAMES[label] for label in labels]
     plots.contact_sheet(plots.side_by_side(originals, after), captions, path, columns=4, scale=4)
 
