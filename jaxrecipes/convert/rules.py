@@ -1,7 +1,7 @@
 """Rule tables between the tensors of an original network and ours, with a full coverage report.
 
-A rule joins one key of the original's state dict and one path of our variables; every tensor on
-either side must have exactly one.
+A rule joins one key of the original's state dict and one path of our variables (or several keys,
+where we keep one tensor for them); every tensor on either side must have exactly one.
 """
 
 import collections
@@ -35,15 +35,37 @@ DEPTHWISE = Layout(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """One tensor on both sides: `source` is the original's key, `target` our "a/b/c" path."""
+    """One tensor on both sides: `source` is the original's key, `target` our "a/b/c" path.
+
+    With `followed_by`, our tensor is the original's tensors of all these keys, of one shape, stacked
+    along their first axis, that of `source` first.
+    """
 
     source: str
     target: str
     layout: Layout = SAME
+    followed_by: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All keys of the original."""
+        return (self.source, *self.followed_by)
 
     def source_shape(self, target_shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape that the original's tensor must have."""
-        return self.layout.to_torch(np.broadcast_to(np.int8(0), tuple(target_shape))).shape
+        """The shape that the original's tensor, or each of them, must have."""
+        shape = self.layout.to_torch(np.broadcast_to(np.int8(0), tuple(target_shape))).shape
+        return (shape[0] // len(self.sources), *shape[1:]) if self.followed_by else shape
+
+    def gather(self, state_dict: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Our tensor from the original's, still in its dtype."""
+        arrays = [np.asarray(state_dict[key]) for key in self.sources]
+        return self.layout.to_jax(np.concatenate(arrays) if self.followed_by else arrays[0])
+
+    def scatter(self, array: np.ndarray) -> dict[str, np.ndarray]:
+        """The original's tensors from ours; the inverse of `gather`."""
+        array = self.layout.to_torch(array)
+        parts = np.split(array, len(self.sources)) if self.followed_by else [array]
+        return dict(zip(self.sources, parts, strict=True))
 
 
 def parameter_rules(rules: Sequence[Rule]) -> list[Rule]:
@@ -105,11 +127,12 @@ def load_tensors(
         each exactly once; all problems together.
     """
     leaves = flatten_dict(template, sep="/")
-    sources, targets = [r.source for r in rules], [r.target for r in rules]
-    known = [r for r in rules if r.source in state_dict and r.target in leaves]
+    sources, targets = [s for r in rules for s in r.sources], [r.target for r in rules]
     shapes = [
-        (r.source, r.source_shape(leaves[r.target].shape), np.shape(state_dict[r.source]))
-        for r in known
+        (source, r.source_shape(leaves[r.target].shape), np.shape(state_dict[source]))
+        for r in rules
+        for source in r.sources
+        if source in state_dict and r.target in leaves
     ]
     wrong = [f"{key}: want {want}, got {got}" for key, want, got in shapes if want != got]
     _report(
@@ -124,12 +147,7 @@ def load_tensors(
         },
     )
     return unflatten_dict(
-        {
-            r.target: _as_target(
-                r.layout.to_jax(np.asarray(state_dict[r.source])), leaves[r.target].dtype
-            )
-            for r in rules
-        },
+        {r.target: _as_target(r.gather(state_dict), leaves[r.target].dtype) for r in rules},
         sep="/",
     )
 
@@ -149,10 +167,13 @@ def dump_tensors(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, np
             "unexpected": sorted(set(leaves) - set(targets)),
         },
     )
-    return {r.source: _dumped(r, np.asarray(leaves[r.target])) for r in rules}
+    return {
+        source: _dumped(array)
+        for r in rules
+        for source, array in r.scatter(np.asarray(leaves[r.target])).items()
+    }
 
 
-def _dumped(rule: Rule, array: np.ndarray) -> np.ndarray:
-    array = rule.layout.to_torch(array)
+def _dumped(array: np.ndarray) -> np.ndarray:
     dtype = np.int64 if array.dtype.kind == "i" else array.dtype  # torch counts in int64
     return _as_target(array, dtype)
