@@ -37,8 +37,8 @@ DEPTHWISE = Layout(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2
 class Rule:
     """One tensor on both sides: `source` is the original's key, `target` our "a/b/c" path.
 
-    With `followed_by`, our tensor is the original's tensors of all these keys, of one shape, stacked
-    along their first axis, that of `source` first.
+    With `followed_by`, our tensor is the original's tensors of all these keys, stacked along their
+    first axis, that of `source` first; they have one shape.
     """
 
     source: str
