@@ -1,0 +1,77 @@
+"""The config of the universal face recipe; its defaults are those of the source document."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from jaxrecipes.models.universal_face import UniversalFaceConfig
+from jaxrecipes.recipes.face_data import FaceDataConfig
+from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig, RunConfig, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The seven terms of the loss; all numbers are hyperparameters."""
+
+    lambda_id: float = 3.0
+    """Weight of id_similarity: the identity code, projected, against the frontal embedding."""
+    lambda_pose: float = 0.2
+    """Weight of pose: mean absolute error of the estimated angles, in degrees."""
+    lambda_ortho: float = 0.05
+    """Weight of ortho: alignment of the identity and pose projections."""
+    lambda_contrast: float = 0.1
+    """Weight of contrast: InfoNCE on the identity codes of a batch."""
+    lambda_reconstruction: float = 0.5
+    """Weight of reconstruction: mean squared error of the projected identity code."""
+    lambda_similarity_protection: float = 1.0
+    """Weight of similarity_protection: what the identity code loses against the features it is made
+    from."""
+    lambda_pose_consistency: float = 0.1
+    """Weight of pose_consistency: cross entropy of the pose code over the prototypes."""
+    temperature: float = 0.1
+    """Of the contrast term."""
+    protection_margin: float = 0.01
+    """Loss of cosine that similarity_protection lets pass."""
+    exclude_self: bool = False
+    """contrast: leave a row itself out of its denominator. The original leaves exp(1 / temperature)
+    - 1 of it in."""
+
+    def __post_init__(self):
+        require(
+            self.temperature > 0,
+            f"loss.temperature is {self.temperature}; it must be positive",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UniversalFaceRunConfig(RunConfig):
+    """Pose-invariant identity from embeddings of faces: side view to frontal."""
+
+    RECIPE: ClassVar[str] = "universal_face"
+
+    epochs: int = 150
+    select_metric: str = "cosine_similarity"
+    select_mode: Literal["min", "max"] = "max"
+    data: FaceDataConfig = dataclasses.field(default_factory=FaceDataConfig)
+    optim: OptimConfig = dataclasses.field(
+        default_factory=lambda: OptimConfig(learning_rate=1e-4, weight_decay=1e-5, clip_norm=1.0)
+    )
+    lr_schedule: LrScheduleConfig = dataclasses.field(
+        default_factory=lambda: LrScheduleConfig(
+            monitor="cosine_similarity", mode="max", patience_epochs=10, min_learning_rate=1e-6
+        )
+    )
+    ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
+    model: UniversalFaceConfig = dataclasses.field(default_factory=UniversalFaceConfig)
+    attention_dropout: float = 0.1
+    """Dropout of the attention probabilities, whatever model.dropout is."""
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    train_loss_projections: bool = True
+    """Train the map from identity codes to embeddings. Off: it stays at its random draw, as in the
+    original, whose optimizer does not see it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            0 <= self.attention_dropout < 1,
+            f"attention_dropout is {self.attention_dropout}; it must lie in [0, 1)",
+        )

@@ -1,0 +1,176 @@
+"""The universal face recipe: its network, loss and metrics, wired for the generic step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrecipes.losses import (
+    cosine_similarity,
+    id_similarity,
+    info_nce,
+    orthogonality,
+    pose_consistency,
+    pose_l1,
+    reconstruction,
+    similarity_protection,
+)
+from jaxrecipes.metrics import Mean
+from jaxrecipes.models.universal_face import UniversalFace
+from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.face_data import FacePairs
+from jaxrecipes.recipes.monitored import check_monitored
+from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
+from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+
+TERMS = (
+    "id_similarity",
+    "pose",
+    "ortho",
+    "contrast",
+    "reconstruction",
+    "pose_consistency",
+    "similarity_protection",
+)
+
+
+def check_config(config: UniversalFaceRunConfig) -> None:
+    """Raises a ValueError for what could not train, or would select by a metric that is not there.
+
+    The CLIP pose encoder, a monitored metric that the recipe does not have or whose better end is
+    the other one.
+    """
+    if config.model.use_clip_pose_encoder:
+        raise ValueError(
+            "model.use_clip_pose_encoder needs the text tower of CLIP ViT-B/32, which is not part "
+            "of this version; leave it off"
+        )
+    check_monitored(
+        config,
+        lower=("loss", *(f"loss/{name}" for name in TERMS)),
+        higher=(
+            "cosine_similarity",
+            "cosine_similarity_estimated",
+            "rank1",
+            "verification_auc",
+        ),
+    )
+
+
+def make_recipe(
+    config: UniversalFaceRunConfig, *, steps_per_epoch: int, train: FacePairs | None = None
+) -> Recipe:
+    """The recipe of a config.
+
+    Args:
+      config: what to train.
+      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
+      train: not needed.
+    """
+    del train
+    model = UniversalFace(config.model, dtype=Policy(config.precision).compute_dtype)
+    rates = {
+        "dropout_rate": config.model.dropout,
+        "attention_dropout_rate": config.attention_dropout,
+    }
+    # A rate that is 0 and stays 0 is left out of the program.
+    rates = {name: rate for name, rate in rates.items() if rate or name in config.schedules}
+    hparams = build_hparams(
+        config,
+        rates | loss_hparams(config.loss),
+        batch_size=config.data.batch_size,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+    def init(key: jax.Array) -> tuple[Any, Any]:
+        variables = model.init(key, jnp.zeros((1, config.model.feat_dim)))
+        return variables["params"], variables["batch_stats"]
+
+    def apply_fn(params, batch_stats, inputs, *, hparams, train, key):
+        variables = {"params": params, "batch_stats": batch_stats}
+        applied = {name: hparams[name] for name in rates} if train else {}
+        src, pose = inputs["src"], inputs["pose"]
+        outputs = model.apply(variables, src, pose, train=train, **applied, rngs={"dropout": key})
+        # Two terms need parameters or the prototypes, which only this function has.
+        outputs |= {
+            "pose_consistency": pose_consistency(
+                outputs["pose_features"],
+                batch_stats["pose_prototypes"],
+                pose,
+                yaw_index=config.data.yaw_index,
+            ),
+            "ortho": jnp.broadcast_to(
+                orthogonality(params["id_proj"]["kernel"], params["pose_proj"]["kernel"]),
+                src.shape[:1],
+            ),
+        }
+        if not train:
+            outputs["projected_estimated"] = model.apply(variables, src)["projected"]
+        unused = ("id_features_raw", "pose_features_raw", "pose_features")
+        return {name: x for name, x in outputs.items() if name not in unused}, batch_stats
+
+    def loss_terms(outputs: Any, batch: Batch, hparams: Hparams) -> dict[str, jax.Array]:
+        projected, tgt = outputs["projected"], batch["tgt"]
+        return {
+            "id_similarity": id_similarity(projected, tgt),
+            "pose": pose_l1(outputs["pose_angles"], batch["pose"]),
+            "ortho": outputs["ortho"],
+            "contrast": info_nce(
+                outputs["id_features"],
+                batch["person"],
+                temperature=hparams["temperature"],
+                mask=batch.get("mask"),
+                exclude_self=config.loss.exclude_self,
+            ),
+            "reconstruction": reconstruction(projected, tgt),
+            "pose_consistency": outputs["pose_consistency"],
+            "similarity_protection": similarity_protection(
+                outputs["base_features"], projected, tgt, margin=hparams["protection_margin"]
+            ),
+        }
+
+    def metrics(outputs: Any, batch: Batch, hparams: Hparams) -> dict[str, Any]:
+        del hparams
+        compared = {
+            "cosine_similarity": outputs["projected"],
+            "cosine_similarity_input": batch["src"],
+        }
+        if "projected_estimated" in outputs:
+            compared["cosine_similarity_estimated"] = outputs["projected_estimated"]
+        mask = batch.get("mask")
+        return {
+            name: Mean.from_values(cosine_similarity(features, batch["tgt"]), mask)
+            for name, features in compared.items()
+        }
+
+    fixed = "^loss_projections/" + ("feat_to_id/" if config.train_loss_projections else "")
+    shared = shared_parts(config, steps_per_epoch)
+    return Recipe(
+        name=config.RECIPE,
+        init=init,
+        apply_fn=apply_fn,
+        inputs=lambda batch: {"src": batch["src"], "pose": batch["pose"]},
+        loss_terms=loss_terms,
+        metrics=metrics,
+        hparams=hparams,
+        make_tx=build_optimizer(config.optim),
+        **shared | {"frozen": (*shared["frozen"], fixed)},
+    )
+
+
+def loss_hparams(loss: LossConfig) -> dict[str, float]:
+    """The loss's numbers under the names that the step knows."""
+    weights = {
+        "id_similarity": loss.lambda_id,
+        "pose": loss.lambda_pose,
+        "ortho": loss.lambda_ortho,
+        "contrast": loss.lambda_contrast,
+        "reconstruction": loss.lambda_reconstruction,
+        "pose_consistency": loss.lambda_pose_consistency,
+        "similarity_protection": loss.lambda_similarity_protection,
+    }
+    return {f"loss_weight/{name}": weight for name, weight in weights.items()} | {
+        "temperature": loss.temperature,
+        "protection_margin": loss.protection_margin,
+    }
