@@ -50,11 +50,14 @@ def load_torch(path: str | os.PathLike[str], *, use_torch: bool = False) -> Any:
       UnsafeCheckpointError: the file names a class or function beyond plain data.
       ValueError: not a file of PyTorch, in its format before 1.6, or damaged.
     """
-    if use_torch:
-        return _load_with_torch(path)
+    return _load_with_torch(path) if use_torch else load_archive(path, ArchiveUnpickler)
+
+
+def load_archive(path: str | os.PathLike[str], unpickler: "type[ArchiveUnpickler]") -> Any:
+    """`load_torch` without PyTorch, by an unpickler that may accept more names."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return _load_archive(archive, str(path))
+            return _load_archive(archive, str(path), unpickler)
     except zipfile.BadZipFile as error:
         raise ValueError(
             f"{path} is not a PyTorch file of the zip format (PyTorch 1.6 or newer), or it is "
@@ -62,7 +65,7 @@ def load_torch(path: str | os.PathLike[str], *, use_torch: bool = False) -> Any:
         ) from error
 
 
-def _load_archive(archive: zipfile.ZipFile, path: str) -> Any:
+def _load_archive(archive: zipfile.ZipFile, path: str, unpickler: "type[ArchiveUnpickler]") -> Any:
     names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(names) != 1:
         raise ValueError(f"{path} is a zip archive but not one of torch.save: no data.pkl in it")
@@ -72,14 +75,14 @@ def _load_archive(archive: zipfile.ZipFile, path: str) -> Any:
         order = "<" if archive.read(f"{prefix}byteorder").strip() == b"little" else ">"
     try:
         with archive.open(names[0]) as stream:
-            return _plain(_Unpickler(stream, archive, prefix, order).load())
+            return _plain(unpickler(stream, archive, prefix, order).load())
     except (UnsafeCheckpointError, zipfile.BadZipFile):
         raise
     except Exception as error:  # a damaged pickle may raise anything
         raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
 
-class _Unpickler(pickle.Unpickler):
+class ArchiveUnpickler(pickle.Unpickler):
     """Unpickles plain data and tensors; every name that it accepts is listed in `find_class`."""
 
     def __init__(self, stream: Any, archive: zipfile.ZipFile, prefix: str, order: _Order):
