@@ -83,7 +83,7 @@ class FaceAngleWarping(nn.Module):
         inputs: dict[str, jax.Array],
         *,
         train: bool,
-        dropout_rate: Rate = 0.1,
+        dropout_rate: Rate = 0.0,
         return_residual: bool = False,
     ) -> jax.Array:
         """The estimated frontal embedding `[B, D]`: `src + o`, or `o - src` as the residual.
