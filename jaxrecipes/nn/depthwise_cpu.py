@@ -107,30 +107,25 @@ def _input_gradient_by_shifts(
 def _kernel_gradient_by_shifts(x: jax.Array, g: jax.Array, size: int, stride: int) -> jax.Array:
     # For each tap the products are added over the rows (on small maps over all pixels) by an
     # unrolled sum, which XLA fuses into one pass; only then is a plain reduction taken. A reduction
-    # of sliced operands would run unvectorised. Pairs that meet the padding are left out.
-    height, width, channels = x.shape[1:]
-    rows, cols = g.shape[1:3]
+    # of sliced operands would run unvectorised. Large maps are read through their padded copy,
+    # though some products are zero then: from slices of `x` itself, XLA would compute again, for
+    # each of them, whatever `x` is made from.
+    (height, width, channels), (rows, cols) = x.shape[1:], g.shape[1:3]
 
-    def pairs(tap: int, outputs: int, inputs: int) -> list[tuple[int, int]]:
+    def joined(tap: int, outputs: int, inputs: int) -> list[tuple[int, int]]:
         """(output, input) positions that the tap joins along one axis."""
-        joined = [(n, stride * n + tap - size // 2) for n in range(outputs)]
-        return [(n, m) for n, m in joined if 0 <= m < inputs]
+        pairs = [(n, stride * n + tap - size // 2) for n in range(outputs)]
+        return [(n, m) for n, m in pairs if 0 <= m < inputs]
 
-    sums = []
-    for i in range(size):
-        for j in range(size):
-            row_pairs, col_pairs = pairs(i, rows, height), pairs(j, cols, width)
-            if not row_pairs or not col_pairs:
-                sums.append(jnp.zeros(channels, jnp.float32))
-                continue
-            if rows * cols <= _FEW_PIXELS:
-                terms = [x[:, u, v] * g[:, h, w] for h, u in row_pairs for w, v in col_pairs]
-            else:
-                (first, start), (last, stop) = col_pairs[0], col_pairs[-1]
-                terms = [
-                    x[:, u, start : stop + 1 : stride] * g[:, h, first : last + 1]
-                    for h, u in row_pairs
-                ]
-            total = functools.reduce(jnp.add, terms).astype(jnp.float32)
-            sums.append(total.reshape(-1, channels).sum(0))
-    return jnp.stack(sums).reshape(size, size, channels)
+    few = rows * cols <= _FEW_PIXELS
+    zero = jnp.zeros_like(g[:, 0, 0] if few else g[:, 0])
+    partial_sums = []
+    for t, view in enumerate(taps(x, size, stride, size // 2)):
+        if few:
+            row_pairs, col_pairs = joined(t // size, rows, height), joined(t % size, cols, width)
+            terms = [x[:, u, v] * g[:, h, w] for h, u in row_pairs for w, v in col_pairs]
+        else:
+            terms = [view[:, h] * g[:, h] for h in range(rows)]
+        partial_sums.append(functools.reduce(jnp.add, terms, zero))
+    stacked = jnp.stack(partial_sums).astype(jnp.float32)
+    return stacked.sum(tuple(range(1, stacked.ndim - 1))).reshape(size, size, channels)
