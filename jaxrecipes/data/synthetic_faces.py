@@ -1,9 +1,9 @@
 """Made-up face features with identities, poses and keypoints: embedded data of the face recipes.
 
-An identity is a unit vector in a subspace of 16 dimensions. A side view turns that vector within
+An identity is a unit vector in a subspace of 12 dimensions. A side view turns that vector within
 its subspace, plane by plane, by angles that follow yaw and nod; so what a pose does to a face
-depends on who it is, in the same way for everybody. It also adds a drift that yaw and nod alone
-determine, and noise. All features have unit length.
+depends on who it is, in the same way for everybody. It also adds a drift within that subspace that
+yaw and nod alone determine, and noise. All features have unit length.
 """
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from jaxrecipes.data.face_folder import FaceSide, FaceViews
 
 MIN_DIM = 24
-_ID_DIM = 16
+_ID_DIM = 12
 _MAX_YAW = 60.0  # degrees; yaw is uniform between -60 and 60
 _MAX_NOD = 30.0
 _TILT_SPREAD, _NOD_SPREAD = 8.0, 12.0  # standard deviations in degrees
-_TURNS = (0.7, 1.7)  # radians at 60 degrees of yaw, of the slowest and the fastest plane
-_DRIFT = 0.5
-_VIEW_NOISE, _FRONT_NOISE = 0.5, 0.15  # length of the noise vector
+_TURNS = (0.4, 1.2)  # radians at 60 degrees of yaw, of the slowest and the fastest plane
+_DRIFT = 1.4
+_VIEW_NOISE, _FRONT_NOISE = 0.4, 0.1  # length of the noise vector
 _FACE = np.array(  # eyes, nose, corners of the mouth; x right, y down, z forward
     [[-0.6, -0.5, -0.3], [0.6, -0.5, -0.3], [0.0, 0.05, 0.4], [-0.45, 0.6, -0.2], [0.45, 0.6, -0.2]]
 )
@@ -30,7 +30,9 @@ def draw_faces(seed: int, *, num_people: int, views_per_person: int, feat_dim: i
     Poses are degrees in the usual order: in-plane tilt (normal, 8), yaw (uniform, -60 to 60) and
     nod (normal, 12, cut at 30; 0 for a frontal face). Tilt changes the keypoints only.
 
-    Difficulty at 64 dimensions and 100 people, split 60/30/10: see the numbers in the test.
+    Difficulty with 300 people and 10 views in 64 dimensions, 180 people to learn from and 90 to
+    judge by: the cosine between a side view and its frontal photo is 0.60; a linear map of the
+    feature raises it to 0.78, one of feature and pose to 0.82, and one of their products to 0.96.
 
     Args:
       seed: 0 or more; another seed is another world, of which nothing carries over.
@@ -52,10 +54,11 @@ def draw_faces(seed: int, *, num_people: int, views_per_person: int, feat_dim: i
     nod = rng.normal(0.0, _NOD_SPREAD, shape).clip(-_MAX_NOD, _MAX_NOD)
 
     basis = np.linalg.qr(rng.normal(size=(feat_dim, feat_dim)))[0]
-    id_basis, drift_basis = basis[:_ID_DIM], basis[_ID_DIM : _ID_DIM + 4]
+    id_basis = basis[:_ID_DIM]
     identity = _unit(rng.normal(size=(num_people, _ID_DIM)))
-    seen = _turned(identity, yaw / _MAX_YAW, nod / _MAX_NOD, rng) @ id_basis
-    seen += _DRIFT * _pose_curve(yaw, nod) @ drift_basis
+    turned = _turned(identity, yaw / _MAX_YAW, nod / _MAX_NOD, rng)
+    drift = _pose_curve(yaw, nod) @ np.linalg.qr(rng.normal(size=(_ID_DIM, _ID_DIM)))[0][:8]
+    seen = (turned + _DRIFT * drift) @ id_basis
     seen += rng.normal(0.0, _VIEW_NOISE / feat_dim**0.5, seen.shape)
     frontal = identity @ id_basis
     frontal += rng.normal(0.0, _FRONT_NOISE / feat_dim**0.5, frontal.shape)
@@ -79,7 +82,7 @@ def draw_faces(seed: int, *, num_people: int, views_per_person: int, feat_dim: i
 def _turned(
     identity: np.ndarray, yaw: np.ndarray, nod: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """`[people, views, 16]`: pairs of entries turned by angles that follow yaw and nod."""
+    """`[people, views, 12]`: pairs of entries turned by angles that follow yaw and nod."""
     planes = identity.shape[1] // 2
     signs = rng.choice([-1.0, 1.0], (2, planes))
     speed = signs * np.linspace(*_TURNS, planes)
@@ -90,9 +93,11 @@ def _turned(
 
 
 def _pose_curve(yaw: np.ndarray, nod: np.ndarray) -> np.ndarray:
-    """`[people, views, 4]`: where a pose drifts to, whoever it is; 0 for a frontal face."""
+    """`[people, views, 8]`: where a pose drifts to, whoever it is; 0 for a frontal face."""
     yaw, nod = np.deg2rad(yaw), np.deg2rad(nod)
-    curve = [np.sin(yaw), 1.0 - np.cos(yaw), np.sin(nod), np.sin(yaw) * np.sin(nod)]
+    curve = [np.sin(yaw), 1.0 - np.cos(yaw), np.sin(2.0 * yaw) / 2.0, np.sin(yaw) ** 3]
+    curve += [np.sin(nod), 1.0 - np.cos(nod)]
+    curve += [np.sin(yaw) * np.sin(nod), np.cos(yaw) * np.sin(2.0 * nod) / 2.0]
     return np.stack(curve, axis=-1)
 
 

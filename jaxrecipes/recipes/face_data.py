@@ -38,9 +38,9 @@ class FaceDataConfig(DataConfig):
     """Share of the people for validation; the others are the test split."""
     split_seed: int = 42
     """Seeds which people go into which split."""
-    embedded_people: int = 100
+    embedded_people: int = 300
     """Embedded data: number of people, of all splits together."""
-    embedded_views: int = 30
+    embedded_views: int = 10
     """Embedded data: side views of each."""
 
     def __post_init__(self):
