@@ -8,7 +8,17 @@ from script_runs import run
 from jaxrecipes.config import field_paths
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 
-SCRIPTS = ["train", "evaluate", "predict", "export", "convert", "find_lr", "make_dataset"]
+SCRIPTS = ["train", "compare", "evaluate", "predict", "export", "convert", "find_lr"]
+SCRIPTS += ["make_dataset"]
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "convert",
+    "find_lr",
+    "make_dataset",
+    "compare",
+]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
