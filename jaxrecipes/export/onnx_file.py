@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +13,10 @@ from jaxrecipes.files import write_bytes
 BATCHES = (1, 3, 8)  # sizes that a file with a dynamic batch is checked with
 TOLERANCE = 1e-5
 
-PredictFn = Callable[[Any], Any]  # images [B, 3, H, W] float32 -> [B]
+PredictFn = Callable[[Any], Any]
+"""What a file computes: an array, or arrays by name, to an array, or arrays by name. float32, all
+`[B, ...]`; images are `[B, 3, H, W]`."""
+Inputs = np.ndarray | Mapping[str, np.ndarray]
 
 
 def save_onnx(
@@ -21,16 +24,17 @@ def save_onnx(
     path: str | os.PathLike[str],
     predict_fn: PredictFn,
     *,
-    images: np.ndarray | None = None,
+    inputs: Inputs | None = None,
     tolerance: float = TOLERANCE,
 ) -> float:
     """Writes the file after it has been run in onnxruntime and found equal to `predict_fn`.
 
     Args:
-      model: `onnx.ModelProto` with one input `[batch, 3, H, W]` and one output `[batch]`.
+      model: `onnx.ModelProto`, whose inputs and outputs have a dynamic batch as their first axis.
       path: file to write; nothing is written when the check fails.
       predict_fn: the same function in JAX.
-      images: `[N, 3, H, W]` float32 to check with, 8 or more; random ones in [0, 1] by default.
+      inputs: 8 or more examples to check with, as `predict_fn` takes them; by default random
+        numbers in [0, 1] for a file with one input.
       tolerance: greatest absolute difference allowed.
 
     Returns:
@@ -41,10 +45,10 @@ def save_onnx(
       ValueError: the difference is greater than `tolerance`.
     """
     data = model.SerializeToString()
-    if images is None:
+    if inputs is None:
         sizes = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-        images = np.random.default_rng(0).random((max(BATCHES), *sizes[1:]), np.float32)
-    difference = check_onnx(data, predict_fn, images)
+        inputs = np.random.default_rng(0).random((max(BATCHES), *sizes[1:]), np.float32)
+    difference = check_onnx(data, predict_fn, inputs)
     if not difference <= tolerance:
         raise ValueError(
             f"the ONNX model differs from JAX by {difference:.2e}, more than {tolerance:.0e}; "
@@ -55,18 +59,20 @@ def save_onnx(
 
 
 def check_onnx(
-    model: str | os.PathLike[str] | bytes, predict_fn: PredictFn, images: np.ndarray
+    model: str | os.PathLike[str] | bytes, predict_fn: PredictFn, inputs: Inputs
 ) -> float:
     """Greatest absolute difference between onnxruntime and JAX, over batches of 1, 3 and 8.
 
     Args:
       model: the file, or its content.
-      predict_fn: the same function in JAX, images as the file takes them.
-      images: `[N, 3, H, W]` float32, N of 8 or more.
+      predict_fn: the same function in JAX; where it gives arrays by name, the file's outputs have
+        these names.
+      inputs: examples as the file takes them, 8 or more: an array, or arrays by the names of the
+        file's inputs.
 
     Raises:
       ImportError: onnxruntime is not installed.
-      ValueError: too few images.
+      ValueError: too few examples, or outputs of another shape.
     """
     try:
         import onnxruntime
@@ -74,21 +80,23 @@ def check_onnx(
         raise ImportError(
             "checking an ONNX file needs onnxruntime: pip install 'jaxrecipes[export]'"
         ) from error
-    if len(images) < max(BATCHES):
-        raise ValueError(f"want {max(BATCHES)} images or more to check with, got {len(images)}")
-    images = np.ascontiguousarray(images[: max(BATCHES)], np.float32)
+    inputs = jax.tree.map(lambda x: np.ascontiguousarray(x[: max(BATCHES)], np.float32), inputs)
+    count = min(len(x) for x in jax.tree.leaves(inputs))
+    if count < max(BATCHES):
+        raise ValueError(f"want {max(BATCHES)} examples or more to check with, got {count}")
     # Accelerators round matrix products to TF32 or bfloat16 unless told not to.
     with jax.default_matmul_precision("highest"):
-        expected = np.asarray(predict_fn(images))
+        expected = predict_fn(inputs)
     content = model if isinstance(model, bytes) else pathlib.Path(model).read_bytes()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (source,) = (tensor.name for tensor in session.get_inputs())
+    feed = inputs if isinstance(inputs, Mapping) else {session.get_inputs()[0].name: inputs}
+    wanted = expected if isinstance(expected, dict) else {session.get_outputs()[0].name: expected}
     differences = []
     for size in BATCHES:
-        (output,) = session.run(None, {source: images[:size]})
-        if output.shape != expected[:size].shape:
-            raise ValueError(
-                f"want output {expected[:size].shape}, onnxruntime gave {output.shape}"
-            )
-        differences.append(np.abs(output - expected[:size]).max())
+        outputs = session.run(list(wanted), {name: x[:size] for name, x in feed.items()})
+        for output, (name, array) in zip(outputs, wanted.items(), strict=True):
+            want = np.asarray(array)[:size]
+            if output.shape != want.shape:
+                raise ValueError(f"want {name} {want.shape}, onnxruntime gave {output.shape}")
+            differences.append(np.abs(output - want).max())
     return float(np.max(differences))  # NaN if any is

@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,28 +15,37 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def save_stablehlo(
-    predict_fn: Callable[[jax.Array], Any],
+    predict_fn: Callable[[Any], Any],
     path: str | os.PathLike[str],
     *,
-    image_size: tuple[int, int],
+    example: tuple[int, ...] | Mapping[str, tuple[int, ...]],
     platforms: Sequence[str] = PLATFORMS,
 ) -> int:
     """Writes `predict_fn`, whatever weights it closes over included.
 
     Args:
-      predict_fn: images `[B, 3, H, W]` float32 to arrays, traceable for any B.
+      predict_fn: float32 `[B, *example]`, or a dict of such by name, to arrays; traceable for any
+        B.
       path: file to write.
-      image_size: (height, width), fixed in the file; the size of the batch is not.
+      example: shape of one example, such as (3, height, width); or shapes by name. They are fixed
+        in the file, the size of the batch is not.
       platforms: that it is lowered for. Layers that choose their formulation by backend keep the
         choice: each platform gets its own.
 
     Returns:
       The size of the file in bytes.
     """
-    height, width = image_size
-    shape = export.symbolic_shape(f"batch, 3, {height}, {width}")
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    exported = export.export(jax.jit(predict_fn), platforms=tuple(platforms))(images)
+    (batch,) = export.symbolic_shape("batch")
+
+    def batched(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+
+    inputs = (
+        {name: batched(shape) for name, shape in example.items()}
+        if isinstance(example, Mapping)
+        else batched(example)
+    )
+    exported = export.export(jax.jit(predict_fn), platforms=tuple(platforms))(inputs)
     data = bytes(exported.serialize())
     write_bytes(path, data)
     return len(data)

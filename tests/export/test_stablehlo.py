@@ -12,7 +12,7 @@ def test_a_reloaded_file_computes_the_same_for_any_batch(tmp_path, arch, head):
     config = tiny_config(arch, head, num_blocks=1)
     predict = ocec_predict_fn(config, *random_weights(config), mean=(0.5, 0.4, 0.3))
     path = tmp_path / "model.stablehlo"
-    assert save_stablehlo(predict, path, image_size=IMAGE_SIZE) == path.stat().st_size
+    assert save_stablehlo(predict, path, example=(3, *IMAGE_SIZE)) == path.stat().st_size
     loaded = load_stablehlo(path)
     images = random_images(3)
     expected = predict(images)
@@ -26,7 +26,7 @@ def test_each_platform_keeps_its_own_formulation(tmp_path):
     modules = {}
     for platforms in (("cpu",), ("cuda",), ("cpu", "cuda", "tpu")):
         path = tmp_path / "model.stablehlo"
-        save_stablehlo(predict, path, image_size=IMAGE_SIZE, platforms=platforms)
+        save_stablehlo(predict, path, example=(3, *IMAGE_SIZE), platforms=platforms)
         modules[platforms] = export.deserialize(bytearray(path.read_bytes())).mlir_module()
     assert "stablehlo.convolution" not in modules["cpu",]
     assert "stablehlo.convolution" in modules["cuda",]

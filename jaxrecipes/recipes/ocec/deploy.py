@@ -2,15 +2,15 @@
 prob_open.
 """
 
-import json
 import pathlib
 
-from jaxrecipes.config import to_dict
-from jaxrecipes.convert.safetensors import save_safetensors
 from jaxrecipes.export.ocec import export_ocec_onnx, ocec_predict_fn
 from jaxrecipes.export.stablehlo import save_stablehlo
 from jaxrecipes.recipes.ocec.recipe import logit_scale
 from jaxrecipes.recipes.trained import Trained, Weights
+from jaxrecipes.recipes.weights_file import export_safetensors, file_metadata
+
+__all__ = ["export_onnx", "export_safetensors", "export_stablehlo"]
 
 
 def export_onnx(trained: Trained, path: pathlib.Path, *, weights: Weights, opset: int) -> str:
@@ -27,7 +27,7 @@ def export_onnx(trained: Trained, path: pathlib.Path, *, weights: Weights, opset
         std=config.data.std,
         logit_scale=logit_scale(config),
         opset=opset,
-        metadata=_metadata(trained),
+        metadata=file_metadata(trained),
     )
     return f"prob_open differs from JAX by at most {difference:.1e} in onnxruntime"
 
@@ -42,22 +42,4 @@ def export_stablehlo(trained: Trained, path: pathlib.Path, *, weights: Weights) 
         std=config.data.std,
         logit_scale=logit_scale(config),
     )
-    return f"{save_stablehlo(predict, path, image_size=config.data.image_size)} bytes"
-
-
-def export_safetensors(trained: Trained, path: pathlib.Path, *, weights: Weights) -> str:
-    """Writes the weights as `params/...` and `batch_stats/...`, the config as metadata."""
-    params, batch_stats = trained.weights(weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_safetensors(
-        path, {"params": params, "batch_stats": batch_stats}, metadata=_metadata(trained)
-    )
-    return f"{path.stat().st_size} bytes"
-
-
-def _metadata(trained: Trained) -> dict[str, str]:
-    return {
-        "recipe": trained.recipe.name,
-        "step": str(trained.step),
-        "config": json.dumps(to_dict(trained.config)),
-    }
+    return f"{save_stablehlo(predict, path, example=(3, *config.data.image_size))} bytes"
