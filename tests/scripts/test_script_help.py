@@ -8,16 +8,15 @@ from script_runs import run
 from jaxrecipes.config import field_paths
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 
-SCRIPTS = ["train", "compare", "evaluate", "predict", "export", "convert", "find_lr"]
-SCRIPTS += ["make_dataset"]
+SCRIPTS = [
     "train",
+    "compare",
     "evaluate",
     "predict",
     "export",
     "convert",
     "find_lr",
     "make_dataset",
-    "compare",
 ]
 
 
