@@ -1,15 +1,44 @@
-"""Makes the parquet of labelled images from annotation files or folders of images."""
+"""Makes a dataset: of images, the parquet that ocec reads (--annotation, --images); of embeddings,
+the folder that the face recipes read (--features).
+
+  python scripts/make_dataset.py --images FOLDER [FOLDER ...] --output FILE.parquet
+  python scripts/make_dataset.py --features FILE.npz --pose-order pitch,yaw,roll --output FOLDER
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
+from jaxrecipes.data.make_face_folder import convert_features
 from jaxrecipes.data.make_parquet import make_parquet
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
+        "--output", required=True, type=Path, help="the parquet file, or the folder, to write"
+    )
+    _add_image_flags(parser.add_argument_group("images"))
+    _add_feature_flags(parser.add_argument_group("embeddings"))
+    arguments = parser.parse_args()
+    from_images = bool(arguments.annotation or arguments.images)
+    if from_images == (arguments.features is not None):
+        parser.error("give --annotation or --images, or else --features")
+    try:
+        if from_images:
+            _make_parquet(arguments)
+        else:
+            _make_face_folder(arguments)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _add_image_flags(flags: argparse._ArgumentGroup) -> None:
+    flags.add_argument(
         "--annotation",
         nargs="+",
         default=[],
@@ -17,7 +46,7 @@ def main() -> int:
         metavar="CSV",
         help="files without header, image_path,class_id (1 = open), or folders of such files",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--images",
         nargs="+",
         default=[],
@@ -25,43 +54,107 @@ def main() -> int:
         metavar="FOLDER",
         help="folders of images whose file or folder names contain 'open' or 'closed'",
     )
-    parser.add_argument("--output", required=True, type=Path, help="the parquet file to write")
-    parser.add_argument(
+    flags.add_argument(
         "--train-ratio", default=0.8, type=float, help="share of train (default %(default)s)"
     )
-    parser.add_argument("--seed", default=42, type=int, help="of the split (default %(default)s)")
-    parser.add_argument(
+    flags.add_argument("--seed", default=42, type=int, help="of the split (default %(default)s)")
+    flags.add_argument(
         "--embed-images", action="store_true", help="store the image files in the parquet"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--max-rows-per-file",
         type=int,
         metavar="N",
         help="write OUTPUT_0001.parquet and so on with at most N rows each",
     )
-    arguments = parser.parse_args()
-    if not arguments.annotation and not arguments.images:
-        parser.error("give --annotation or --images")
 
+
+def _add_feature_flags(flags: argparse._ArgumentGroup) -> None:
+    flags.add_argument(
+        "--features", type=Path, metavar="NPZ", help="arrays of embeddings, people and poses"
+    )
+    for name, default, what in (
+        ("embeddings", "embeddings", "[N, D]"),
+        ("person", "person", "[N], who or what is shown"),
+        ("pose", "pose", "degrees, [N, angles] or [N]"),
+    ):
+        flags.add_argument(
+            f"--{name}-key",
+            default=default,
+            metavar="KEY",
+            help=f"the array of {name}, {what} (default %(default)s)",
+        )
+    flags.add_argument(
+        "--pose-order",
+        default="roll,yaw,pitch",
+        metavar="ANGLES",
+        help="what the columns of the pose are: roll (in-plane tilt), yaw (left and right), pitch "
+        "(nod); one that is left out is 0 (default %(default)s)",
+    )
+    flags.add_argument(
+        "--pitch-offset",
+        default=0.0,
+        type=float,
+        metavar="DEGREES",
+        help="added to pitch; 180 as in data of the original's pose estimator (default 0)",
+    )
+    flags.add_argument(
+        "--frontal-key",
+        metavar="KEY",
+        help="the array that says which rows are frontal photos, [N] bool; without it the rows of "
+        "each person with the smallest yaw are",
+    )
+    flags.add_argument(
+        "--frontals-per-person",
+        default=1,
+        type=int,
+        metavar="N",
+        help="how many those are (default %(default)s)",
+    )
+    flags.add_argument("--keypoints-key", metavar="KEY", help="the array of keypoints, [N, 5, 3]")
+
+
+def _make_parquet(arguments: argparse.Namespace) -> None:
     def show(done: int, total: int) -> None:
         print(f"{done} of {total} rows", file=sys.stderr)
 
-    try:
-        files = make_parquet(
-            arguments.output,
-            annotations=arguments.annotation,
-            images=arguments.images,
-            train_ratio=arguments.train_ratio,
-            seed=arguments.seed,
-            embed_images=arguments.embed_images,
-            max_rows_per_file=arguments.max_rows_per_file,
-            progress=show,
-        )
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    files = make_parquet(
+        arguments.output,
+        annotations=arguments.annotation,
+        images=arguments.images,
+        train_ratio=arguments.train_ratio,
+        seed=arguments.seed,
+        embed_images=arguments.embed_images,
+        max_rows_per_file=arguments.max_rows_per_file,
+        progress=show,
+    )
     print("\n".join(map(str, files)))
-    return 0
+
+
+def _make_face_folder(arguments: argparse.Namespace) -> None:
+    made = convert_features(
+        arguments.features,
+        arguments.output,
+        pose_order=[name.strip() for name in arguments.pose_order.split(",")],
+        pitch_offset=arguments.pitch_offset,
+        embeddings_key=arguments.embeddings_key,
+        person_key=arguments.person_key,
+        pose_key=arguments.pose_key,
+        frontal_key=arguments.frontal_key,
+        frontals_per_person=arguments.frontals_per_person,
+        keypoints_key=arguments.keypoints_key,
+    )
+    print(
+        f"{made.people} people, {made.front_rows} frontal photos, {made.video_rows} side views",
+        file=sys.stderr,
+    )
+    if made.unpaired:
+        print(
+            f"{len(made.unpaired)} people have only one of them and cannot be used: "
+            + ", ".join(made.unpaired[:10]),
+            file=sys.stderr,
+        )
+    print(arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,202 @@
+"""From plain arrays of embeddings to the folder of face features that the face recipes read."""
+
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxrecipes.data.array_files import check_rows, read_arrays
+from jaxrecipes.errors import unknown_name
+from jaxrecipes.files import write_bytes
+
+ANGLES = ("roll", "yaw", "pitch")  # the entries of a pose: in-plane tilt, true yaw, nod
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertedFaces:
+    """What was written.
+
+    Attributes:
+      people: number of people.
+      front_rows, video_rows: rows of the two sides.
+      unpaired: people who have only one of them, who cannot be used.
+    """
+
+    people: int
+    front_rows: int
+    video_rows: int
+    unpaired: list[str]
+
+
+def make_face_folder(
+    output: str | pathlib.Path,
+    embeddings: np.ndarray,
+    person: np.ndarray,
+    pose: np.ndarray,
+    *,
+    frontal: np.ndarray | None = None,
+    frontals_per_person: int = 1,
+    keypoints: np.ndarray | None = None,
+) -> ConvertedFaces:
+    """Writes the six files, in the order of the rows.
+
+    Embeddings are scaled to unit length. Keypoints are centred, and scaled so that in the mean
+    frontal face the farthest lies at 1; without keypoints the files hold NaN, which model A0 of
+    face3d then refuses. An image's path is `row_I`, its row in the arrays given.
+
+    Args:
+      output: folder, made if need be; files of these names are overwritten.
+      embeddings: `[N, D]` numbers.
+      person: `[N]` integers or strings.
+      pose: `[N, 3]` degrees: in-plane tilt, true yaw, nod; see `pose_entries`.
+      frontal: bool `[N]`, which rows are frontal photos; the others are side views. None: of each
+        person the `frontals_per_person` rows with the smallest true yaw (without its sign; the
+        earlier row where two are equal).
+      frontals_per_person: 1 or more.
+      keypoints: `[N, 5, 3]`.
+
+    Raises:
+      ValueError: arrays that do not fit, embeddings of length 0, or one side without rows.
+    """
+    embeddings = check_rows(embeddings, (-1,), "embeddings")
+    count = len(embeddings)
+    pose = check_rows(pose, (3,), "poses", count=count)
+    names = _person_names(person, count)
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    if not lengths.all():
+        raise ValueError(
+            f"the embedding of row {int(np.argmin(lengths))} is 0 and has no direction"
+        )
+    if frontal is None:
+        frontal = _nearest_to_frontal(names, pose[:, 1], frontals_per_person)
+    elif frontal.shape != (count,) or frontal.dtype.kind not in "biu":
+        raise ValueError(f"frontal is {frontal.dtype} {frontal.shape}; want [{count}] bool")
+    frontal = frontal.astype(bool)
+    if frontal.all() or not frontal.any():
+        raise ValueError(
+            f"{int(frontal.sum())} of {count} rows are frontal; want frontal photos and side views"
+        )
+    points = np.full((count, 5, 3), np.nan, np.float32)
+    if keypoints is not None:
+        keypoints = check_rows(keypoints, (5, 3), "keypoints", count=count)
+        points = keypoints - keypoints.mean(axis=1, keepdims=True)
+        points /= np.linalg.norm(points[frontal].mean(axis=0), axis=-1).max() + 1e-8
+    folder = pathlib.Path(output)
+    for side, rows in (("front", np.flatnonzero(frontal)), ("video", np.flatnonzero(~frontal))):
+        metadata = {
+            "num_samples": len(rows),
+            "feature_dim": embeddings.shape[1],
+            "metadata": [
+                {"person_name": names[row], "image_path": f"row_{row}"} for row in rows.tolist()
+            ],
+            "poses": pose[rows].tolist(),
+        }
+        _save(folder / f"{side}_feature.npy", embeddings[rows] / lengths[rows])
+        _save(folder / f"{side}_keypoints.npy", points[rows])
+        write_bytes(folder / f"{side}_metadata.json", json.dumps(metadata).encode())
+    sides = [{names[row] for row in np.flatnonzero(mask)} for mask in (frontal, ~frontal)]
+    return ConvertedFaces(
+        people=len(set(names)),
+        front_rows=int(frontal.sum()),
+        video_rows=int((~frontal).sum()),
+        unpaired=sorted(sides[0] ^ sides[1]),
+    )
+
+
+def pose_entries(
+    angles: np.ndarray, order: Sequence[str], *, pitch_offset: float = 0.0
+) -> np.ndarray:
+    """Poses as the recipes' original stores them: in-plane tilt, true yaw, nod.
+
+    Args:
+      angles: `[N, len(order)]` degrees, or `[N]` for a single angle.
+      order: what the columns are: roll (in-plane tilt), yaw (left and right), pitch (nod). An
+        angle that is left out is 0.
+      pitch_offset: added to the nod. The original's pose estimator gives a frontal face 180 there,
+        so 180 makes poses for models that were trained on its data.
+
+    Returns:
+      float32 `[N, 3]`, in [-180, 180).
+
+    Raises:
+      ValueError: an unknown or repeated angle, or another number of columns.
+    """
+    for name in order:
+        if name not in ANGLES:
+            raise unknown_name("angle", name, ANGLES)
+    if len(set(order)) != len(order):
+        raise ValueError(f"the pose order {','.join(order)} names an angle twice")
+    columns = angles[:, None] if angles.ndim == 1 else angles
+    columns = check_rows(columns, (len(order),), f"angles ({', '.join(order)})")
+    entries = np.zeros((len(columns), 3), np.float32)
+    for column, name in enumerate(order):
+        entries[:, ANGLES.index(name)] = columns[:, column]
+    entries[:, 2] += pitch_offset
+    return (entries + 180.0) % 360.0 - 180.0
+
+
+def convert_features(
+    source: str | pathlib.Path,
+    output: str | pathlib.Path,
+    *,
+    pose_order: Sequence[str] = ANGLES,
+    pitch_offset: float = 0.0,
+    embeddings_key: str = "embeddings",
+    person_key: str = "person",
+    pose_key: str = "pose",
+    frontal_key: str | None = None,
+    keypoints_key: str | None = None,
+    frontals_per_person: int = 1,
+) -> ConvertedFaces:
+    """Makes the folder from an `.npz`; see `make_face_folder` and `pose_entries`.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: a file that cannot be read, a missing key, or arrays that do not fit.
+    """
+    source = pathlib.Path(source)
+    arrays = read_arrays(source, npy_name=embeddings_key)
+
+    def take(key: str) -> np.ndarray:
+        if key not in arrays:
+            raise unknown_name(f"array of {source}", key, arrays)
+        return arrays[key]
+
+    return make_face_folder(
+        output,
+        take(embeddings_key),
+        take(person_key),
+        pose_entries(take(pose_key), pose_order, pitch_offset=pitch_offset),
+        frontal=None if frontal_key is None else take(frontal_key),
+        frontals_per_person=frontals_per_person,
+        keypoints=None if keypoints_key is None else take(keypoints_key),
+    )
+
+
+def _person_names(person: np.ndarray, count: int) -> list[str]:
+    if person.shape != (count,) or person.dtype.kind not in "iuUS":
+        raise ValueError(
+            f"person is {person.dtype} {list(person.shape)}; want [{count}] integers or strings"
+        )
+    return [p.decode() if isinstance(p, bytes) else str(p) for p in person.tolist()]
+
+
+def _nearest_to_frontal(names: list[str], yaw: np.ndarray, per_person: int) -> np.ndarray:
+    if per_person < 1:
+        raise ValueError(f"frontals_per_person is {per_person}; it must be 1 or more")
+    frontal = np.zeros(len(names), bool)
+    rows_of: dict[str, list[int]] = {}
+    for row in np.argsort(np.abs(yaw), kind="stable").tolist():
+        rows_of.setdefault(names[row], []).append(row)
+    for rows in rows_of.values():
+        frontal[rows[:per_person]] = True
+    return frontal
+
+
+def _save(file: pathlib.Path, array: np.ndarray) -> None:
+    stream = io.BytesIO()
+    np.save(stream, array.astype(np.float32))
+    write_bytes(file, stream.getvalue())
