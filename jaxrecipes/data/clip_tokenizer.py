@@ -27,7 +27,8 @@ Cleaning = Literal["openai", "huggingface"]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"
-_FIXED = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
+_SPECIAL = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
+_FIXED = re.compile(rf"{_SPECIAL.pattern}|'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
 _RUNS = re.compile("L+|N|[.]+")  # over the kinds of characters: a word, one digit, other signs
 
 
@@ -84,7 +85,7 @@ class ClipTokenizer:
         if absent:
             raise ValueError(f"the vocabulary lacks {len(absent)} symbols, such as {absent[:5]}")
         self.start_id, self.end_id = self.vocab[START], self.vocab[END]
-        self._clean = _clean_openai if cleaning == "openai" else _clean_huggingface
+        self._pieces = _pieces_openai if cleaning == "openai" else _pieces_huggingface
         self._ranks = {pair: rank for rank, pair in enumerate(merges)}
         self._known = {START: [self.start_id], END: [self.end_id]}
 
@@ -156,7 +157,7 @@ class ClipTokenizer:
         """
         if not isinstance(text, str):
             raise ValueError(f"a text must be a str, got {text!r}; fill empty cells first")
-        pieces = map(self._piece_ids, _pieces(self._clean(text)))
+        pieces = map(self._piece_ids, self._pieces(text))
         return [self.start_id, *itertools.chain.from_iterable(pieces), self.end_id]
 
     def decode(self, token_ids: Iterable[int]) -> str:
@@ -226,14 +227,16 @@ def _kind(letter: str) -> str:
     return group if group in "LN" else "."
 
 
-def _clean_openai(text: str) -> str:
+def _pieces_openai(text: str) -> Iterator[str]:
     text = html.unescape(html.unescape(_repair()(text)))
-    return " ".join(text.split()).lower()
+    return _pieces(" ".join(text.split()).lower())
 
 
-def _clean_huggingface(text: str) -> str:
-    text = re.sub(r"\s+", " ", unicodedata.normalize("NFC", text))
-    return "".join(letter.lower() for letter in text)  # each alone: no Greek final sigma
+def _pieces_huggingface(text: str) -> Iterator[str]:
+    for part in _SPECIAL.split(text):
+        composed = unicodedata.normalize("NFC", part)
+        # Each letter alone: Python would spell a Greek sigma at the end of a word otherwise.
+        yield from _pieces("".join(letter.lower() for letter in composed))
 
 
 @functools.cache
