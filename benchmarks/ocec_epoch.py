@@ -42,9 +42,8 @@ from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import resume
 from jaxrecipes.train.config import LoopConfig, OptimConfig
-from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.splits import make_run_data
-from jaxrecipes.train.state import create_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,19 +93,17 @@ class Ours:
             config, steps_per_epoch=self._data.steps_per_epoch, train=splits["train"]
         )
         key = jax.random.key(0)
-        state = jax.eval_shape(lambda key: create_state(recipe, key), key)
-        self._program = program = TrainProgram(
-            recipe, steps_per_call=steps_per_call, mesh=mesh, abstract_state=state
-        )
-        items = self._data.train.training_items(0, 1)
-        sums = program.zeros(program.sum_shapes(state, self._data.train.source, items))
-        self._position = resume.start(recipe, program, key, sums)
+        programs = Programs(recipe, self._data, steps_per_call=steps_per_call, mesh=mesh)
+        self._program = program = programs.train
+        sums = program.zeros(programs.sum_shapes)
+        self._position = resume.Position(programs.initial_state(recipe, key), sums, [])
         self._steps_per_call = steps_per_call
         self._epochs = itertools.count()
         self._train(0, 1)
         compile_s = time.perf_counter() - start
 
         source, count = self._data.train.source, np.int32(1)
+        items = self._data.train.training_items(0, 1)
         compiled = program.compiled(self._position.state, self._position.sums, source, items, count)
         self.facts = {
             "images": len(splits["train"]),

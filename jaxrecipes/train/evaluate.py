@@ -13,7 +13,7 @@ from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
 from jaxrecipes.sharding import replicated
 from jaxrecipes.train.feed import fetch
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import PassMetrics, Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,6 @@ class EvalProgram:
 
     def __init__(self, recipe: Recipe, *, mesh: Mesh):
         self.num_compilations = 0
-        self._pass_metrics = recipe.pass_metrics
 
         def run(params, batch_stats, hparams, source, item, mask):
             self.num_compilations += 1
@@ -60,7 +59,23 @@ class EvalProgram:
 
         self._run = jax.jit(run, out_shardings=replicated(mesh))
 
-    def __call__(self, params, batch_stats, hparams, source, batches, arrays: Arrays) -> Evaluation:
+    def lower(self, params, batch_stats, hparams, source, item, mask) -> jax.stages.Lowered:
+        """The program of one batch for such arguments (arrays or their shapes), not yet
+        compiled.
+        """
+        return self._run.lower(params, batch_stats, hparams, source, item, mask)
+
+    def __call__(
+        self,
+        params,
+        batch_stats,
+        hparams,
+        source,
+        batches,
+        arrays: Arrays,
+        *,
+        pass_metrics: PassMetrics | None,
+    ) -> Evaluation:
         """Evaluates one set of weights.
 
         Args:
@@ -70,6 +85,7 @@ class EvalProgram:
           source: the split's resident arrays, empty when it is streamed.
           batches: yields `(item, mask)`, the last one padded.
           arrays: the split's host arrays (labels ...), for metrics of the whole pass.
+          pass_metrics: the recipe's.
         """
         results = jax.device_get(
             [self._run(params, batch_stats, hparams, source, item, mask) for item, mask in batches]
@@ -81,8 +97,8 @@ class EvalProgram:
         )
         sums = jax.tree.map(lambda *parts: np.sum(parts, axis=0), *[sums for sums, _ in results])
         metrics = compute_metrics(sums)
-        if self._pass_metrics is not None:
-            metrics |= self._pass_metrics(outputs, arrays)
+        if pass_metrics is not None:
+            metrics |= pass_metrics(outputs, arrays)
         return Evaluation(metrics=metrics, outputs=outputs)
 
 

@@ -6,7 +6,7 @@ import collections
 import logging
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,12 +21,12 @@ from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.evaluate import compute_metrics
 from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.interrupt import Interrupt
-from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import Position
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import write_json
-from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import current_hparams
 from jaxrecipes.train.validation import Validator
 
@@ -52,6 +52,9 @@ class Run:
       mesh: the devices; the data's feeds were made for it.
       config_dict: the whole config as JSON-able data, stored with every checkpoint.
       allow_config_change: go on although the config stored in the folder differs.
+      programs: compiled for another run whose recipe differs in numbers alone; None: own ones.
+      after_epoch: called with the history after each validation, once it is saved; what it raises
+        ends the run there.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Run:
         mesh: Mesh,
         config_dict: dict[str, Any],
         allow_config_change: bool = False,
+        programs: Programs | None = None,
+        after_epoch: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
     ):
         self._recipe, self._data, self._config, self._workdir, self._mesh = (
             recipe,
@@ -73,20 +78,14 @@ class Run:
             mesh,
         )
         self._config_dict, self._allow_config_change = config_dict, allow_config_change
+        self._after_epoch = after_epoch
         self._total_steps = config.total_steps(data.steps_per_epoch)
         self._key = jax.random.key(config.seed)
-        self._abstract_state = jax.eval_shape(lambda k: create_state(recipe, k), self._key)
-        self._program = TrainProgram(
-            recipe,
-            steps_per_call=config.loop.steps_per_call,
-            mesh=mesh,
-            abstract_state=self._abstract_state,
+        self._programs = programs or Programs(
+            recipe, data, steps_per_call=config.loop.steps_per_call, mesh=mesh
         )
-        self._validate = Validator(recipe, mesh=mesh)
-        items = self._data.train.training_items(0, 1)
-        self._sum_shapes = self._program.sum_shapes(
-            self._abstract_state, self._data.train.source, items
-        )
+        self._program = self._programs.train
+        self._validate = Validator(recipe, self._programs.evaluate)
         self._seconds_to_first_step: float | None = None
 
     def fit(self) -> Finished | None:
@@ -152,13 +151,14 @@ class Run:
             allow_config_change=self._allow_config_change,
         )
         if found is None:
-            return resume.start(self._recipe, self._program, self._key, empty_sums), 0
+            state = self._programs.initial_state(self._recipe, self._key)
+            return Position(state, empty_sums, []), 0
         step, config_changed = found
         position = resume.restore(
             checkpoints,
             self._recipe,
             self._program,
-            self._abstract_state,
+            self._programs.abstract_state,
             empty_sums,
             step=step,
             config_changed=config_changed,
@@ -279,6 +279,8 @@ class Run:
                 duration(seconds),
             ),
         )
+        if self._after_epoch is not None:
+            self._after_epoch(position.history)
 
     def _after_validation(
         self, position: Position, step: int, metrics: Mapping[str, float]
@@ -371,7 +373,7 @@ class Run:
         return current_hparams(self._recipe, state)
 
     def _empty_sums(self) -> Any:
-        return self._program.zeros(self._sum_shapes)
+        return self._program.zeros(self._programs.sum_shapes)
 
     def _stopped_early(self, position: Position) -> bool:
         stopping = position.state.early_stopping

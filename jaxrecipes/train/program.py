@@ -79,9 +79,13 @@ class TrainProgram:
         """`(state, sums, log of the last step)`, dispatched without waiting for the device."""
         return self._run(state, sums, source, items, count)
 
+    def lower(self, state, sums, source, items, count) -> jax.stages.Lowered:
+        """The program for such arguments (arrays or their shapes), not yet compiled."""
+        return self._run.lower(state, sums, source, items, count)
+
     def compiled(self, state, sums, source, items, count) -> jax.stages.Compiled:
         """The program for such arguments, to look into; after a call it is the one that ran."""
-        return self._run.lower(state, sums, source, items, count).compile()
+        return self.lower(state, sums, source, items, count).compile()
 
     def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
         """Shapes of the metric sums that this program adds up over `items`."""

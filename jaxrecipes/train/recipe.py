@@ -16,6 +16,7 @@ from jaxrecipes.schedules import Schedule
 Tree = Any
 Batch = dict[str, jax.Array]
 Hparams = Mapping[str, jax.Array]
+PassMetrics = Callable[[Any, Mapping[str, Any]], dict[str, float]]
 
 
 class ApplyFn(Protocol):
@@ -91,7 +92,7 @@ class Recipe:
     hparams: Mapping[str, Schedule]
     make_tx: Callable[[Hparams], optax.GradientTransformation]
     augment: Callable[[jax.Array, Batch, Hparams], Batch] = _no_augmentation
-    pass_metrics: Callable[[Any, Mapping[str, Any]], dict[str, float]] | None = None
+    pass_metrics: PassMetrics | None = None
     frozen: tuple[str, ...] = ()
     accumulation_steps: int = 1
     ema: bool = False

@@ -10,11 +10,10 @@ import numpy as np
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import diff
-from jaxrecipes.run_once import run_once
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.train.program import TrainProgram
 from jaxrecipes.train.recipe import Recipe
-from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.state import TrainState
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -28,12 +27,6 @@ class Position:
     state: TrainState
     sums: Any
     history: list[dict[str, Any]]
-
-
-def start(recipe: Recipe, program: TrainProgram, key: jax.Array, empty_sums: Any) -> Position:
-    """The position before the first step."""
-    state = run_once(lambda key: create_state(recipe, key), key, out_shardings=program.shardings)
-    return Position(state, empty_sums, [])
 
 
 def check_resumable(

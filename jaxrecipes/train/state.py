@@ -1,5 +1,6 @@
 """The training state: one pytree of arrays, all of it in the checkpoint."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -44,16 +45,24 @@ class TrainState(struct.PyTreeNode):
     key: jax.Array
 
 
-def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
+def create_state(
+    recipe: Recipe, key: jax.Array, *, hparams: Mapping[str, Schedule] | None = None
+) -> TrainState:
     """The state before the first step: a pure function of the recipe and the run's key.
 
     Jit it with the state's shardings as `out_shardings` to create a sharded state in place.
+
+    Args:
+      recipe: what is trained.
+      key: seeds the weights and is kept for the run.
+      hparams: in place of the recipe's, with the same structure; their numbers may be traced.
     """
     params, batch_stats = recipe.init(key)
     # Strong float32: a Python number would make a second trace of the step, once a run changes it.
-    hparams = jax.tree.map(jnp.float32, dict(recipe.hparams))
-    values = evaluate(hparams, jnp.int32(0))
-    peak = evaluate(hparams, jnp.int32(recipe.warmup_steps))
+    own = dict(recipe.hparams if hparams is None else hparams)
+    leaves: dict[str, Schedule] = jax.tree.map(jnp.float32, own)
+    values = evaluate(leaves, jnp.int32(0))
+    peak = evaluate(leaves, jnp.int32(recipe.warmup_steps))
     trainable, _ = split_frozen(params, recipe.frozen)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
@@ -63,7 +72,7 @@ def create_state(recipe: Recipe, key: jax.Array) -> TrainState:
         opt_state=recipe.make_tx(values).init(trainable),
         ema_params=ema_init(params) if recipe.ema else None,
         ema_batch_stats=ema_init(batch_stats) if recipe.ema else None,
-        hparams=hparams,
+        hparams=leaves,
         plateau=recipe.plateau.init(peak["learning_rate"]) if recipe.plateau else None,
         early_stopping=recipe.early_stopping.init() if recipe.early_stopping else None,
         loss_scale=recipe.loss_scale.init() if recipe.loss_scale else None,

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from jax.sharding import Mesh
-
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import Split
@@ -16,8 +14,8 @@ class Validator:
     (`NAME_ema`), and the pass that counts.
     """
 
-    def __init__(self, recipe: Recipe, *, mesh: Mesh):
-        self._recipe, self._program = recipe, EvalProgram(recipe, mesh=mesh)
+    def __init__(self, recipe: Recipe, program: EvalProgram):
+        self._recipe, self._program = recipe, program
 
     @property
     def num_compilations(self) -> int:
@@ -30,7 +28,8 @@ class Validator:
         def run(params: Any, batch_stats: Any) -> Evaluation:
             items = split.feed.evaluation_items(split.batch_size)
             return self._program(
-                params, batch_stats, hparams, split.feed.source, items, split.arrays
+                *(params, batch_stats, hparams, split.feed.source, items, split.arrays),
+                pass_metrics=self._recipe.pass_metrics,
             )
 
         result = run(state.params, state.batch_stats)

@@ -11,11 +11,9 @@ from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.data import Eyes
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train import resume
 from jaxrecipes.train.config import LoopConfig
-from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.splits import make_run_data
-from jaxrecipes.train.state import create_state
 
 STEPS_PER_CALL = 8
 # It takes 22 MB. Much more would mean that the backward pass keeps what it should compute again, or
@@ -44,18 +42,12 @@ class Trainer:
             self.config, steps_per_epoch=self.data.steps_per_epoch, train=train
         )
         self.key = jax.random.key(0)
-        abstract_state = jax.eval_shape(lambda key: create_state(self.recipe, key), self.key)
-        self.program = TrainProgram(
-            self.recipe, steps_per_call=STEPS_PER_CALL, mesh=mesh, abstract_state=abstract_state
-        )
-        items = self.data.train.training_items(0, 1)
-        self.sum_shapes = self.program.sum_shapes(abstract_state, self.data.train.source, items)
+        self.programs = Programs(self.recipe, self.data, steps_per_call=STEPS_PER_CALL, mesh=mesh)
+        self.program = self.programs.train
 
     def start(self):
-        position = resume.start(
-            self.recipe, self.program, self.key, self.program.zeros(self.sum_shapes)
-        )
-        return position.state, position.sums
+        state = self.programs.initial_state(self.recipe, self.key)
+        return state, self.program.zeros(self.programs.sum_shapes)
 
     def arguments(self, step, count):
         return self.data.train.source, self.data.train.training_items(step, count), np.int32(count)

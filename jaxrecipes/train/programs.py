@@ -1,0 +1,91 @@
+"""The compiled programs of a run: its initial state, its steps, its evaluation."""
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxrecipes.run_once import compile_quickly
+from jaxrecipes.train.evaluate import EvalProgram
+from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.run_data import RunData
+from jaxrecipes.train.state import TrainState, create_state
+
+
+class Programs:
+    """What a run executes on its devices; each program is compiled when it is first used.
+
+    The numbers of `recipe.hparams` are no part of them: runs whose recipes differ in nothing else
+    that the programs see can share one object (`fingerprint` tells).
+
+    Args:
+      recipe: what is trained.
+      data: what it is trained on; the shapes of its batches are part of the programs.
+      steps_per_call: of the train program.
+      mesh: the devices.
+
+    Attributes:
+      abstract_state: shapes of the state.
+      train, evaluate: the programs.
+      sum_shapes: shapes of the metric sums of the train program.
+    """
+
+    def __init__(self, recipe: Recipe, data: RunData, *, steps_per_call: int, mesh: Mesh):
+        self._hparams = _leaves(recipe)
+        self._key = jax.random.key(0)
+
+        def create(key, hparams):
+            return create_state(recipe, key, hparams=hparams)
+
+        self.abstract_state: TrainState = jax.eval_shape(create, self._key, self._hparams)
+        self.train = TrainProgram(
+            recipe, steps_per_call=steps_per_call, mesh=mesh, abstract_state=self.abstract_state
+        )
+        self.evaluate = EvalProgram(recipe, mesh=mesh)
+        self._create = jax.jit(create, out_shardings=self.train.shardings)
+        self._compiled_create: jax.stages.Compiled | None = None
+        items = data.train.training_items(0, 1)
+        self.sum_shapes = self.train.sum_shapes(self.abstract_state, data.train.source, items)
+
+    def initial_state(self, recipe: Recipe, key: jax.Array) -> TrainState:
+        """The state before the first step, with the numbers of `recipe.hparams`."""
+        arguments = key, _leaves(recipe)
+        if self._compiled_create is None:
+            self._compiled_create = compile_quickly(self._create, *arguments)
+        return self._compiled_create(*arguments)
+
+    def fingerprint(self, data: RunData) -> str:
+        """A digest of all that the compiler sees: two with the same one compute the same function.
+
+        Traces and lowers the programs (seconds for a network of some size), compiles none.
+        """
+        state, everything = self.abstract_state, hashlib.sha256()
+        items = data.train.training_items(0, 1)
+        lowered = [
+            self._create.lower(self._key, self._hparams),
+            self.train.lower(state, self.sum_shapes, data.train.source, items, np.int32(1)),
+        ]
+        for split in (data.val, data.test):
+            if split is not None:
+                item, mask = next(iter(split.feed.evaluation_items(split.batch_size)))
+                values = {name: jax.ShapeDtypeStruct((), np.float32) for name in state.hparams}
+                lowered.append(
+                    self.evaluate.lower(
+                        state.params, state.batch_stats, values, split.feed.source, item, mask
+                    )
+                )
+        for program in lowered:
+            everything.update(program.as_text().encode())
+        return everything.hexdigest()
+
+
+def recipe_names(state: TrainState) -> list[str]:
+    """The hyperparameters of a state."""
+    return list(state.hparams)
+
+
+def _leaves(recipe: Recipe) -> Any:
+    return jax.tree.map(np.float32, dict(recipe.hparams))
