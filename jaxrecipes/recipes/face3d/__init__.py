@@ -1,0 +1,28 @@
+"""Face 3D transformer: side view to frontal embedding. Offers what
+`jaxrecipes.recipes.RecipeModule` names.
+"""
+
+from jaxrecipes.recipes.face3d.config import Face3DRunConfig as CONFIG
+from jaxrecipes.recipes.face3d.data import load_inputs, load_splits
+from jaxrecipes.recipes.face3d.deploy import export_onnx, export_safetensors, export_stablehlo
+from jaxrecipes.recipes.face3d.recipe import check_config, make_recipe
+from jaxrecipes.recipes.face3d.torch_checkpoint import export_torch, import_torch
+from jaxrecipes.recipes.face_data import sampling_weights
+from jaxrecipes.recipes.face_report import prediction_columns, write_report, write_samples
+
+__all__ = [
+    "CONFIG",
+    "check_config",
+    "export_onnx",
+    "export_safetensors",
+    "export_stablehlo",
+    "export_torch",
+    "import_torch",
+    "load_inputs",
+    "load_splits",
+    "make_recipe",
+    "prediction_columns",
+    "sampling_weights",
+    "write_report",
+    "write_samples",
+]

@@ -1,0 +1,65 @@
+"""The config of the face3d recipe; its defaults are those of the source document."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from jaxrecipes.models.face3d_config import Face3DConfig
+from jaxrecipes.recipes.face_data import FaceDataConfig
+from jaxrecipes.train.config import (
+    EarlyStoppingConfig,
+    EmaConfig,
+    LrScheduleConfig,
+    OptimConfig,
+    RunConfig,
+    require,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The loss; its numbers are hyperparameters."""
+
+    kind: Literal["combined", "mse", "cosine"] = "combined"
+    """combined: mse_weight times the squared error and cosine_weight times 1 - cosine. mse, cosine:
+    one of them alone."""
+    mse_weight: float = 0.3
+    """combined: weight of the mean squared error."""
+    cosine_weight: float = 0.7
+    """combined: weight of 1 - cosine."""
+    focal_gamma: float = 0.0
+    """Weigh a pair by ((1 - cosine) / 2) to this power: hard pairs count more. An extension; 0:
+    off."""
+    angle_kappa: float = 0.0
+    """Weigh a pair by 1 + this times its angle / 90 degrees (data.yaw_index says which). An
+    extension; 0: off."""
+
+    def __post_init__(self):
+        for name in ("focal_gamma", "angle_kappa"):
+            value = getattr(self, name)
+            require(value >= 0, f"loss.{name} is {value}; it must not be negative")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Face3DRunConfig(RunConfig):
+    """Face 3D transformer: the embedding of a side view and its pose to the frontal embedding."""
+
+    RECIPE: ClassVar[str] = "face3d"
+
+    epochs: int = 100
+    data: FaceDataConfig = dataclasses.field(default_factory=FaceDataConfig)
+    optim: OptimConfig = dataclasses.field(
+        default_factory=lambda: OptimConfig(learning_rate=5e-5, weight_decay=1e-5, clip_norm=1.0)
+    )
+    lr_schedule: LrScheduleConfig = dataclasses.field(
+        default_factory=lambda: LrScheduleConfig(
+            factor=0.2, patience_epochs=3, min_learning_rate=1e-7
+        )
+    )
+    early_stopping: EarlyStoppingConfig = dataclasses.field(
+        default_factory=lambda: EarlyStoppingConfig(
+            patience_epochs=15, min_delta=1e-5, save_stopping_epoch=False
+        )
+    )
+    ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
+    model: Face3DConfig = dataclasses.field(default_factory=Face3DConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)

@@ -1,0 +1,125 @@
+"""The face3d recipe: side view to frontal embedding. Its network, losses and metrics, wired for the
+generic step.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrecipes.losses import cosine_loss, cosine_similarity, difficulty_weights, mean_squared_error
+from jaxrecipes.metrics import Mean
+from jaxrecipes.models.face3d import check_pose_encoder, face3d, inert_parameters
+from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.face3d.config import Face3DRunConfig
+from jaxrecipes.recipes.face_data import FacePairs
+from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
+from jaxrecipes.recipes.monitored import check_monitored
+from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.seam import linen_apply
+
+_TERMS = {"mse": mean_squared_error, "cosine": cosine_loss}
+
+
+def check_config(config: Face3DRunConfig) -> None:
+    """Raises a ValueError for what could not train, or would select by a metric that is not there.
+
+    A pose encoder that this version does not have, a monitored metric that the recipe does not have
+    or whose better end is the other one.
+    """
+    check_pose_encoder(config.model)
+    check_monitored(
+        config,
+        lower=["loss", *(f"loss/{term}" for term in loss_weights(config))],
+        higher=["cosine_similarity", "rank1", "verification_auc"],
+    )
+
+
+def loss_weights(config: Face3DRunConfig) -> dict[str, float]:
+    """The terms of the loss and their weights."""
+    loss = config.loss
+    if loss.kind == "combined":
+        return {"mse": loss.mse_weight, "cosine": loss.cosine_weight}
+    return {loss.kind: 1.0}
+
+
+def make_recipe(
+    config: Face3DRunConfig, *, steps_per_epoch: int, train: FacePairs | None = None
+) -> Recipe:
+    """The recipe of a config.
+
+    Args:
+      config: what to train.
+      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
+      train: not needed.
+    """
+    del train
+    model_config, loss = config.model, config.loss
+    model = face3d(model_config, Policy(config.precision).compute_dtype)
+    weights = loss_weights(config)
+    own = {
+        "dropout_rate": model_config.dropout,
+        "focal_gamma": loss.focal_gamma,
+        "angle_kappa": loss.angle_kappa,
+        **{f"loss_weight/{term}": weight for term, weight in weights.items()},
+    }
+    hparams = build_hparams(
+        config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
+    )
+    # What is 0 and stays 0 is left out of the program.
+    on = {name: value != 0 or name in config.schedules for name, value in own.items()}
+    weighted = on["focal_gamma"] or on["angle_kappa"]
+
+    def init(key: jax.Array) -> tuple[Any, Any]:
+        inputs = {
+            "src": jnp.zeros((2, model_config.feature_size)),
+            "pose": jnp.zeros((2, 3)),
+            "keypoints_3d": jnp.zeros((2, model_config.num_keypoints, 3)),
+        }
+        variables = model.init(key, inputs, train=False)
+        return variables["params"], variables.get("batch_stats", {})
+
+    def inputs(batch: Batch) -> dict[str, jax.Array]:
+        names = ("src", "pose", "keypoints_3d") if model_config.keypoints else ("src", "pose")
+        return {name: batch[name] for name in names}
+
+    def loss_terms(outputs: jax.Array, batch: Batch, hparams: Hparams) -> dict[str, jax.Array]:
+        terms = {name: _TERMS[name](outputs, batch["tgt"]) for name in weights}
+        if not weighted:
+            return terms
+        factors = difficulty_weights(
+            cosine_similarity(outputs, batch["tgt"]),
+            batch["pose"][:, config.data.yaw_index],
+            focal_gamma=hparams["focal_gamma"],
+            angle_kappa=hparams["angle_kappa"],
+            mask=batch.get("mask"),
+        )
+        return {name: factors * values for name, values in terms.items()}
+
+    def metrics(outputs: jax.Array, batch: Batch, hparams: Hparams) -> dict[str, Any]:
+        del hparams
+        pairs = {"cosine_similarity": outputs, "cosine_similarity_input": batch["src"]}
+        return {
+            name: Mean.from_values(cosine_similarity(x, batch["tgt"]), batch.get("mask"))
+            for name, x in pairs.items()
+        }
+
+    return Recipe(
+        name=config.RECIPE,
+        init=init,
+        apply_fn=linen_apply(model, rates=("dropout_rate",) if on["dropout_rate"] else ()),
+        inputs=inputs,
+        loss_terms=loss_terms,
+        metrics=metrics,
+        hparams={
+            name: schedule
+            for name, schedule in hparams.items()
+            if name.startswith("loss_weight/") or on.get(name, True)
+        },
+        make_tx=build_optimizer(config.optim, inert=inert_parameters(model_config)),
+        pass_metrics=retrieval_metrics,
+        tag=seed_tag,
+        keep_scale_on_nonfinite_loss=True,
+        **shared_parts(config, steps_per_epoch),
+    )
