@@ -25,6 +25,8 @@ from jaxrecipes.models.universal_face import UniversalFaceConfig
 _LOSS_STATE = "criterion_state_dict"  # the key that the original's diagnostics look for
 _LOSS_OPTIMIZER = "criterion_optimizer_state_dict"  # ours; the original's optimizer has no place
 
+_PROJECTIONS = tuple(rule.source for rule in LOSS_RULES)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepDecay:
@@ -51,6 +53,8 @@ class UniversalFaceCheckpoint:
       best_val_loss: of the epoch with the best cosine; None if there is none yet.
       best_val_cosine: best validation cosine so far; None if there is none yet.
       args: the original's flags.
+      projections_drawn: the file has no loss projections, and those of `params` are a new draw, so
+        that the metrics and the scheduler's best do not belong to them.
     """
 
     config: UniversalFaceConfig
@@ -63,6 +67,7 @@ class UniversalFaceCheckpoint:
     best_val_loss: float | None = None
     best_val_cosine: float | None = None
     args: dict[str, Any] = dataclasses.field(default_factory=dict)
+    projections_drawn: bool = False
 
 
 def read_checkpoint(
@@ -101,6 +106,7 @@ def read_checkpoint(
         best_val_loss=_finite(loaded.get("best_val_loss")),
         best_val_cosine=_finite(loaded.get("best_val_cosine")),
         args=dict(loaded["args"]),
+        projections_drawn=not any(key.endswith(_PROJECTIONS) for key in state_dict),
     )
 
 

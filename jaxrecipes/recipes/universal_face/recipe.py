@@ -19,6 +19,7 @@ from jaxrecipes.metrics import Mean
 from jaxrecipes.models.universal_face import UniversalFace
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face_data import FacePairs
+from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
@@ -91,7 +92,8 @@ def make_recipe(
         variables = {"params": params, "batch_stats": batch_stats}
         applied = {name: hparams[name] for name in rates} if train else {}
         src, pose = inputs["src"], inputs["pose"]
-        outputs = model.apply(variables, src, pose, train=train, **applied, rngs={"dropout": key})
+        rngs = {"dropout": key}
+        outputs: Any = model.apply(variables, src, pose, train=train, **applied, rngs=rngs)
         # Two terms need parameters or the prototypes, which only this function has.
         outputs |= {
             "pose_consistency": pose_consistency(
@@ -106,7 +108,8 @@ def make_recipe(
             ),
         }
         if not train:
-            outputs["projected_estimated"] = model.apply(variables, src)["projected"]
+            estimated: Any = model.apply(variables, src)
+            outputs["projected_estimated"] = estimated["projected"]
         unused = ("id_features_raw", "pose_features_raw", "pose_features")
         return {name: x for name, x in outputs.items() if name not in unused}, batch_stats
 
@@ -155,6 +158,8 @@ def make_recipe(
         metrics=metrics,
         hparams=hparams,
         make_tx=build_optimizer(config.optim),
+        pass_metrics=retrieval_metrics,
+        tag=seed_tag,
         **shared | {"frozen": (*shared["frozen"], fixed)},
     )
 

@@ -1,0 +1,22 @@
+"""The data of the universal face recipe: pairs of a side view and a frontal photo."""
+
+import pathlib
+from collections.abc import Sequence
+
+from jaxrecipes.recipes import face_data
+from jaxrecipes.recipes.face_data import FacePairs
+from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
+
+
+def load_splits(
+    config: UniversalFaceRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+) -> dict[str, FacePairs]:
+    """The splits that have pairs; see `face_data.load_splits`."""
+    return face_data.load_splits(
+        config, feat_dim=config.model.feat_dim, report_dir=report_dir, train=train
+    )
+
+
+def load_inputs(config: UniversalFaceRunConfig, inputs: Sequence[pathlib.Path]) -> FacePairs:
+    """Embeddings to predict with, and poses if known; see `face_data.load_inputs`."""
+    return face_data.load_inputs(config, inputs, feat_dim=config.model.feat_dim)
