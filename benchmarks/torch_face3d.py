@@ -4,12 +4,17 @@ Written from the description: the same keys, arithmetic and order of work as the
 attends over one key as over many.
 """
 
+import contextlib
+import inspect
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from jaxrecipes.models.face3d import Face3DConfig
 
 MSE_WEIGHT, COSINE_WEIGHT = 0.3, 0.7
 FEATURE_SHARE, POSE_SHARE = 0.7, 0.3
@@ -282,6 +287,20 @@ class TorchFaceWarping(nn.Module):
         return src + self.output_projection(y)
 
 
+def make_network(config: Face3DConfig) -> nn.Module:
+    """The network of a config of ours, with random weights."""
+    network: type[nn.Module] = TorchFaceDecoder
+    options = {}
+    if config.model_type == "encoder_decoder":
+        network = TorchFaceEncoderDecoder
+    elif config.model_type == "angle_warping":
+        network = TorchFaceWarping
+    else:
+        options["keypoint_branch"] = config.keypoints
+    shared = set(inspect.signature(network).parameters) & set(vars(config))
+    return network(**{name: getattr(config, name) for name in shared}, **options)
+
+
 def combined_loss(output: Tensor, target: Tensor) -> Tensor:
     """Weighted mean squared error and cosine loss."""
     cosine = (functional.normalize(output, dim=-1) * functional.normalize(target, dim=-1)).sum(-1)
@@ -289,7 +308,13 @@ def combined_loss(output: Tensor, target: Tensor) -> Tensor:
     return MSE_WEIGHT * mse + COSINE_WEIGHT * (1 - cosine.mean())
 
 
-def make_step(model: nn.Module, *, learning_rate: float = 5e-5, weight_decay: float = 1e-5):
+def make_step(
+    model: nn.Module,
+    *,
+    learning_rate: float = 5e-5,
+    weight_decay: float = 1e-5,
+    autocast: Callable = contextlib.nullcontext,
+) -> Callable:
     """`step(forward, batch)` trains `model` once through `forward` and returns the loss.
 
     `forward` is the model or what compiles it; a batch has src, tgt, pose and, for A0,
@@ -297,10 +322,11 @@ def make_step(model: nn.Module, *, learning_rate: float = 5e-5, weight_decay: fl
     """
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
 
-    def step(forward, batch: dict[str, Tensor]) -> Tensor:
+    def step(forward: Callable, batch: dict[str, Tensor]) -> Tensor:
         keypoints = [batch["keypoints_3d"]] if "keypoints_3d" in batch else []
         optimizer.zero_grad(set_to_none=True)
-        loss = combined_loss(forward(batch["src"], batch["pose"], *keypoints), batch["tgt"])
+        with autocast():
+            loss = combined_loss(forward(batch["src"], batch["pose"], *keypoints), batch["tgt"])
         if not torch.isfinite(loss):
             return loss.detach()
         loss.backward()

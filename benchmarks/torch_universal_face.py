@@ -3,6 +3,9 @@
 Written from the description: the same keys, arithmetic and order of work as the original.
 """
 
+import contextlib
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -215,7 +218,13 @@ def info_nce(features: Tensor, labels: Tensor) -> Tensor:
     return (loss * counts).sum() / counts.sum().clamp(min=1)
 
 
-def make_step(*, size: dict | None = None, learning_rate: float = 1e-4, weight_decay: float = 1e-5):
+def make_step(
+    *,
+    size: dict | None = None,
+    learning_rate: float = 1e-4,
+    weight_decay: float = 1e-5,
+    autocast: Callable = contextlib.nullcontext,
+) -> tuple[TorchUniversalFace, TorchUniversalFaceLoss, Callable]:
     """(model, criterion, step): `step(forward, batch)` trains once and returns the loss.
 
     `forward` is the model or what compiles it; a batch has src, tgt, pose, person. Clip 1.0 and
@@ -228,10 +237,11 @@ def make_step(*, size: dict | None = None, learning_rate: float = 1e-4, weight_d
     parameters = [*model.parameters(), criterion.id_to_feat_proj.weight]
     optimizer = torch.optim.AdamW(parameters, learning_rate, weight_decay=weight_decay)
 
-    def step(forward, batch: dict[str, Tensor]) -> Tensor:
+    def step(forward: Callable, batch: dict[str, Tensor]) -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        outputs = forward(batch["src"], batch["pose"])
-        loss = criterion(outputs, batch["tgt"], batch["pose"], batch["person"], model)["total"]
+        with autocast():
+            outputs = forward(batch["src"], batch["pose"])
+            loss = criterion(outputs, batch["tgt"], batch["pose"], batch["person"], model)["total"]
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
