@@ -12,7 +12,6 @@ from jaxrecipes.ema import ema_decay_at, ema_update
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
 from jaxrecipes.optim import clip_by_global_norm, global_norm, merge, split_frozen
-from jaxrecipes.precision import all_finite
 from jaxrecipes.rng import stream_key
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.train.recipe import Batch, Recipe
@@ -50,8 +49,8 @@ def make_train_step(
 
     Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the
     loss is then the mean of the micro-batch losses, and batch statistics move at every micro-batch.
-    When the loss or a gradient is not finite the update is skipped: params, moments, statistics and
-    averages stay, and `num_skipped` counts.
+    When the loss or the gradients' norm is not finite the update is skipped: params, moments,
+    statistics and averages stay, and `num_skipped` counts.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -84,25 +83,41 @@ def make_train_step(
             stream_key(state.key, "step", state.step),
         )
         grads = jax.tree.map(lambda g: g / loss_scale, grads)
-        finite = all_finite(grads) & jnp.isfinite(log["loss"])
         if "clip_norm" in hparams:
             grads, grad_norm = clip_by_global_norm(grads, hparams["clip_norm"])
         else:
             grad_norm = global_norm(grads)
+        finite = jnp.isfinite(grad_norm) & jnp.isfinite(log["loss"])
 
-        updates, opt_state = recipe.make_tx(hparams).update(grads, state.opt_state, trainable)
-        params = merge(optax.apply_updates(trainable, updates), frozen)
-        learned = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state}
+        def update(learned):
+            updates, opt_state = recipe.make_tx(hparams).update(
+                grads, learned["opt_state"], learned["trainable"]
+            )
+            trainable = optax.apply_updates(learned["trainable"], updates)
+            new = {"trainable": trainable, "batch_stats": batch_stats, "opt_state": opt_state}
+            if recipe.ema:
+                decay = ema_decay_at(hparams["ema_decay"], state.step, warmup=recipe.ema_warmup)
+                stats_decay = decay if recipe.ema_batch_stats else jnp.float32(0.0)
+                params = merge(trainable, frozen)
+                new["ema_params"] = ema_update(learned["ema_params"], params, decay)
+                new["ema_batch_stats"] = ema_update(
+                    learned["ema_batch_stats"], batch_stats, stats_decay
+                )
+            return new
+
+        learned = {
+            "trainable": trainable,
+            "batch_stats": state.batch_stats,
+            "opt_state": state.opt_state,
+        }
         if recipe.ema:
-            decay = ema_decay_at(hparams["ema_decay"], state.step, warmup=recipe.ema_warmup)
-            learned["ema_params"] = ema_update(state.ema_params, params, decay)
-            stats_decay = decay if recipe.ema_batch_stats else jnp.float32(0.0)
-            learned["ema_batch_stats"] = ema_update(state.ema_batch_stats, batch_stats, stats_decay)
-        learned = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            learned,
-            {name: getattr(state, name) for name in learned},
-        )
+            learned |= {
+                "ema_params": state.ema_params,
+                "ema_batch_stats": state.ema_batch_stats,
+            }
+        # Not a select: it would have XLA on CPU copy all moments before it computes new ones.
+        learned = jax.lax.cond(finite, update, lambda learned: learned, learned)
+        params = merge(learned.pop("trainable"), frozen)
 
         skipped = (~finite).astype(jnp.int32)
         new_state = state.replace(
@@ -110,6 +125,7 @@ def make_train_step(
             loss_scale=_next_loss_scale(recipe, state, finite, log["loss"]),
             num_skipped=state.num_skipped + skipped,
             num_skipped_in_row=(state.num_skipped_in_row + 1) * skipped,
+            params=params,
             **learned,
         )
         log = log | {"grad_norm": grad_norm, "num_skipped_in_row": new_state.num_skipped_in_row}
