@@ -93,6 +93,7 @@ def as_json(comparison: Comparison) -> dict[str, Json]:
                 **{part: run.summary[part] for part in ("best", "final", "test")},
                 "epochs": run.history[-1]["epoch"],
                 **{key: run.summary[key] for key in ("stopped_early", "seconds", "num_params")},
+                "examples_per_second": _examples_per_second(run),
             }
             for name, run in comparison.runs.items()
         },
@@ -105,7 +106,7 @@ def as_markdown(comparison: Comparison) -> str:
     """Tables: what each run reached, the change against the first, and what differs."""
     runs, metrics = comparison.runs, comparison.metrics
     recipe = next(iter(runs.values())).config.get("recipe", "runs")
-    head = ["preset", *metrics, "best epoch", "epochs", "stopped early", "time"]
+    head = ["preset", *metrics, "best epoch", "epochs", "stopped early", "time", "examples/s"]
     reached = [
         [
             name,
@@ -114,6 +115,7 @@ def as_markdown(comparison: Comparison) -> str:
             str(run.history[-1]["epoch"]),
             "yes" if run.summary["stopped_early"] else "no",
             duration(run.summary["seconds"]),
+            f"{_examples_per_second(run):.0f}",
         ]
         for name, run in runs.items()
     ]
@@ -122,6 +124,8 @@ def as_markdown(comparison: Comparison) -> str:
         "Validation metrics, at the best epoch / at the last.",
         _table(head, reached),
     ]
+    if any(field.startswith("loss.") for field in comparison.differences):
+        parts.append("The loss itself differs (see the settings): compare the other metrics.")
     first, *others = runs
     if others:
         changes = [
@@ -189,6 +193,11 @@ def _part(run: RunRecord) -> str:
 def _by_epoch(run: RunRecord, part: str, metric: str) -> np.ndarray:
     """What is missing is NaN."""
     return np.asarray([entry[part].get(metric) for entry in run.history], np.float64)
+
+
+def _examples_per_second(run: RunRecord) -> float:
+    """The median of the epochs' training, so that the first one's compilation does not count."""
+    return float(np.median([entry["examples_per_second"] for entry in run.history]))
 
 
 def _final(run: RunRecord, metric: str) -> Json:

@@ -12,6 +12,7 @@ def write_run(folder, *, losses, cosines, config, stopped=False, validated=True)
     for epoch, (loss, cosine) in enumerate(zip(losses, cosines, strict=True), start=1):
         found = {"loss": loss, "loss/mse": loss, "cosine": cosine, "cosine_input": 0.5}
         entry = {"epoch": epoch, "step": 10 * epoch, "train": {"loss": 2 * loss}, "val": found}
+        entry["examples_per_second"] = [5.0, 90.0, 100.0][epoch - 1]
         history.append(entry if validated else entry | {"train": found, "val": {}})
 
     def outcome(entry):
@@ -31,8 +32,12 @@ def write_run(folder, *, losses, cosines, config, stopped=False, validated=True)
     return folder
 
 
-def config(learning_rate, *, data=None):
-    return {"recipe": "toy", "optim": {"learning_rate": learning_rate, "b1": 0.9}, "data": data}
+def config(learning_rate, *, mse_weight=0.3):
+    return {
+        "recipe": "toy",
+        "optim": {"learning_rate": learning_rate, "b1": 0.9},
+        "loss": {"mse_weight": mse_weight},
+    }
 
 
 @pytest.fixture
@@ -58,8 +63,8 @@ def test_rows_are_the_runs_with_best_and_final_figures(folders):
     lines = as_markdown(compare_runs(folders)).splitlines()
     assert lines[0] == "# toy: before, after"
     assert lines[4].split(" | ")[:3] == ["| preset", "loss", "cosine"]
-    assert lines[6] == "| before | 0.2000 / 0.3000 | 0.8000 / 0.7000 | 2 | 3 | no | 1m 05s |"
-    assert lines[7] == "| after | 0.1000 / 0.1000 | 0.9000 / 0.9000 | 2 | 2 | yes | 1m 05s |"
+    assert lines[6] == "| before | 0.2000 / 0.3000 | 0.8000 / 0.7000 | 2 | 3 | no | 1m 05s | 90 |"
+    assert lines[7] == "| after | 0.1000 / 0.1000 | 0.9000 / 0.9000 | 2 | 2 | yes | 1m 05s | 48 |"
 
 
 def test_the_change_is_against_the_first_run(folders):
@@ -72,6 +77,14 @@ def test_only_settings_that_differ_are_listed(folders):
     found = compare_runs(folders)
     assert found.differences == {"optim.learning_rate": {"before": 1e-4, "after": 5e-5}}
     assert "| optim.learning_rate | 0.0001 | 5e-05 |" in as_markdown(found)
+
+
+def test_losses_of_other_weights_are_not_held_to_be_comparable(folders, tmp_path):
+    assert "loss itself differs" not in as_markdown(compare_runs(folders))
+    folders["other"] = write_run(
+        tmp_path / "other", losses=[0.1], cosines=[0.9], config=config(1e-4, mse_weight=0.5)
+    )
+    assert "loss itself differs" in as_markdown(compare_runs(folders))
 
 
 def test_metrics_that_no_run_moved_and_terms_of_the_loss_are_left_out(folders):

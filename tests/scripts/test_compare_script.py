@@ -16,7 +16,10 @@ def trainings(monkeypatch):
         outcome = {"epoch": 1, "step": 8, "loss": loss}
         files = {
             "config": {"recipe": config.RECIPE} | config_dict,
-            "history": [{"epoch": 1, "step": 8, "train": {"loss": loss}, "val": {"loss": loss}}],
+            "history": [
+                {"epoch": 1, "step": 8, "examples_per_second": 1.0}
+                | {"train": {"loss": loss}, "val": {"loss": loss}}
+            ],
             "summary": {
                 **{"best": outcome, "final": outcome, "test": {}},
                 **{"stopped_early": False, "seconds": 1.0, "num_params": 1},
