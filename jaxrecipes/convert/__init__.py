@@ -2,7 +2,7 @@
 
 `load_torch` and `save_torch` read and write PyTorch's files without PyTorch. `from_torch` and
 `to_torch` translate the state dict of one original network; `jaxrecipes.convert.ocec` also its
-whole checkpoints.
+whole checkpoints, and `jaxrecipes.convert.clip` CLIP's files and folders.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from jaxrecipes.convert import face3d, ocec, universal_face
+from jaxrecipes.convert import clip, face3d, ocec, universal_face
 from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
@@ -30,7 +30,7 @@ __all__ = [
     "to_torch",
 ]
 
-_NETWORKS = {"face3d": face3d, "ocec": ocec, "universal_face": universal_face}
+_NETWORKS = {"clip": clip, "face3d": face3d, "ocec": ocec, "universal_face": universal_face}
 
 
 def _network(name: str) -> ModuleType:
@@ -47,7 +47,8 @@ def from_torch(
     Args:
       name: of the network, such as "ocec".
       state_dict: the original's keys and arrays; a "module." prefix is stripped.
-      config: the original's configuration; for "ocec" the fields of `model_config`.
+      config: the original's configuration; for "ocec" the fields of `model_config`,
+        for "clip" a `config.json` of Hugging Face.
 
     Returns:
       (model, params, batch_stats), the last two nested dicts of numpy arrays.
