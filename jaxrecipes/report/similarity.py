@@ -60,8 +60,7 @@ def similarity_by_angle(
       path: PNG to write.
       title: heading.
     """
-    sizes = {name: np.abs(np.asarray(values, np.float64)) for name, values in angles.items()}
-    sizes = {name: size for name, size in sizes.items() if size.size and np.ptp(size) > 1e-3}
+    sizes = _varying({name: np.abs(values) for name, values in angles.items()})
     figure = new_figure(max(5.0, 3.8 * len(sizes)), 3.6)
     figure.suptitle(title, fontsize=10, color=INK, x=0.02, ha="left")
     panels = figure.subplots(1, max(1, len(sizes)), squeeze=False, sharey=True)[0]
@@ -123,7 +122,7 @@ def pairs_overview(
     """What pairs there are: their angles, how alike the two are, and how many a person has.
 
     Args:
-      angles: name -> `[N]` degrees, at most three.
+      angles: name -> `[N]` degrees, at most three; those that never change left out.
       cosines: `[N]` between the two of a pair.
       pairs_per_person: `[P]`.
       path: PNG to write.
@@ -133,11 +132,9 @@ def pairs_overview(
     figure.suptitle(title, fontsize=10, color=INK, x=0.02, ha="left")
     poses, likeness, people = figure.subplots(1, 3)
     style_axes(poses, xlabel="degrees", ylabel="share of pairs")
-    colors = (ORANGE, BLUE, GREEN)
+    colors = dict(zip(angles, (ORANGE, BLUE, GREEN), strict=False))
     _histograms(
-        poses,
-        {name: (x, color) for (name, x), color in zip(angles.items(), colors, strict=False)},
-        means=False,
+        poses, {name: (x, colors[name]) for name, x in _varying(angles).items()}, means=False
     )
     style_axes(likeness, xlabel="cosine similarity of side view and target")
     _histograms(likeness, {"": (cosines, _BEFORE)})
@@ -150,15 +147,20 @@ def pairs_overview(
     save_figure(figure, path)
 
 
+def _varying(angles: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+    values = {name: np.asarray(x, np.float64) for name, x in angles.items()}
+    return {name: x for name, x in values.items() if x.size and np.ptp(x) > 1e-3}
+
+
 def _histograms(
     axes: Axes, series: Mapping[str, tuple[ArrayLike, str]], *, means: bool = True
 ) -> None:
     """Outlined histograms over common bins, as shares."""
     values = {name: np.asarray(x, np.float64).ravel() for name, (x, _) in series.items()}
     values = {name: x[np.isfinite(x)] for name, x in values.items()}
-    together = np.concatenate(list(values.values()))
+    together = np.concatenate([np.zeros(0), *values.values()])
     if not together.size:
-        return note(axes, "there is nothing to count")
+        return note(axes, "there is nothing to show")
     # Cosines that are all equal differ by rounding, in a range too small to divide.
     low, high = together.min(), together.max()
     spread = max(high - low, 1e-3)

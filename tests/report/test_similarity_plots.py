@@ -55,7 +55,8 @@ def test_verification_curve_is_drawn_or_replaced_by_a_note(tmp_path, labels):
     assert is_drawn(tmp_path / "v.png")
 
 
-def test_overview_of_pairs_is_drawn(tmp_path):
-    angles = {"tilt": np.zeros(300), "yaw": np.linspace(-60, 60, 300)}
+@pytest.mark.parametrize("yaw", [np.linspace(-60, 60, 300), np.zeros(300)])
+def test_overview_of_pairs_is_drawn(tmp_path, yaw):
+    angles = {"tilt": np.zeros(300), "yaw": yaw}
     pairs_overview(angles, BEFORE, [150, 100, 50], tmp_path / "p.png")
     assert is_drawn(tmp_path / "p.png")
