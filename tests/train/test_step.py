@@ -1,11 +1,12 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toy_recipe import toy_batch, toy_hparams, toy_recipe
+from toy_recipe import NUM_FEATURES, toy_batch, toy_hparams, toy_recipe
 
 from jaxrecipes import schedules
 from jaxrecipes.plateau import ReduceLROnPlateau
@@ -162,6 +163,17 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted():
     assert float(metrics.sums["loss"].count) == 0
     good, _ = step(after, toy_batch(2))
     assert (int(good.num_skipped), int(good.num_skipped_in_row)) == (1, 0)
+
+
+def test_parameters_moments_and_averages_are_updated_in_place():
+    width = 1000
+    recipe = toy_recipe(width=width)
+    state = jax.eval_shape(lambda key: create_state(recipe, key), jax.random.key(0))
+    step = jax.jit(make_train_step(recipe), donate_argnums=0)
+    program = step.lower(state, toy_batch(0)).compile().as_text()
+    kernel = rf"f32\[{NUM_FEATURES},{width}\]"
+    assert re.search(rf"{kernel}\S* parameter\(", program)
+    assert not re.search(rf"{kernel}\S* copy\(", program)
 
 
 def test_frozen_parameters_stay_and_have_no_moments():
