@@ -18,7 +18,7 @@ import sys
 import traceback
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cattrs
@@ -85,6 +85,12 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
         )
     check_types(config)
     return with_overrides(config, list(overrides), spec)
+
+
+def load_function(spec: str, name: str) -> Callable[..., Any] | None:
+    """The function `name` of the file that `--config SPEC` names; None where it has none."""
+    path, _, _ = spec.partition(":")
+    return None if path.endswith(".json") else getattr(_import_file(pathlib.Path(path)), name, None)
 
 
 def field_paths(config: Any, path: str = "") -> Iterator[str]:
