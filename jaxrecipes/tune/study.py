@@ -1,0 +1,224 @@
+"""The search's record: an Optuna study that several processes share, any of which may be killed."""
+
+import dataclasses
+import pathlib
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+try:
+    import optuna
+except ModuleNotFoundError as error:
+    raise ImportError("searching needs Optuna: pip install 'jaxrecipes[tune]'") from error
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from jaxrecipes.config import diff
+from jaxrecipes.files import write_bytes
+from jaxrecipes.tune.locks import FileLock
+from jaxrecipes.tune.space import Choice, Distribution, Float, Space, value_at
+
+Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
+Sampler = Literal["tpe", "random"]
+_MAX_ATTEMPTS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Claimed:
+    """A trial that this process runs; its lock tells the others that the process is alive."""
+
+    trial: Trial
+    folder: pathlib.Path
+    values: dict[str, Any]
+    lock: FileLock
+
+
+class Study:
+    """Hands out trials, each to one process, and takes their results.
+
+    All processes of a search share `workdir`. A trial whose process died (its lock is free) is
+    recorded as failed and handed out again with the same values and folder, so that it goes on from
+    its checkpoint; after three deaths it stays failed. The n-th draw depends on the results so far
+    and on the seed, not on how often the search was interrupted.
+
+    Args:
+      workdir: the search's folder; trials run in `trials/NNNN` there.
+      storage: URL of a database (`sqlite:///FILE`), or the path of a journal file.
+      name: of the recipe.
+      config: the base config as JSON-able data.
+      space: what is searched.
+      base: the base config; where the space holds its values it is the first trial.
+      mode: whether the metric should fall or rise.
+      sampler, pruner: Optuna's.
+      seed: of the draws.
+
+    Raises:
+      ValueError: the folder holds a search with another config.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        *,
+        storage: str,
+        name: str,
+        config: Mapping[str, Any],
+        space: Space,
+        base: Any,
+        mode: Literal["min", "max"],
+        sampler: Sampler = "tpe",
+        pruner: Pruner = "median",
+        seed: int = 0,
+    ):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.workdir, self._space, self._sampler, self._seed = workdir, space, sampler, seed
+        self._lock = FileLock(workdir / ".lock")
+        self.distributions = {n: _distribution(d) for n, d in space.parameters.items()}
+        with self._lock.held():
+            id_file = workdir / "study_id"
+            if not id_file.exists():
+                write_bytes(id_file, f"{name}-{uuid.uuid4().hex[:8]}\n".encode())
+            self.study = optuna.create_study(
+                storage=_storage(storage),
+                study_name=id_file.read_text().strip(),
+                load_if_exists=True,
+                direction="minimize" if mode == "min" else "maximize",
+                pruner=_pruner(pruner),
+            )
+            stored = self.study.user_attrs.get("config")
+            if stored is None:
+                values = {n: value_at(base, n) for n in space.parameters}
+                values = {n: v for n, v in values.items() if v in space.parameters[n]}
+                self.study.enqueue_trial({n: _stored(v) for n, v in values.items()})
+                self.study.set_user_attr("config", dict(config))
+            elif changes := diff(stored, config):
+                raise ValueError(
+                    f"the search in {workdir} was started with another config:\n  "
+                    + "\n  ".join(changes)
+                    + "\nIts trials could not be compared; choose another --workdir"
+                )
+
+    def claim(self, num_trials: int) -> Claimed | None:
+        """The next trial of a search of `num_trials`; None when all are handed out."""
+        with self._lock.held():
+            self._hand_back_dead()
+            trials = self.study.get_trials(deepcopy=False)
+            waiting = any(t.state == TrialState.WAITING for t in trials)
+            if not waiting and len(counted(trials)) >= num_trials:
+                return None
+            self.study.sampler = _make_sampler(self._sampler, self._seed + len(trials))
+            trial = self.study.ask(self.distributions)
+            folder = self.folder(trial)
+            lock = FileLock(folder / ".lock")
+            lock.acquire(wait=True)
+            return Claimed(trial, folder, self.values(trial.params), lock)
+
+    def finish(self, claimed: Claimed, value: float) -> None:
+        """Records the metric of a trial that ran to its end."""
+        self._tell(claimed, TrialState.COMPLETE, value)
+
+    def prune(self, claimed: Claimed) -> None:
+        """Records that a trial was stopped because others were better at its stage."""
+        self._tell(claimed, TrialState.PRUNED)
+
+    def fail(self, claimed: Claimed, reason: str) -> None:
+        """Records that a trial failed, and why."""
+        claimed.trial.set_user_attr("reason", reason)
+        self._tell(claimed, TrialState.FAIL)
+
+    def hand_back(self, claimed: Claimed) -> None:
+        """Gives a trial back that is to go on later, here or in another process."""
+        with self._lock.held():
+            trial = self.study.get_trials(deepcopy=False)[claimed.trial.number]
+            self._requeue(trial, died=False)
+        claimed.lock.release()
+
+    def folder(self, trial: Trial | FrozenTrial) -> pathlib.Path:
+        """Where a trial runs; one that is tried again keeps its first folder."""
+        return self.workdir / "trials" / f"{trial.user_attrs.get('first', trial.number):04d}"
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The config's values of Optuna's parameters."""
+        return {name: _restored(self._space.parameters[name], v) for name, v in params.items()}
+
+    def _tell(self, claimed: Claimed, state: TrialState, value: float | None = None) -> None:
+        with self._lock.held():
+            self.study.tell(claimed.trial, value, state=state)
+        claimed.lock.release()
+
+    def _hand_back_dead(self) -> None:
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            lock = FileLock(self.folder(trial) / ".lock")
+            if lock.acquire(wait=False):
+                self._requeue(trial, died=True)
+                lock.release()
+
+    def _requeue(self, trial: FrozenTrial, *, died: bool) -> None:
+        """Records a trial as failed, and hands its values out again."""
+        attempt = trial.user_attrs.get("attempt", 1) + died
+        whole = trial.params.keys() == self.distributions.keys()
+        already = trial.number in map(_previous, self.study.get_trials(deepcopy=False))
+        if whole and not already and attempt <= _MAX_ATTEMPTS:
+            first = trial.user_attrs.get("first", trial.number)
+            attrs = {"first": first, "attempt": attempt, "previous": trial.number}
+            self.study.enqueue_trial(trial.params, attrs)
+        self.study.tell(trial.number, state=TrialState.FAIL)
+
+
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that a search counts: started, and not tried again under another number."""
+    again = set(map(_previous, trials))
+    return [t for t in trials if t.state != TrialState.WAITING and t.number not in again]
+
+
+def _previous(trial: FrozenTrial) -> int | None:
+    return trial.user_attrs.get("previous")
+
+
+def _storage(storage: str) -> optuna.storages.BaseStorage:
+    if "://" in storage:
+        # Other processes may be writing.
+        connect = {"timeout": 120} if storage.startswith("sqlite") else {}
+        return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": connect})
+    pathlib.Path(storage).parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(storage))
+
+
+def _make_sampler(kind: Sampler, seed: int) -> optuna.samplers.BaseSampler:
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    # constant_liar: trials under way elsewhere count as poor ones, so that none is drawn twice.
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def _pruner(kind: Pruner) -> optuna.pruners.BasePruner:
+    pruners = optuna.pruners
+    return {
+        "median": pruners.MedianPruner(n_startup_trials=5),
+        "percentile": pruners.PercentilePruner(75.0, n_startup_trials=5),
+        "halving": pruners.SuccessiveHalvingPruner(),
+        "hyperband": pruners.HyperbandPruner(),
+        "none": pruners.NopPruner(),
+    }[kind]
+
+
+def _distribution(distribution: Distribution) -> optuna.distributions.BaseDistribution:
+    d = distribution
+    if isinstance(d, Choice):
+        return optuna.distributions.CategoricalDistribution([_stored(o) for o in d.options])
+    if isinstance(d, Float):
+        return optuna.distributions.FloatDistribution(d.low, d.high, log=d.log)
+    return optuna.distributions.IntDistribution(d.low, d.high, step=d.step, log=d.log)
+
+
+def _stored(value: Any) -> Any:
+    """What Optuna keeps of a value: it knows plain ones only."""
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+
+
+def _restored(distribution: Distribution, stored: Any) -> Any:
+    if isinstance(distribution, Choice):
+        return next(option for option in distribution.options if _stored(option) == stored)
+    return stored
