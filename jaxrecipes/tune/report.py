@@ -1,0 +1,185 @@
+"""What a search leaves: the best config as files that train.py takes, tables, plots and a page."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from jaxrecipes.config import to_dict
+from jaxrecipes.files import write_bytes
+from jaxrecipes.report import search as plots
+from jaxrecipes.report.progress import duration
+from jaxrecipes.train.run_files import write_json
+from jaxrecipes.tune.config_file import write_config_file
+from jaxrecipes.tune.results import (
+    Sensitivity,
+    TrialRow,
+    best_row,
+    importances,
+    sensitivities,
+    trial_rows,
+)
+from jaxrecipes.tune.space import Choice, Space
+from jaxrecipes.tune.study import Study
+
+_SHOWN = 10
+
+
+def write_search_report(
+    study: Study, base: Any, space: Space, *, metric: str, mode: Literal["min", "max"]
+) -> TrialRow:
+    """Writes trials.csv, trials.json, search.json, best.py, best_config.json, plots/*.png and
+    report.md into the search's folder.
+
+    Args:
+      study: the search.
+      base: the config that trials start from.
+      space: what they varied.
+      metric: what they were compared by.
+      mode: whether lower or higher is better.
+
+    Returns:
+      The best trial.
+
+    Raises:
+      ValueError: no trial ran to its end. The tables of trials are there.
+    """
+    rows, workdir = trial_rows(study, mode=mode), study.workdir
+    write_json(workdir / "trials.json", [dataclasses.asdict(row) for row in rows])
+    write_bytes(workdir / "trials.csv", _csv(rows, list(space.parameters)).encode())
+    best = best_row(rows, mode=mode)
+    config = space.config(base, best.values)
+    write_json(workdir / "best_config.json", {"recipe": config.RECIPE} | to_dict(config))
+    about = f"The best of {len(rows)} trials: trial {best.number}, {metric} {best.value:.5g}."
+    write_config_file(config, workdir / "best.py", about=about)
+
+    shares = importances(rows, space.parameters, study.distributions, mode=mode)
+    table = sensitivities(rows, space.parameters, shares, mode=mode)
+    found = {
+        "metric": metric,
+        "mode": mode,
+        "best": dataclasses.asdict(best),
+        "importances": shares,
+        "sensitivity": [dataclasses.asdict(entry) for entry in table],
+    }
+    write_json(workdir / "search.json", found)
+    _write_plots(rows, space, shares, workdir / "plots", metric=metric, mode=mode)
+    page = _page(rows, best, table, space, metric=metric, mode=mode, about=about)
+    write_bytes(workdir / "report.md", page.encode())
+    return best
+
+
+def _write_plots(
+    rows: Sequence[TrialRow],
+    space: Space,
+    shares: dict[str, float],
+    folder: pathlib.Path,
+    *,
+    metric: str,
+    mode: Literal["min", "max"],
+) -> None:
+    trials = [
+        plots.Trial(row.number, row.value, row.state == "pruned", row.values)
+        for row in rows
+        if row.state != "running"
+    ]
+    log = {n: not isinstance(d, Choice) and d.log for n, d in space.parameters.items()}
+    plots.search_history(trials, folder / "history.png", metric=metric, mode=mode)
+    plots.importance_bars(shares, folder / "importances.png")
+    plots.slices(trials, log, folder / "slices.png", metric=metric)
+    plots.parallel_coordinates(
+        trials, log, folder / "parallel_coordinates.png", metric=metric, mode=mode
+    )
+
+
+def _csv(rows: Sequence[TrialRow], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    facts = ("number", "state", "value", "epochs", "seconds", "reason", "folder")
+    writer.writerow([*facts[:3], *names, *facts[3:]])
+    for row in rows:
+        before, after = ([getattr(row, name) for name in f] for f in (facts[:3], facts[3:]))
+        writer.writerow([*before, *(row.values.get(name) for name in names), *after])
+    return text.getvalue()
+
+
+def _page(
+    rows: Sequence[TrialRow],
+    best: TrialRow,
+    table: Sequence[Sensitivity],
+    space: Space,
+    *,
+    metric: str,
+    mode: Literal["min", "max"],
+    about: str,
+) -> str:
+    states = [row.state for row in rows]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    spent = sum(row.seconds or 0.0 for row in rows)
+    sign = 1.0 if mode == "min" else -1.0
+    ranked = sorted(
+        (row for row in rows if row.state == "complete"), key=lambda r: sign * (r.value or 0.0)
+    )
+    sensitivity = [
+        [
+            s.parameter,
+            s.level,
+            f"±{s.effect:.2g}",
+            "" if s.importance is None else f"{s.importance:.2f}",
+            s.trend,
+            _cell(s.best),
+            s.recommended,
+        ]
+        for s in table
+    ]
+    names = list(space.parameters)
+    trials = [
+        [str(r.number), _cell(r.value), *(_cell(r.values[n]) for n in names), str(r.epochs)]
+        for r in ranked[:_SHOWN]
+    ]
+    failed = [[str(row.number), row.reason.split("\n")[0]] for row in rows if row.reason]
+    better = "lower" if mode == "min" else "higher"
+    sections = [
+        "# Search",
+        f"{about} {counts}; {duration(spent)} of trials. `{metric}`: {better} is better.",
+        "    python scripts/train.py --config best.py",
+        f"Its weights are in `{best.folder}`.",
+        "## Sensitivity",
+        "The effect is half the range of the metric's mean over groups of trials with similar "
+        "values; levels are relative to the greatest. Pruned trials count with the best that they "
+        "reached. Recommended are the values of the best fifth of the trials.",
+        _table(
+            [
+                "parameter",
+                "sensitivity",
+                f"effect on {metric}",
+                "importance",
+                f"{metric} as it grows",
+                "best trial",
+                "recommended",
+            ],
+            sensitivity,
+        ),
+        *(
+            f"![{name}](plots/{name}.png)"
+            for name in ("history", "importances", "slices", "parallel_coordinates")
+        ),
+        "## Best trials",
+        _table(["trial", metric, *names, "epochs"], trials),
+    ]
+    if failed:
+        sections += ["## Failed trials", _table(["trial", "reason"], failed)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
+    )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
