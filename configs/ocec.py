@@ -14,6 +14,7 @@ from jaxrecipes.recipes.ocec.config import (
     OcecRunConfig,
 )
 from jaxrecipes.train.config import EmaConfig, LoopConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.tune.space import Distribution, Float, Space
 
 # A small model on embedded data: done in under three minutes on two cores.
 DEFAULT = OcecRunConfig(
@@ -135,3 +136,20 @@ def get_config(preset: str = "default") -> OcecRunConfig:
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     return PRESETS[preset]
+
+
+def search_space(config: OcecRunConfig) -> Space:
+    """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials."""
+    rate = config.optim.learning_rate
+    parameters: dict[str, Distribution] = {
+        "optim.learning_rate": Float(rate / 10, rate * 10, log=True),
+        "optim.weight_decay": Float(1e-5, 1e-1, log=True),
+        "model.dropout": Float(0.0, 0.5),
+        "augment.distort_prob": Float(0.0, 1.0),
+    }
+    if config.loss.kind == "focal":
+        parameters["loss.focal_gamma"] = Float(0.5, 5.0)
+        parameters["loss.label_smoothing"] = Float(0.0, 0.2)
+    if config.ema.enabled:
+        parameters["ema.decay"] = Float(0.9, 0.9999)
+    return Space(parameters)

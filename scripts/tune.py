@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Searches hyperparameters: many short runs, the poor ones stopped early, the best written as a
+config.
+
+  python scripts/tune.py --config configs/NAME.py[:PRESET] [--workdir DIR] [--trials N]
+                         [--search FIELD=LOW:HIGH[:log] ...] [--FIELD VALUE ...]
+
+What is searched lies beside the config (its `search_space`); a FIELD that is given a value is not
+searched, and --search adds a field or changes its range: --search optim.learning_rate=1e-4:1e-2:log
+--search model.num_blocks=2:6 --search loss.kind=bce,focal.
+
+The same command on the same DIR goes on where the search was stopped or killed, up to N trials in
+all. Several processes, on one host or many, share the trials when all are given the same DIR (and
+the same --storage). The result: best.py and best_config.json for train.py --config, report.md,
+trials.csv, search.json and plots in DIR.
+"""
+
+import logging
+import pathlib
+import sys
+
+from jaxrecipes import cli, recipes
+from jaxrecipes.config import load_function, to_dict
+from jaxrecipes.train.runtime import set_up_jax, set_up_logging
+from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
+
+
+def main() -> None:
+    flags = cli.parser(__doc__)
+    flags.add_argument("--config", required=True, help="FILE.py or FILE.py:PRESET")
+    flags.add_argument(
+        "--workdir", type=pathlib.Path, help="folder of the search (default runs/tune-RECIPE)"
+    )
+    flags.add_argument("--trials", type=int, default=50, help="in all (50)")
+    flags.add_argument(
+        "--search", action="append", default=[], metavar="FIELD=RANGE", help="see above"
+    )
+    flags.add_argument("--storage", help="database URL or path of a journal (DIR/study.db)")
+    flags.add_argument("--timeout", type=float, help="seconds after which no trial is started")
+    flags.add_argument(
+        "--pruner",
+        choices=["median", "percentile", "halving", "hyperband", "none"],
+        default="median",
+        help="which trials are stopped early (median)",
+    )
+    flags.add_argument(
+        "--sampler", choices=["tpe", "random"], default="tpe", help="how values are drawn (tpe)"
+    )
+    flags.add_argument("--search_seed", type=int, default=0, help="seed of the draws (0)")
+    own, overrides = flags.parse_known_args()
+    if own.trials < 1:
+        raise ValueError(f"--trials is {own.trials}; want 1 or more")
+    config = cli.config_from(own.config, overrides)
+    module = recipes.load(config.RECIPE)
+    module.check_config(config)
+
+    described = load_function(own.config, "search_space")
+    space: Space = described(config) if described else Space({})
+    space = space.without(fixed_fields(config, overrides))
+    space = space.with_parameters(dict(parse_parameter(text, config) for text in own.search))
+    space.check(config, module.make_recipe(config, steps_per_epoch=1).hparams, module.check_config)
+
+    workdir = own.workdir or pathlib.Path("runs") / f"tune-{config.RECIPE}"
+    workdir.mkdir(parents=True, exist_ok=True)
+    set_up_logging(workdir / "tune.log")
+    set_up_jax(config)
+    from jaxrecipes.tune.report import write_search_report  # Optuna is imported from here on
+    from jaxrecipes.tune.search import Search
+    from jaxrecipes.tune.study import Study
+
+    study = Study(
+        workdir,
+        storage=own.storage or f"sqlite:///{workdir / 'study.db'}",
+        name=config.RECIPE,
+        config=to_dict(config),
+        space=space,
+        base=config,
+        mode=config.select_mode,
+        sampler=own.sampler,
+        pruner=own.pruner,
+        seed=own.search_seed,
+    )
+    search = Search(module, config, space, study)
+    if not search.run(own.trials, timeout_s=own.timeout):
+        return
+    best = write_search_report(study, config, space, metric=search.metric, mode=config.select_mode)
+    log = logging.getLogger("jaxrecipes")
+    log.info("best: trial %d, %s %.5g", best.number, search.metric, best.value)
+    log.info("train.py --config %s; report: %s", workdir / "best.py", workdir / "report.md")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
