@@ -1,0 +1,73 @@
+"""face3d presets: `configs/face3d.py` (the default), `configs/face3d.py:recommended`,
+`configs/face3d.py:before` ...
+"""
+
+from dataclasses import replace
+
+from jaxrecipes.errors import unknown_name
+from jaxrecipes.models.face3d_config import Face3DConfig
+from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
+from jaxrecipes.recipes.face_data import FaceDataConfig
+from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
+
+# A small network on embedded data: done within two minutes on two cores.
+DEFAULT = Face3DRunConfig(
+    epochs=40,
+    optim=OptimConfig(learning_rate=1e-3, weight_decay=1e-5, clip_norm=1.0),
+    lr_schedule=LrScheduleConfig(kind="cosine", warmup_epochs=2, min_learning_rate=1e-6),
+    model=Face3DConfig(d_model=128, num_layers=2, dim_feedforward=256),
+    data=FaceDataConfig(),
+)
+
+# The source document's recommended command. Mixed precision is bfloat16 here, which needs no loss
+# scale; --precision float16 has the original's.
+RECOMMENDED = Face3DRunConfig(precision="bfloat16", data=FaceDataConfig(path="train/datas/file"))
+
+AGGRESSIVE = replace(
+    RECOMMENDED,
+    optim=replace(RECOMMENDED.optim, learning_rate=2e-5),
+    loss=LossConfig(mse_weight=0.2, cosine_weight=0.8),
+    lr_schedule=replace(
+        RECOMMENDED.lr_schedule, factor=0.1, patience_epochs=2, min_learning_rate=5e-8
+    ),
+    early_stopping=replace(RECOMMENDED.early_stopping, patience_epochs=10),
+    model=Face3DConfig(use_spatial_attention=True, use_pose_attention=True),
+)
+
+CONSERVATIVE = replace(
+    RECOMMENDED,
+    precision="float32",
+    loss=LossConfig(mse_weight=0.4, cosine_weight=0.6),
+    lr_schedule=replace(RECOMMENDED.lr_schedule, factor=0.3, patience_epochs=4),
+    early_stopping=replace(RECOMMENDED.early_stopping, patience_epochs=20),
+)
+
+# The state that the source document's adjustment started from.
+BEFORE = replace(
+    RECOMMENDED,
+    precision="float32",
+    optim=replace(RECOMMENDED.optim, learning_rate=1e-4),
+    loss=LossConfig(mse_weight=0.5, cosine_weight=0.5),
+    lr_schedule=LrScheduleConfig(factor=0.5, patience_epochs=5),
+    early_stopping=EarlyStoppingConfig(),
+)
+
+PRESETS = {
+    "default": DEFAULT,
+    "recommended": RECOMMENDED,
+    "quick_start": RECOMMENDED,  # the same numbers: it leaves out two flags that are defaults
+    "aggressive": AGGRESSIVE,
+    "conservative": CONSERVATIVE,
+    "before": BEFORE,
+}
+
+
+def get_config(preset: str = "default") -> Face3DRunConfig:
+    """The config of a preset.
+
+    Raises:
+      ValueError: there is no such preset; the nearest is named.
+    """
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    return PRESETS[preset]
