@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -34,6 +34,7 @@ _FOLDERS = (
         ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
     ),
 )
+_WITHIN_TOWER = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "final_layer_norm.")
 _SOURCES = """Weights are not downloaded. What can be read, as it is:
   - a folder of Hugging Face with config.json and model.safetensors (or pytorch_model.bin), such as
     the files of huggingface.co/openai/clip-vit-base-patch32; with transformers installed:
@@ -70,10 +71,7 @@ def read_clip(
       ConversionError: missing, unexpected or wrongly shaped tensors, all listed.
       ValueError: not a CLIP made of two transformers.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no CLIP at {path}. {_SOURCES}")
-    config, state_dict = (_read_folder if path.is_dir() else _read_file)(path, use_torch)
+    config, state_dict = _read(path, use_torch)
     changes: dict[str, Any] = {} if activation is None else {"activation": activation}
     heads = num_heads or (config.vision.num_heads, config.text.num_heads)
     config = dataclasses.replace(
@@ -82,6 +80,38 @@ def read_clip(
         text=dataclasses.replace(config.text, num_heads=heads[1], **changes),
     )
     return config, from_torch(state_dict, config)[1]
+
+
+def read_clip_tower(
+    path: str | os.PathLike[str], tower: Literal["vision", "text"], *, use_torch: bool = False
+) -> tuple[ClipConfig, dict[str, Any]]:
+    """One tower, from a whole CLIP or from a folder of Hugging Face that holds no more.
+
+    Such a folder is what `CLIPTextModelWithProjection` and `CLIPVisionModelWithProjection` save;
+    keys may lack their "text_model." or "vision_model." (transformers 5).
+
+    Args:
+      path: as in `read_clip`.
+      tower: which of the two.
+      use_torch: see `load_torch`.
+
+    Returns:
+      (config, params) with `params[tower]` alone; where the folder says nothing of the other tower,
+      its part of `config` has no meaning.
+
+    Raises:
+      FileNotFoundError, ConversionError, ValueError: as `read_clip`.
+    """
+    config, state_dict = _read(path, use_torch)
+    state_dict = {
+        f"{tower}_model.{key}" if key.startswith(_WITHIN_TOWER) else key: array
+        for key, array in clean(unwrapped(state_dict)).items()
+    }
+    rules = clip_rules(config, find_layout(state_dict))
+    own = [rule for rule in rules if rule.target.startswith(f"{tower}/")]
+    others = {key for rule in rules if rule not in own for key in rule.sources}
+    state_dict = {key: array for key, array in state_dict.items() if key not in others}
+    return config, load_tensors(own, state_dict, {tower: _template(config)[tower]})
 
 
 def write_clip(
@@ -131,6 +161,15 @@ def _template(config: ClipConfig) -> dict[str, Any]:
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     token_ids = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     return jax.eval_shape(Clip(config).init, jax.random.key(0), images, token_ids)["params"]
+
+
+def _read(
+    path: str | os.PathLike[str], use_torch: bool
+) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no CLIP at {path}. {_SOURCES}")
+    return _read_folder(path, use_torch) if path.is_dir() else _read_file(path, use_torch)
 
 
 def _read_folder(

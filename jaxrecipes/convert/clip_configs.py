@@ -16,6 +16,7 @@ from jaxrecipes.models.clip_config import (
 )
 
 _MEANT_HIGHEST = 2  # the `eos_token_id` of published configurations: take the highest id instead
+_ALONE = {"text": "clip_text_model", "vision": "clip_vision_model"}  # `model_type` of one tower
 _HEAD_WIDTH = 64  # of all published towers
 
 # ours -> (Hugging Face's, the default there)
@@ -44,18 +45,21 @@ _TEXT = _TOWER | {
 def from_huggingface(config: Mapping[str, Any]) -> ClipConfig:
     """The architecture that a `config.json` of Hugging Face describes.
 
-    Absent fields have Hugging Face's defaults, those of ViT-B/32. What does not shape the network,
-    such as the scale of its initialisation, is passed over.
+    Absent fields have Hugging Face's defaults, those of ViT-B/32; so has the other tower where the
+    configuration is of one tower alone. What does not shape the network, such as the scale of its
+    initialisation, is passed over.
 
     Raises:
       ValueError: not a CLIP, or one that `ClipConfig` does not cover.
     """
-    if config.get("model_type", "clip") != "clip":
-        raise ValueError(f"this config.json is of model_type {config['model_type']!r}, want 'clip'")
+    kind = config.get("model_type", "clip")
+    if kind not in ("clip", *_ALONE.values()):
+        raise ValueError(f"this config.json is of model_type {kind!r}, want 'clip'")
 
     def tower(name: str, fields: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
         # Some published files say the same twice; the longer name then wins, as in transformers.
         inner = (config.get(f"{name}_config") or {}) | (config.get(f"{name}_config_dict") or {})
+        inner = config if kind == _ALONE[name] else inner
         return {ours: inner.get(theirs, default) for ours, (theirs, default) in fields.items()}
 
     text = tower("text", _TEXT)

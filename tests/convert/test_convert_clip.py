@@ -193,6 +193,31 @@ def test_a_folder_and_a_training_checkpoint_of_open_clip_are_read(folder, openai
     assert_same(clip.read_clip(tmp_path / "epoch_1.pt", num_heads=HEADS)[1], params)
 
 
+@pytest.mark.parametrize("tower", ["text", "vision"])
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_a_folder_of_one_tower_gives_that_tower(tower, prefixed, folder, weights, tmp_path):
+    theirs = json.loads((folder / "config.json").read_text())
+    config = {**theirs[f"{tower}_config"], "projection_dim": theirs["projection_dim"]}
+    projection = {"text": "text_projection.", "vision": "visual_projection."}[tower]
+    state_dict = {
+        key if prefixed else key.removeprefix(f"{tower}_model."): array
+        for key, array in weights.items()
+        if key.startswith((f"{tower}_model.", projection))
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_safetensors(tmp_path / "model.safetensors", state_dict)
+    whole_config, whole = clip.read_clip(folder)
+    for path in (tmp_path, folder):
+        read, params = clip.read_clip_tower(path, tower)
+        assert getattr(read, tower) == getattr(whole_config, tower)
+        assert read.projection_dim == whole_config.projection_dim
+        assert list(params) == [tower]
+        assert_same(params[tower], whole[tower])
+    save_safetensors(tmp_path / "model.safetensors", {**state_dict, "extra": np.zeros(1)})
+    with pytest.raises(ConversionError, match="extra"):
+        clip.read_clip_tower(tmp_path, tower)
+
+
 def test_published_configurations_survive_hugging_face(random_clip):
     for config in (*PUBLISHED.values(), random_clip[0]):
         assert from_huggingface(json.loads(json.dumps(to_huggingface(config)))) == config
