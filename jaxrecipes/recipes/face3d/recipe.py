@@ -70,6 +70,9 @@ def make_recipe(
     # What is 0 and stays 0 is left out of the program.
     on = {name: value != 0 or name in config.schedules for name, value in own.items()}
     weighted = on["focal_gamma"] or on["angle_kappa"]
+    off = set() if weighted else {"focal_gamma", "angle_kappa"}
+    if not on["dropout_rate"]:
+        off.add("dropout_rate")
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         inputs = {
@@ -112,11 +115,7 @@ def make_recipe(
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,
-        hparams={
-            name: schedule
-            for name, schedule in hparams.items()
-            if name.startswith("loss_weight/") or on.get(name, True)
-        },
+        hparams={name: schedule for name, schedule in hparams.items() if name not in off},
         make_tx=build_optimizer(config.optim, inert=inert_parameters(model_config)),
         pass_metrics=retrieval_metrics,
         tag=seed_tag,
