@@ -15,12 +15,15 @@ def global_norm(tree: PyTree) -> Array:
     return jnp.sqrt(sum(squares, start=jnp.zeros((), jnp.float32)))
 
 
-def clip_by_global_norm(grads: PyTree, max_norm: Array | float) -> tuple[PyTree, Array]:
+def clip_by_global_norm(
+    grads: PyTree, max_norm: Array | float, *, norm: Array | None = None
+) -> tuple[PyTree, Array]:
     """Multiplies all gradients by `min(1, max_norm / (norm + 1e-6))`.
 
     Args:
       grads: any tree of gradients; only what is in it counts, so leave frozen parameters out.
       max_norm: may be traced; infinity switches clipping off.
+      norm: `global_norm(grads)`, where it is known already.
 
     Returns:
       the clipped tree, in the leaves' own types, and the norm before clipping, a float32 scalar.
@@ -28,6 +31,6 @@ def clip_by_global_norm(grads: PyTree, max_norm: Array | float) -> tuple[PyTree,
 
     Source: torch.nn.utils.clip_grad_norm_.
     """
-    norm = global_norm(grads)
+    norm = global_norm(grads) if norm is None else norm
     factor = jnp.minimum(1.0, max_norm / (norm + 1e-6)).astype(jnp.float32)
     return jax.tree.map(lambda leaf: (leaf * factor).astype(leaf.dtype), grads), norm

@@ -83,15 +83,14 @@ def make_train_step(
             stream_key(state.key, "step", state.step),
         )
         grads = jax.tree.map(lambda g: g / loss_scale, grads)
-        if "clip_norm" in hparams:
-            grads, grad_norm = clip_by_global_norm(grads, hparams["clip_norm"])
-        else:
-            grad_norm = global_norm(grads)
+        grad_norm = global_norm(grads)
         finite = jnp.isfinite(grad_norm) & jnp.isfinite(log["loss"])
 
         def update(learned):
+            clip_norm = hparams.get("clip_norm", jnp.inf)
+            clipped, _ = clip_by_global_norm(grads, clip_norm, norm=grad_norm)
             updates, opt_state = recipe.make_tx(hparams).update(
-                grads, learned["opt_state"], learned["trainable"]
+                clipped, learned["opt_state"], learned["trainable"]
             )
             trainable = optax.apply_updates(learned["trainable"], updates)
             new = {"trainable": trainable, "batch_stats": batch_stats, "opt_state": opt_state}
