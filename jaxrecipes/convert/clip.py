@@ -178,6 +178,7 @@ def _read_folder(
     for name, read_config, weights in _FOLDERS:
         if not (folder / name).exists():
             continue
+        config = read_config(_json(folder / name))
         for file in weights:
             if (folder / file).exists():
                 state_dict = _state_dict(folder / file, use_torch)
@@ -185,7 +186,7 @@ def _read_folder(
                 state_dict = _shards(folder / f"{file}.index.json", use_torch)
             else:
                 continue
-            return read_config(_json(folder / name)), state_dict
+            return config, state_dict
     raise FileNotFoundError(f"no configuration with weights beside it in {folder}. {_SOURCES}")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 
@@ -37,7 +37,11 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
 
     Raises:
       FileNotFoundError: no such file.
+      ValueError: not a file of safetensors, or damaged.
     """
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a dict
-        return unflatten_dict(arrays, sep="/"), file.metadata() or {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 no dict
+            return unflatten_dict(arrays, sep="/"), file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or it is damaged: {error}") from error

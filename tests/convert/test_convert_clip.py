@@ -267,6 +267,15 @@ def test_other_files_are_refused_with_a_reason(state_dict, words, tmp_path):
         clip.read_clip(tmp_path / "weights.pt")
 
 
+def test_damaged_files_are_refused_by_name(folder, tmp_path):
+    data = (folder / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(data[: len(data) // 2])
+    for config, words in (("{}", r"model\.safetensors is no safetensors file"), ("{", "not JSON")):
+        (tmp_path / "config.json").write_text(config)
+        with pytest.raises(ValueError, match=words):
+            clip.read_clip(tmp_path)
+
+
 def test_a_configuration_of_another_model_is_refused():
     with pytest.raises(ValueError, match="model_type 'bert'"):
         from_huggingface({"model_type": "bert"})
