@@ -21,7 +21,7 @@ DEFAULT = Face3DRunConfig(
 
 # The source document's recommended command. Mixed precision is bfloat16 here, which needs no loss
 # scale; --precision float16 has the original's.
-RECOMMENDED = Face3DRunConfig(precision="bfloat16", data=FaceDataConfig(path="train/datas/file"))
+RECOMMENDED = Face3DRunConfig(precision="bfloat16")
 
 AGGRESSIVE = replace(
     RECOMMENDED,
