@@ -45,6 +45,7 @@ from jaxrecipes.train.config import LoopConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.step import current_hparams
 
 PAIRS, PEOPLE, WIDTH = 4096, 128, 512
 FACE3D_MODELS = {
@@ -116,14 +117,17 @@ class Ours:
         """What the network estimates the frontal embeddings to be, with its first weights."""
 
         @jax.jit
-        def apply(params, batch_stats, inputs):
-            hparams: dict[str, jax.Array] = {}
-            key = jax.random.key(0)
-            call = functools.partial(self.recipe.apply_fn, hparams=hparams, train=False, key=key)
-            return call(params, batch_stats, inputs)[0]
+        def apply(state, inputs):
+            return self.recipe.apply_fn(
+                state.params,
+                state.batch_stats,
+                inputs,
+                hparams=current_hparams(self.recipe, state),
+                train=False,
+                key=state.key,
+            )[0]
 
-        inputs = self.recipe.inputs(batch)
-        out = apply(self.state.params, self.state.batch_stats, inputs)
+        out = apply(self.state, self.recipe.inputs(batch))
         return np.asarray(out["projected"] if isinstance(out, dict) else out)
 
 
@@ -151,6 +155,7 @@ def torch_side(
         if isinstance(config, UniversalFaceRunConfig):
             from torch_universal_face import make_step as make_universal_face_step
 
+            model: Any
             model, criterion, step = make_universal_face_step(**options)
             weights = universal_face.to_torch(params, batch_stats, config.model)
             criterion.to(device).load_state_dict(tensors(universal_face.loss_to_torch(params)))
