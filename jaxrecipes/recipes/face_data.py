@@ -38,6 +38,10 @@ class FaceDataConfig(DataConfig):
     """Share of the people for validation; the others are the test split."""
     split_seed: int = 42
     """Seeds which people go into which split."""
+    reflect_prob: float = 0.0
+    """Chance that a person of a batch gets random signs on the coordinates of the features, source
+    and target alike: more identities than there are, for data of few people. Not in the
+    original."""
     embedded_people: int = 300
     """Embedded data: number of people, of all splits together."""
     embedded_views: int = 10
@@ -48,6 +52,10 @@ class FaceDataConfig(DataConfig):
         require(
             self.yaw_index in (0, 1, 2),
             f"data.yaw_index is {self.yaw_index}; a pose has the entries 0, 1 and 2",
+        )
+        require(
+            0 <= self.reflect_prob <= 1,
+            f"data.reflect_prob is {self.reflect_prob}; a probability lies in [0, 1]",
         )
         for name in ("embedded_people", "embedded_views"):
             require(
@@ -116,9 +124,7 @@ def load_splits(
       FileNotFoundError: a missing file.
       ValueError: data that cannot be used, no pairs, too few people, another width.
     """
-    data = config.data
-    if not isinstance(data, FaceDataConfig):
-        raise TypeError(f"config.data is a {type(data).__name__}; want a FaceDataConfig")
+    data = data_config(config)
     if data.path is None:
         views = draw_faces(
             config.seed,
@@ -194,6 +200,13 @@ def load_inputs(
         is_paired=False,
         has_pose=parts[0].has_pose,
     )
+
+
+def data_config(config: RunConfig) -> FaceDataConfig:
+    """`config.data`, which the face recipes narrow."""
+    if not isinstance(config.data, FaceDataConfig):
+        raise TypeError(f"config.data is a {type(config.data).__name__}; want a FaceDataConfig")
+    return config.data
 
 
 def _gather(

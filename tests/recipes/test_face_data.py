@@ -2,10 +2,12 @@ import dataclasses
 import json
 from typing import ClassVar
 
+import jax
 import numpy as np
 import pytest
 
 from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import (
     FaceDataConfig,
     load_inputs,
@@ -123,6 +125,7 @@ def test_a_folder_of_another_width_is_refused(folder):
         ({"train_fraction": 0.8}, "add up to more than 1"),
         ({"train_fraction": 0.0}, "somebody must be trained on"),
         ({"embedded_people": 0}, "data.embedded_people is 0"),
+        ({"reflect_prob": 1.5}, "data.reflect_prob is 1.5"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(data, message):
@@ -174,3 +177,15 @@ def test_bad_inputs_are_one_clear_error(folder, tmp_path):
             load_inputs(config(), inputs, **({"feat_dim": 8} | options))
     with pytest.raises(FileNotFoundError, match=r"gone\.npz does not exist"):
         load_inputs(config(), [tmp_path / "gone.npz"], feat_dim=8)
+
+
+def test_people_are_reflected_only_when_a_config_asks_for_it():
+    batch = {name: np.ones((3, 8), np.float32) for name in ("src", "tgt")}
+    batch["person"] = np.arange(3)
+    assert augment_hparams(config()) == {}
+    assert augment(jax.random.key(0), batch, {}) is batch
+    hparams = augment_hparams(config(reflect_prob=1.0))
+    reflected = augment(jax.random.key(0), batch, hparams)
+    assert (np.asarray(reflected["src"]) < 0).any(axis=1).all()
+    scheduled = dataclasses.replace(config(), schedules={"reflect_prob": "linear(0, 1, 10)"})
+    assert augment_hparams(scheduled) == {"reflect_prob": 0.0}

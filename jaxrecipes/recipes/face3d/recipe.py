@@ -12,6 +12,7 @@ from jaxrecipes.metrics import Mean
 from jaxrecipes.models.face3d import check_pose_encoder, face3d, inert_parameters
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
+from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import FacePairs
 from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.monitored import check_monitored
@@ -63,6 +64,7 @@ def make_recipe(
         "focal_gamma": loss.focal_gamma,
         "angle_kappa": loss.angle_kappa,
         **{f"loss_weight/{term}": weight for term, weight in weights.items()},
+        **augment_hparams(config),
     }
     hparams = build_hparams(
         config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
@@ -117,6 +119,7 @@ def make_recipe(
         metrics=metrics,
         hparams={name: schedule for name, schedule in hparams.items() if name not in off},
         make_tx=build_optimizer(config.optim, inert=inert_parameters(model_config)),
+        augment=augment,
         pass_metrics=retrieval_metrics,
         tag=seed_tag,
         keep_scale_on_nonfinite_loss=True,

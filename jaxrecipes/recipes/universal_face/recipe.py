@@ -18,6 +18,7 @@ from jaxrecipes.losses import (
 from jaxrecipes.metrics import Mean
 from jaxrecipes.models.universal_face import UniversalFace
 from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import FacePairs
 from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.monitored import check_monitored
@@ -79,7 +80,7 @@ def make_recipe(
     rates = {name: rate for name, rate in rates.items() if rate or name in config.schedules}
     hparams = build_hparams(
         config,
-        rates | loss_hparams(config.loss),
+        rates | loss_hparams(config.loss) | augment_hparams(config),
         batch_size=config.data.batch_size,
         steps_per_epoch=steps_per_epoch,
     )
@@ -158,6 +159,7 @@ def make_recipe(
         metrics=metrics,
         hparams=hparams,
         make_tx=build_optimizer(config.optim),
+        augment=augment,
         pass_metrics=retrieval_metrics,
         tag=seed_tag,
         **shared | {"frozen": (*shared["frozen"], fixed)},
