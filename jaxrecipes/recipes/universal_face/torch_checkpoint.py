@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
@@ -21,6 +22,7 @@ from jaxrecipes.recipes.trained import Trained, Weights
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.recipe import make_recipe
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.state import TrainState, create_state
 
 _log = logging.getLogger("jaxrecipes")
@@ -55,8 +57,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
     step = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(step / max(1, checkpoint.epoch)))
     recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)
-    state = create_state(recipe, jax.random.key(config.seed))
-    state = _with_checkpoint(state, checkpoint, config)
+    state = _state(recipe, checkpoint, config)
     val: dict[str, float] = {}
     if checkpoint.best_val_cosine is not None and not checkpoint.projections_drawn:
         val = {"cosine_similarity": checkpoint.best_val_cosine}
@@ -150,10 +151,12 @@ def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
     )
 
 
-def _with_checkpoint(
-    state: TrainState, checkpoint: UniversalFaceCheckpoint, config: UniversalFaceRunConfig
+def _state(
+    recipe: Recipe, checkpoint: UniversalFaceCheckpoint, config: UniversalFaceRunConfig
 ) -> TrainState:
-    state = torch_runs.with_variables(state, checkpoint.params, checkpoint.batch_stats)
+    variables = jax.tree.map(jnp.asarray, (checkpoint.params, checkpoint.batch_stats))
+    recipe = dataclasses.replace(recipe, init=lambda key: variables)
+    state = create_state(recipe, jax.random.key(config.seed))
     adam, projections = checkpoint.optimizer, checkpoint.projection_optimizer
     if adam is not None:
         kernel = checkpoint.params["loss_projections"]["id_to_feat"]["kernel"]
