@@ -1,8 +1,8 @@
 """Parts that the face3d networks share. Every sequence has one token, so tokens are `[B, C]`.
 
-A softmax over a single key is 1: attention is its value projection, then its output projection.
-Queries and keys cannot change the result. Their parameters stay in the tree, for loading and saving
-alone: they get no gradient, and only decay (`INERT`).
+Over a single key, queries and keys cannot change what attention gives (see `SingleKeyAttention`).
+Their parameters stay in the tree, for loading and saving alone: they get no gradient, and only
+decay (`INERT`).
 """
 
 from typing import Any
@@ -13,8 +13,8 @@ from flax.typing import Initializer
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, gelu
-from jaxrecipes.nn.initializers import uniform_fan_in, xavier_uniform
+from jaxrecipes.nn import Dropout, InertLinear, LayerNorm, Linear, Rate, SingleKeyAttention, gelu
+from jaxrecipes.nn.initializers import uniform_fan_in
 
 INERT = ("/query_key/", "^pose_attention/pose_to_key/", "^pose_attention/feature_to_query/")
 """Paths of parameters that no output depends on."""
@@ -39,20 +39,6 @@ class Mlp(nn.Module):
         return dense(x, self.features, "dense2", self.dtype)
 
 
-class InertLinear(nn.Module):
-    """The parameters of a linear layer that is never computed."""
-
-    inputs: int
-    features: int
-    kernel_init: Initializer = xavier_uniform()
-    bias_init: Initializer = nn.initializers.zeros_init()
-
-    @nn.compact
-    def __call__(self) -> None:
-        self.param("kernel", self.kernel_init, (self.inputs, self.features))
-        self.param("bias", self.bias_init, (self.features,))
-
-
 class InertLayerNorm(nn.Module):
     """The parameters of a layer normalisation that is never computed."""
 
@@ -62,36 +48,6 @@ class InertLayerNorm(nn.Module):
     def __call__(self) -> None:
         self.param("scale", nn.initializers.ones_init(), (self.features,))
         self.param("bias", nn.initializers.zeros_init(), (self.features,))
-
-
-class SingleKeyAttention(nn.Module):
-    """`torch.nn.MultiheadAttention` over a single key: `out_proj(value(source))`.
-
-    Dropout of the attention probabilities acts on one weight per sample and head: it zeroes a whole
-    head, or scales it by 1 / (1 - rate).
-
-    Attributes:
-      num_heads: must divide the channels.
-      out_init: initialiser of the output projection's kernel.
-      dtype: of the computation; parameters stay float32.
-    """
-
-    num_heads: int
-    out_init: Initializer = xavier_uniform()
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, source: jax.Array, *, train: bool, dropout_rate: Rate) -> jax.Array:
-        """`[B, C] -> [B, C]`; `source` is what keys and values are made of."""
-        batch, channels = source.shape
-        # One matrix [C, 3C] in the original, which starts as one: within sqrt(6 / (C + 3C)).
-        in_init = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")  # +-sqrt(6 / (C + 3C))
-        InertLinear(channels, 2 * channels, in_init, name="query_key")()
-        value = Linear(channels, kernel_init=in_init, dtype=self.dtype, name="value")(source)
-        weight = jnp.ones((batch, self.num_heads, 1), self.dtype)
-        weight = Dropout()(weight, dropout_rate, train=train)
-        mixed = (value.reshape(batch, self.num_heads, -1) * weight).reshape(batch, channels)
-        return Linear(channels, kernel_init=self.out_init, dtype=self.dtype, name="out_proj")(mixed)
 
 
 class PoseAttention(nn.Module):

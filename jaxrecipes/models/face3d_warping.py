@@ -8,8 +8,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrecipes.models.face3d_config import Face3DConfig
-from jaxrecipes.models.face3d_layers import SingleKeyAttention
-from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate
+from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, SingleKeyAttention
 from jaxrecipes.nn.initializers import uniform_fan_in
 
 

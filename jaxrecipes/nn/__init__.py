@@ -10,6 +10,7 @@ from jaxrecipes.nn.dropout import Dropout, DropPath, Rate, drop_path, dropout
 from jaxrecipes.nn.layer_norm import LayerNorm, layer_norm
 from jaxrecipes.nn.linear import Linear, linear
 from jaxrecipes.nn.pooling import global_max, global_mean
+from jaxrecipes.nn.single_key import InertLinear, SingleKeyAttention
 
 __all__ = [
     "BatchNorm",
@@ -18,10 +19,12 @@ __all__ = [
     "DropPath",
     "Dropout",
     "EncoderLayer",
+    "InertLinear",
     "LayerNorm",
     "Linear",
     "Rate",
     "SelfAttention",
+    "SingleKeyAttention",
     "batch_norm_act",
     "by_backend",
     "conv",
