@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from jaxrecipes.convert import clip, face3d, ocec, universal_face
+from jaxrecipes.convert import clip, clip_iqa, face3d, ocec, universal_face
 from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
@@ -30,7 +30,13 @@ __all__ = [
     "to_torch",
 ]
 
-_NETWORKS = {"clip": clip, "face3d": face3d, "ocec": ocec, "universal_face": universal_face}
+_NETWORKS = {
+    "clip": clip,
+    "clip_iqa": clip_iqa,
+    "face3d": face3d,
+    "ocec": ocec,
+    "universal_face": universal_face,
+}
 
 
 def _network(name: str) -> ModuleType:
