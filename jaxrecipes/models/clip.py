@@ -75,14 +75,6 @@ class Clip(nn.Module):
         self.text = ClipText(config.text, config.projection_dim, self.dtype)
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(2.6592), ())
 
-    def encode_image(self, images: jax.Array) -> ClipTowerOutput:
-        """See `ClipVision`."""
-        return self.vision(images)
-
-    def encode_text(self, token_ids: jax.Array, mask: jax.Array | None = None) -> ClipTowerOutput:
-        """See `ClipText`."""
-        return self.text(token_ids, mask)
-
     def __call__(
         self, images: jax.Array, token_ids: jax.Array, mask: jax.Array | None = None
     ) -> ClipOutput:

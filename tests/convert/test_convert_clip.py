@@ -15,7 +15,6 @@ from jaxrecipes.convert.clip_rules import clip_rules
 from jaxrecipes.convert.rules import dump_tensors
 from jaxrecipes.models.clip import (
     PUBLISHED,
-    Clip,
     ClipConfig,
     ClipText,
     ClipTextConfig,
@@ -281,18 +280,3 @@ def test_a_configuration_of_another_model_is_refused():
         from_huggingface({"model_type": "bert"})
     with pytest.raises(ValueError, match="did you mean 'quick_gelu'"):
         from_huggingface({"text_config": {"hidden_act": "quick_gleu"}})
-
-
-def test_clip_computes_what_its_towers_compute(random_clip):
-    config, params = random_clip
-    images, token_ids = np.ones((2, 8, 8, 3), np.float32), np.array([[28, 1, 29], [28, 29, 0]])
-    image, text = features(config, params, images, token_ids)
-    apply = jax.jit(Clip(config).apply, static_argnames="method")
-    encoded = apply({"params": params}, token_ids, method="encode_text").features
-    np.testing.assert_allclose(encoded, text, atol=1e-6)
-    output = apply({"params": params}, images, token_ids)
-    cosines = (image / np.linalg.norm(image, axis=1, keepdims=True)) @ (
-        text / np.linalg.norm(text, axis=1, keepdims=True)
-    ).T
-    logits = cosines * np.exp(params["logit_scale"])
-    np.testing.assert_allclose(output.logits_per_image, logits, rtol=1e-4, atol=1e-5)
