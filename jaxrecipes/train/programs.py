@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from jaxrecipes.run_once import compile_quickly
+from jaxrecipes.sharding import replicated
 from jaxrecipes.train.evaluate import EvalProgram
 from jaxrecipes.train.program import TrainProgram
 from jaxrecipes.train.recipe import Recipe
@@ -34,7 +35,7 @@ class Programs:
     """
 
     def __init__(self, recipe: Recipe, data: RunData, *, steps_per_call: int, mesh: Mesh):
-        self._hparams = _leaves(recipe)
+        self._hparams, self._mesh = _leaves(recipe), mesh
         self._key = jax.random.key(0)
 
         def create(key, hparams):
@@ -62,29 +63,31 @@ class Programs:
 
         Traces and lowers the programs (seconds for a network of some size), compiles none.
         """
-        state, everything = self.abstract_state, hashlib.sha256()
+        # Laid out as in a run, so that what is traced here is not traced again there.
+        state = jax.tree.map(_laid_out, self.abstract_state, self.train.shardings)
+        sums = self.train.zeros(self.sum_shapes)
         items = data.train.training_items(0, 1)
         lowered = [
             self._create.lower(self._key, self._hparams),
-            self.train.lower(state, self.sum_shapes, data.train.source, items, np.int32(1)),
+            self.train.lower(state, sums, data.train.source, items, np.int32(1)),
         ]
+        values = {name: _laid_out(_SCALAR, replicated(self._mesh)) for name in state.hparams}
         for split in (data.val, data.test):
             if split is not None:
                 item, mask = next(iter(split.feed.evaluation_items(split.batch_size)))
-                values = {name: jax.ShapeDtypeStruct((), np.float32) for name in state.hparams}
-                lowered.append(
-                    self.evaluate.lower(
-                        state.params, state.batch_stats, values, split.feed.source, item, mask
-                    )
-                )
+                arguments = (state.params, state.batch_stats, values, split.feed.source, item, mask)
+                lowered.append(self.evaluate.lower(*arguments))
+        digest = hashlib.sha256()
         for program in lowered:
-            everything.update(program.as_text().encode())
-        return everything.hexdigest()
+            digest.update(program.as_text().encode())
+        return digest.hexdigest()
 
 
-def recipe_names(state: TrainState) -> list[str]:
-    """The hyperparameters of a state."""
-    return list(state.hparams)
+_SCALAR = jax.ShapeDtypeStruct((), np.float32)
+
+
+def _laid_out(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _leaves(recipe: Recipe) -> Any:
