@@ -123,7 +123,8 @@ class Search:
                 if value is not None and math.isfinite(value):
                     trial.report(value, entry["epoch"])
             reported = len(history)
-            if trial.should_prune():
+            ended = history[-1]["step"] >= config.total_steps(data.steps_per_epoch)
+            if not ended and trial.should_prune():
                 raise TrialPruned
 
         run = Run(

@@ -5,7 +5,7 @@ alone.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from jaxrecipes.train.splits import make_run_data
 from jaxrecipes.tune.space import Float, Space
 
 _MAX_PROGRAMS = 4
+_SIDES = (0.01, 0.99)  # of a range; its very ends may be special, such as a rate of 0
 
 
 @dataclasses.dataclass
@@ -125,19 +126,23 @@ class Shared:
         floats = [n for n, d in self._space.parameters.items() if isinstance(d, Float)]
 
         def are_numbers(names: list[str]) -> bool:
-            sides = []
-            for fraction in (0.01, 0.99):  # the ends themselves may be special, such as a rate of 0
-                values = {name: self._space.parameters[name].at(fraction) for name in names}  # type: ignore[union-attr]
-                try:
-                    sides.append(self._lowered(self._space.config(config, values))[1])
-                except ValueError:  # a combination that the config or the recipe refuses
-                    return False
-            return sides == [fingerprint, fingerprint]
+            return all(self._side(config, names, side) == fingerprint for side in _SIDES)
 
         all_are = are_numbers(floats)
         found = floats if all_are else [name for name in floats if are_numbers([name])]
         names = {*found, *(self._space.derived if all_are else ())}
         return frozenset(names | {f"schedules.{name}" for name in found})
+
+    def _side(self, config: RunConfig, names: Sequence[str], side: float) -> str | None:
+        """The fingerprint of a config with some parameters at one side of their ranges; None for a
+        combination that is refused.
+        """
+        floats = {n: d for n, d in self._space.parameters.items() if isinstance(d, Float)}
+        try:
+            values = {name: floats[name].at(side) for name in names}
+            return self._lowered(self._space.config(config, values))[1]
+        except ValueError:
+            return None
 
 
 def _structure(recipe: Recipe) -> Any:

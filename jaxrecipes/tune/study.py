@@ -4,13 +4,11 @@ import dataclasses
 import pathlib
 import uuid
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-try:
-    import optuna
-except ModuleNotFoundError as error:
-    raise ImportError("searching needs Optuna: pip install 'jaxrecipes[tune]'") from error
+import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -108,7 +106,8 @@ class Study:
             waiting = any(t.state == TrialState.WAITING for t in trials)
             if not waiting and len(counted(trials)) >= num_trials:
                 return None
-            self.study.sampler = _make_sampler(self._sampler, self._seed + len(trials))
+            seed = zlib.crc32(f"{self._seed}/{len(counted(trials))}".encode())
+            self.study.sampler = _make_sampler(self._sampler, seed)
             trial = self.study.ask(self.distributions)
             folder = self.folder(trial)
             lock = FileLock(folder / ".lock")

@@ -1,0 +1,107 @@
+"""Tables, importances and files of a search whose answer is known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from toy_search import toy_run_config, toy_study
+
+from jaxrecipes.config import load_config, to_dict
+from jaxrecipes.tune import results
+from jaxrecipes.tune.config_file import write_config_file
+from jaxrecipes.tune.report import write_search_report
+from jaxrecipes.tune.space import Choice, Float, Space
+
+SPACE = Space(
+    {
+        "optim.learning_rate": Float(1e-4, 1e-1, log=True),
+        "dropout": Float(0.0, 0.5),
+        "ema.enabled": Choice((True, False)),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """30 trials whose metric is lowest at a rate of 3e-3, and a little lower without EMA."""
+    workdir = tmp_path_factory.mktemp("search")
+    study = toy_study(workdir, SPACE, sampler="random", storage=str(workdir / "journal.log"))
+    for i in range(30):
+        claimed = study.claim(30)
+        values = claimed.values
+        miss = np.log10(values["optim.learning_rate"] / 3e-3)
+        value = 0.1 + 0.2 * miss**2 + 0.02 * values["ema.enabled"]
+        claimed.trial.report(value, 1)
+        if i == 7:
+            study.fail(claimed, "ValueError: it | broke")
+        elif value > 0.5:
+            study.prune(claimed)
+        else:
+            study.finish(claimed, value)
+    return study
+
+
+@pytest.fixture(scope="module")
+def written(study):
+    best = write_search_report(study, toy_run_config(), SPACE, metric="loss_ema", mode="min")
+    return study.workdir, best
+
+
+def test_the_best_trial_is_the_lowest_that_ran_to_its_end(written):
+    workdir, best = written
+    rows = json.loads((workdir / "trials.json").read_text())
+    assert best.value == min(row["value"] for row in rows if row["state"] == "complete")
+    assert {row["state"] for row in rows} == {"complete", "pruned", "failed"}
+    assert rows[7]["reason"] == "ValueError: it | broke"
+    assert rows[7]["value"] is None
+
+
+def test_what_the_metric_depends_on_comes_first_with_its_trend(written):
+    found = json.loads((written[0] / "search.json").read_text())
+    table = {entry["parameter"]: entry for entry in found["sensitivity"]}
+    assert next(iter(table)) == "optim.learning_rate"
+    assert max(found["importances"], key=found["importances"].get) == "optim.learning_rate"
+    assert sum(found["importances"].values()) == pytest.approx(1.0)
+    assert table["optim.learning_rate"]["level"] == "very high"
+    assert table["optim.learning_rate"]["trend"] == "lowest in the middle"
+    assert table["dropout"]["level"] != "very high"
+    low, high = map(float, table["optim.learning_rate"]["recommended"].split(" to "))
+    assert low < 3e-3 < high
+
+
+def test_the_files_are_all_there(written):
+    workdir = written[0]
+    plots = {"history.png", "importances.png", "slices.png", "parallel_coordinates.png"}
+    assert {path.name for path in (workdir / "plots").iterdir()} == plots
+    assert len((workdir / "trials.csv").read_text().splitlines()) == 31
+    page = (workdir / "report.md").read_text()
+    assert "| 7 | ValueError: it \\| broke |" in page
+    assert all(f"plots/{name}" in page for name in plots)
+
+
+def test_the_best_config_has_the_best_values(written):
+    workdir, best = written
+    stored = json.loads((workdir / "best_config.json").read_text())
+    assert stored["recipe"] == "toy"
+    assert stored["optim"]["learning_rate"] == best.values["optim.learning_rate"]
+    assert stored["ema"]["enabled"] is best.values["ema.enabled"]
+
+
+def test_few_trials_give_no_importances_and_none_an_error(tmp_path):
+    study = toy_study(tmp_path, SPACE)
+    study.fail(study.claim(1), "ValueError: nothing works")
+    rows = results.trial_rows(study, mode="min")
+    assert results.importances(rows, SPACE.parameters, study.distributions, mode="min") == {}
+    with pytest.raises(ValueError, match=r"none of 1 trials ran to its end.*\n  .*nothing works"):
+        results.best_row(rows, mode="min")
+
+
+@pytest.mark.parametrize("preset", ["seed", "balanced", "cew"])
+def test_a_config_file_is_read_as_the_config_that_it_was_made_of(tmp_path, preset):
+    config = load_config(f"configs/ocec.py:{preset}")
+    config = dataclasses.replace(config, schedules={"dropout_rate": "0.25"})
+    write_config_file(config, tmp_path / "best.py", about="Some config.")
+    again = load_config(str(tmp_path / "best.py"))
+    assert to_dict(again) == to_dict(config)
+    assert type(again) is type(config)

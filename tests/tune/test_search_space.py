@@ -1,0 +1,98 @@
+import dataclasses
+
+import pytest
+from toy_search import ToyModule, toy_run_config
+
+from jaxrecipes.schedules import constant, cosine
+from jaxrecipes.tune.space import Choice, Float, Int, Space, fixed_fields, parse_parameter
+
+BASE = toy_run_config()
+HPARAMS = {"loss_weight/l2": constant(0.1), "learning_rate": cosine(0.1, steps=10)}
+
+
+def check(space):
+    space.check(BASE, HPARAMS, ToyModule().check_config)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"optim.learningrate": Float(0.0, 1.0)}, "did you mean 'optim.learning_rate'"),
+        ({"loss_weight/l1": Float(0.0, 1.0)}, "did you mean 'loss_weight/l2'"),
+        ({"learning_rate": Float(0.0, 1.0)}, "follows the schedule cosine"),
+        ({"width": Int(4, 16)}, "search of width: at 16, width is 16; at most 12"),
+        ({"width": Float(4, 8)}, "width is 4 .*wants int|config field width is 4.0"),
+        ({"ema.decay": Float(0.9, 1.5)}, "at 1.5, ema.decay is 1.5"),
+        ({}, "nothing to search"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused_at_once(parameters, message):
+    if "width" in parameters and isinstance(parameters["width"], Float):
+        parameters = {"width": Float(4.5, 8.0)}
+        message = "config field width is 4.5"
+    with pytest.raises(ValueError, match=message):
+        check(Space(parameters))
+
+
+def test_a_space_sets_fields_hyperparameters_and_what_follows_from_them():
+    space = Space(
+        {"optim.learning_rate": Float(1e-3, 1e-1), "loss_weight/l2": Float(0.0, 1.0)},
+        derived={"dropout": lambda config: 10 * config.optim.learning_rate},
+    )
+    check(space)
+    config = space.config(BASE, {"optim.learning_rate": 0.02, "loss_weight/l2": 0.25})
+    assert config.optim.learning_rate == 0.02
+    assert config.schedules == {"loss_weight/l2": "0.25"}
+    assert config.dropout == pytest.approx(0.2)
+
+
+def test_fields_that_are_checked_together_are_set_together():
+    @dataclasses.dataclass(frozen=True)
+    class Range:
+        low: float = 0.0
+        high: float = 1.0
+
+        def __post_init__(self):
+            if self.low >= self.high:
+                raise ValueError("want low < high")
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        schedules: dict[str, str]
+        range: Range
+
+    space = Space({"range.low": Float(0.0, 5.0), "range.high": Float(0.0, 5.0)})
+    config = space.config(Config({}, Range()), {"range.low": 3.0, "range.high": 4.0})
+    assert config.range == Range(3.0, 4.0)
+
+
+def test_a_field_that_is_given_a_value_is_not_searched():
+    space = Space({"optim.learning_rate": Float(1e-3, 1e-1), "ema.enabled": Choice((True, False))})
+    flags = ["--optim.learning-rate=0.1", "--ema.no_enabled", "--epochs", "3"]
+    assert fixed_fields(BASE, flags) == {"optim.learning_rate", "ema.enabled", "epochs"}
+    assert space.without(fixed_fields(BASE, flags)).parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("optim.learning_rate=1e-4:1e-2:log", Float(1e-4, 1e-2, log=True)),
+        ("dropout=0:0.5", Float(0.0, 0.5)),
+        ("width=4:12:4", Int(4, 12, step=4)),
+        ("width=4:12:log", Int(4, 12, log=True)),
+        ("optim.optimizer=adam,sgd", Choice(("adam", "sgd"))),
+        ("optim.clip_norm=None,1.0", Choice((None, 1.0))),
+        ("ema.enabled=True,False", Choice((True, False))),
+        ("data.batch_size=8,16", Choice((8, 16))),
+    ],
+)
+def test_a_range_is_read_from_the_command_line(text, parameter):
+    assert parse_parameter(text, BASE) == (text.partition("=")[0], parameter)
+
+
+@pytest.mark.parametrize(
+    "text", ["dropout", "dropout=", "dropout=a:b", "dropout=0:1:2", "dropout=1:0", "width=4:12:5"]
+)
+def test_a_range_that_cannot_be_read_is_an_error_that_shows_it(text):
+    with pytest.raises(ValueError, match=text.replace(".", r"\.")):
+        parse_parameter(text, BASE)
