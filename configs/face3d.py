@@ -9,6 +9,7 @@ from jaxrecipes.models.face3d_config import Face3DConfig
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face_data import FaceDataConfig
 from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.tune.space import Distribution, Float, Space
 
 # A small network on embedded data: done within two minutes on two cores.
 DEFAULT = Face3DRunConfig(
@@ -71,3 +72,23 @@ def get_config(preset: str = "default") -> Face3DRunConfig:
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     return PRESETS[preset]
+
+
+def search_space(config: Face3DRunConfig) -> Space:
+    """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials.
+
+    The weights of a combined loss, which sum to 1, are searched where trials are compared by
+    something else than that loss: --select_metric cosine_similarity --select_mode max.
+    """
+    rate = config.optim.learning_rate
+    parameters: dict[str, Distribution] = {
+        "optim.learning_rate": Float(rate / 10, rate * 10, log=True),
+        "optim.weight_decay": Float(1e-6, 1e-2, log=True),
+        "model.dropout": Float(0.0, 0.4),
+    }
+    if config.loss.kind != "combined" or config.select_metric.startswith("loss"):
+        return Space(parameters)
+    return Space(
+        parameters | {"loss.mse_weight": Float(0.1, 0.9)},
+        derived={"loss.cosine_weight": lambda config: 1.0 - config.loss.mse_weight},
+    )

@@ -9,6 +9,7 @@ from jaxrecipes.models.universal_face import UniversalFaceConfig
 from jaxrecipes.recipes.face_data import FaceDataConfig
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.tune.space import Float, Space
 
 # A small model on embedded data: done in under two minutes on two cores.
 DEFAULT = UniversalFaceRunConfig(
@@ -58,3 +59,19 @@ def get_config(preset: str = "default") -> UniversalFaceRunConfig:
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     return PRESETS[preset]
+
+
+def search_space(config: UniversalFaceRunConfig) -> Space:
+    """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials."""
+    rate = config.optim.learning_rate
+    return Space(
+        {
+            "optim.learning_rate": Float(rate / 10, rate * 10, log=True),
+            "optim.weight_decay": Float(1e-6, 1e-2, log=True),
+            "model.dropout": Float(0.0, 0.4),
+            "loss.lambda_id": Float(0.5, 5.0),
+            "loss.lambda_contrast": Float(0.01, 1.0, log=True),
+            "loss.lambda_reconstruction": Float(0.05, 2.0, log=True),
+            "loss.temperature": Float(0.05, 0.5, log=True),
+        }
+    )
