@@ -15,6 +15,7 @@ the same --storage). The result: best.py and best_config.json for train.py --con
 trials.csv, search.json and plots in DIR.
 """
 
+import importlib.util
 import logging
 import pathlib
 import sys
@@ -50,6 +51,8 @@ def main() -> None:
     own, overrides = flags.parse_known_args()
     if own.trials < 1:
         raise ValueError(f"--trials is {own.trials}; want 1 or more")
+    if importlib.util.find_spec("optuna") is None:
+        raise ImportError("searching needs Optuna: pip install 'jaxrecipes[tune]'")
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)

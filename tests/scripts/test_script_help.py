@@ -16,6 +16,7 @@ SCRIPTS = [
     "export",
     "convert",
     "find_lr",
+    "tune",
     "make_dataset",
 ]
 
