@@ -67,10 +67,13 @@ def main() -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     set_up_logging(workdir / "tune.log")
     set_up_jax(config)
-    from jaxrecipes.tune.report import write_search_report  # Optuna is imported from here on
+    import optuna
+
+    from jaxrecipes.tune.report import write_search_report
     from jaxrecipes.tune.search import Search
     from jaxrecipes.tune.study import Study
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = Study(
         workdir,
         storage=own.storage or f"sqlite:///{workdir / 'study.db'}",

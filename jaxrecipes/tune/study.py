@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 import uuid
-import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -69,8 +68,6 @@ class Study:
         pruner: Pruner = "median",
         seed: int = 0,
     ):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.workdir, self._space, self._sampler, self._seed = workdir, space, sampler, seed
         self._lock = FileLock(workdir / ".lock")
         self.distributions = {n: _distribution(d) for n, d in space.parameters.items()}
