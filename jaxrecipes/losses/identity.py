@@ -111,7 +111,7 @@ def orthogonality(id_kernel: Array, pose_kernel: Array) -> Array:
     if id_kernel.shape[0] != pose_kernel.shape[0]:
         shapes = f"{id_kernel.shape} and {pose_kernel.shape}"
         raise ValueError(f"want kernels [D, I] and [D, P] of one D, got {shapes}")
-    cosines = unit(id_kernel.T) @ unit(pose_kernel.T).T
+    cosines = unit(id_kernel, axis=0).T @ unit(pose_kernel, axis=0)
     square = jnp.sum(cosines * cosines)
     some = square > 0
     return 0.01 * jnp.where(some, jnp.sqrt(jnp.where(some, square, 1.0)), 0.0)

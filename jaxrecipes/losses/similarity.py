@@ -6,11 +6,12 @@ import jax.numpy as jnp
 Array = jax.Array
 
 
-def unit(x: Array, *, eps: float = 1e-12) -> Array:
-    """`x / max(norm(x), eps)` over the last axis; a zero vector stays zero and has no gradient.
+def unit(x: Array, *, axis: int = -1, eps: float = 1e-12) -> Array:
+    """`x / max(norm(x), eps)` along one axis; a zero vector stays zero and has no gradient.
 
     Args:
       x: `[..., D]`; computed in float32.
+      axis: the one that a vector's numbers lie along.
       eps: the least norm to divide by.
 
     Returns:
@@ -19,7 +20,7 @@ def unit(x: Array, *, eps: float = 1e-12) -> Array:
     Source: torch.nn.functional.normalize, whose gradient at a zero vector is 1 / eps.
     """
     x = x.astype(jnp.float32)
-    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    square = jnp.sum(x * x, axis=axis, keepdims=True)
     some = square > 0
     norm = jnp.sqrt(jnp.where(some, square, 1.0))
     return x * jnp.where(some, 1.0 / jnp.maximum(norm, eps), 0.0)
