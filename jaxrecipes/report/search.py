@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from jaxrecipes.report.figures import (
     BLUE,
@@ -114,6 +114,7 @@ def slices(trials: Sequence[Trial], logarithmic: Mapping[str, bool], path: Path,
         axes.set_axis_off()
     bar = figure.colorbar(ScalarMappable(colours, _COLOURS), ax=grid, aspect=40, pad=0.02)
     bar.set_label("trial", fontsize=9, color=INK)
+    bar.locator = MaxNLocator(integer=True)
     bar.ax.tick_params(labelsize=8, colors=INK, length=0)
     bar.outline.set_visible(False)
     save_figure(figure, path, dpi=120)
@@ -191,6 +192,7 @@ def _slice(
     values = [t.parameters[name] for t in trials]
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     elif not all(_is_number(value) for value in values):
         values = list(map(str, values))
         axes.margins(x=0.3)

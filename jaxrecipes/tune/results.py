@@ -19,6 +19,9 @@ _TOP_SHARE = 0.2
 _FEW = 8  # trials; with fewer the numbers say little
 
 
+Level = Literal["very high", "high", "medium", "low", "too few trials"]
+
+
 @dataclasses.dataclass(frozen=True)
 class TrialRow:
     """One trial.
@@ -53,7 +56,7 @@ class Sensitivity:
       importance: share of what sets the better trials apart (PED-ANOVA), of all parameters 1;
         None where the trials are too few or too alike.
       effect: half the range of the metric's mean over groups of trials with similar values.
-      level: in words.
+      level: in words, relative to the greatest effect.
       trend: what the metric does as the parameter grows.
       best: its value in the best trial.
       recommended: the range of its values, or the values, in the best fifth of the trials.
@@ -62,7 +65,7 @@ class Sensitivity:
     parameter: str
     importance: float | None
     effect: float
-    level: Literal["very high", "high", "medium", "low"]
+    level: Level
     trend: str
     best: Any
     recommended: str
@@ -169,14 +172,15 @@ def sensitivities(
                 parameter=name,
                 importance=importance.get(name),
                 effect=effect,
-                level="low",
+                level="too few trials",
                 trend=_trend(means, list(groups), distribution),
                 best=best.values[name],
                 recommended=_recommended([row.values[name] for row in top], distribution),
             )
         )
-    most = max((s.effect for s in found), default=0.0)
-    found = [dataclasses.replace(s, level=_level(s.effect, most)) for s in found]
+    if len(measured) >= _FEW:
+        most = max(s.effect for s in found)
+        found = [dataclasses.replace(s, level=_level(s.effect, most)) for s in found]
     return sorted(found, key=lambda s: s.effect, reverse=True)
 
 
@@ -224,7 +228,7 @@ def _recommended(values: Sequence[Any], distribution: Distribution) -> str:
     return f"{low:.3g} to {high:.3g}"
 
 
-def _level(effect: float, most: float) -> Literal["very high", "high", "medium", "low"]:
+def _level(effect: float, most: float) -> Level:
     """Four levels, by the share of the greatest effect."""
     share = effect / most if most > 0 else 0.0
     if share >= 0.8:

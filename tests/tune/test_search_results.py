@@ -88,11 +88,17 @@ def test_the_best_config_has_the_best_values(written):
     assert stored["ema"]["enabled"] is best.values["ema.enabled"]
 
 
-def test_few_trials_give_no_importances_and_none_an_error(tmp_path):
+def test_few_trials_give_neither_importances_nor_levels(study):
+    rows = results.trial_rows(study, mode="min")[:5]
+    assert results.importances(rows, SPACE.parameters, study.distributions, mode="min") == {}
+    table = results.sensitivities(rows, SPACE.parameters, {}, mode="min")
+    assert {entry.level for entry in table} == {"too few trials"}
+
+
+def test_a_search_whose_trials_all_failed_says_why(tmp_path):
     study = toy_study(tmp_path, SPACE)
     study.fail(study.claim(1), "ValueError: nothing works")
     rows = results.trial_rows(study, mode="min")
-    assert results.importances(rows, SPACE.parameters, study.distributions, mode="min") == {}
     with pytest.raises(ValueError, match=r"none of 1 trials ran to its end.*\n  .*nothing works"):
         results.best_row(rows, mode="min")
 
