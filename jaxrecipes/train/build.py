@@ -65,6 +65,8 @@ def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int)
     base.
     """
     lr, warmup = config.lr_schedule, config.lr_schedule.warmup_epochs
+    if lr.warmup_ratio is not None:
+        return _by_step(config, rate, lr.warmup_ratio, steps_per_epoch)
     total_steps = config.total_steps(steps_per_epoch)
     epochs = -(-total_steps // steps_per_epoch)
     if lr.kind == "cyclic":
@@ -93,6 +95,31 @@ def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int)
         )
         by_epoch = schedules.join((rising, by_epoch), (warmup,))
     return by_epoch if by_epoch == constant(rate) else schedules.every(by_epoch, steps_per_epoch)
+
+
+def _by_step(config: RunConfig, rate: float, ratio: float, steps_per_epoch: int) -> Schedule:
+    """A rise from 0 over a share of the run, then a schedule that moves every step."""
+    lr, total_steps = config.lr_schedule, config.total_steps(steps_per_epoch)
+    warmup_steps = int(ratio * total_steps)
+    rest = max(1, total_steps - warmup_steps)
+    after: Schedule
+    if lr.kind == "cosine":
+        steps = rest if lr.period_epochs is None else lr.period_epochs * steps_per_epoch
+        after = schedules.cosine(rate, steps=steps, end=lr.min_learning_rate)
+    elif lr.kind == "linear":
+        after = schedules.linear(rate, lr.min_learning_rate, steps=rest)
+    elif lr.kind == "step":
+        epochs = lr.period_epochs or max(1, total_steps // steps_per_epoch // 3)
+        after = schedules.step_decay(rate, step_size=epochs * steps_per_epoch, gamma=lr.factor)
+    elif lr.kind == "cyclic":
+        peak = 10 * rate if lr.max_learning_rate is None else lr.max_learning_rate
+        after = _cyclic(config, rate, peak)
+    else:
+        after = constant(rate)
+    if not warmup_steps:
+        return after
+    rising = schedules.linear(0.0, rate, steps=warmup_steps)
+    return schedules.join((rising, after), (warmup_steps,))
 
 
 def _cyclic(config: RunConfig, base: float, peak: float) -> Schedule:

@@ -73,10 +73,15 @@ class LrScheduleConfig:
     schedulers do.
     """
 
-    kind: Literal["constant", "plateau", "cosine", "step", "exponential", "cyclic", "one_cycle"] = (
-        "plateau"
-    )
-    """cyclic and one_cycle move every step, the others every epoch."""
+    kind: Literal[
+        "constant", "plateau", "cosine", "linear", "step", "exponential", "cyclic", "one_cycle"
+    ] = "plateau"
+    """cyclic and one_cycle move every step, linear needs warmup_ratio, the others move every epoch
+    unless that is given."""
+    warmup_ratio: float | None = None
+    """Share of the run's steps in which the rate rises from 0. With it constant, cosine, linear,
+    step and cyclic move every step; cosine and linear reach their end with the run. None:
+    warmup_epochs."""
     warmup_epochs: int = 0
     """Epoch e of the first W runs at e / W of the rate; then the schedule begins. Not with cyclic
     or one_cycle."""
@@ -105,7 +110,7 @@ class LrScheduleConfig:
     """plateau: whether lower or higher is better."""
     period_epochs: int | None = None
     """cosine: epochs down to the lowest rate (None: the rest of the run). step: epochs between
-    steps (None: 10)."""
+    steps (None: 10, or a third of the run with warmup_ratio)."""
     max_learning_rate: float | None = None
     """cyclic, one_cycle: the peak (None: 10 times the base rate); optim.learning_rate is the base
     of cyclic."""
@@ -131,6 +136,21 @@ class LrScheduleConfig:
             not (self.warmup_epochs and self.kind in ("cyclic", "one_cycle")),
             f"lr_schedule.warmup_epochs is {self.warmup_epochs}, but kind {self.kind!r} rises by "
             "itself; set it to 0",
+        )
+        ratio = self.warmup_ratio
+        by_step = ("constant", "cosine", "linear", "step", "cyclic")
+        require(
+            ratio is None or 0 <= ratio < 1,
+            f"lr_schedule.warmup_ratio is {ratio}; it must lie in [0, 1)",
+        )
+        require(
+            ratio is None or (self.kind in by_step and not self.warmup_epochs),
+            f"lr_schedule.warmup_ratio is for the kinds {', '.join(by_step)} and takes the place "
+            f"of warmup_epochs; got kind {self.kind!r} and warmup_epochs {self.warmup_epochs}",
+        )
+        require(
+            ratio is not None or self.kind != "linear",
+            "lr_schedule.kind 'linear' needs a warmup_ratio; give --lr_schedule.warmup_ratio 0",
         )
         require(
             0 < self.factor < 1, f"lr_schedule.factor is {self.factor}; it must lie between 0 and 1"
