@@ -44,3 +44,43 @@ def test_warmup_from_a_rate_and_steps_equal_pytorchs(golden):
     )
     want = arrays["epoch_schedule/warmup_step/head/lr_used"]
     np.testing.assert_allclose(got, want, rtol=2e-6)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize(("steps", "warmup"), [(20, 4), (100, 5), (10, 0), (1, 0), (7, 1)])
+def test_a_warmup_ratio_moves_every_step_as_hugging_faces_schedulers(golden, kind, steps, warmup):
+    lr = LrScheduleConfig(kind=kind, warmup_ratio=(warmup + 0.5) / steps)
+    schedule = learning_rate_schedule(RunConfig(steps=steps, lr_schedule=lr), 1.0, STEPS_PER_EPOCH)
+    got = np.array([schedule(step) for step in range(steps + 1)])
+    want = golden("clip_iqa/schedules")[f"{kind}/{steps}_{warmup}"][: steps + 1]
+    np.testing.assert_allclose(got, want, atol=2e-7)
+
+
+def test_steps_and_cycles_begin_where_the_warmup_ratio_ends(golden):
+    arrays = golden("clip_iqa/schedules")
+
+    def after_warmup(**lr_schedule):
+        lr = LrScheduleConfig(warmup_ratio=0.1, **lr_schedule)
+        config = RunConfig(steps=30, lr_schedule=lr)
+        schedule = learning_rate_schedule(config, 1.0, 7)
+        assert [float(schedule(step)) for step in range(3)] == pytest.approx([0, 1 / 3, 2 / 3])
+        return np.array([schedule(step) for step in range(3, 30)])
+
+    got = after_warmup(kind="step", period_epochs=1, factor=0.5)
+    np.testing.assert_allclose(got, arrays["step_lr/size7_gamma0.5"][:27], rtol=1e-6)
+    got = after_warmup(kind="cyclic", max_learning_rate=2.0, step_size_up=5)
+    np.testing.assert_allclose(got[:11], 1 + np.abs((np.arange(11) + 5) % 10 - 5) / 5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"kind": "cosine", "warmup_ratio": 1.0}, "must lie in"),
+        ({"kind": "plateau", "warmup_ratio": 0.1}, "is for the kinds constant, cosine"),
+        ({"kind": "cosine", "warmup_ratio": 0.1, "warmup_epochs": 1}, "takes the place"),
+        ({"kind": "linear"}, "needs a warmup_ratio"),
+    ],
+)
+def test_lr_schedule_options_that_exclude_each_other_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        LrScheduleConfig(**fields)
