@@ -59,12 +59,6 @@ def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
     )
 
 
-def all_finite(tree: PyTree) -> Array:
-    """A bool scalar: no leaf of `tree` holds a NaN or an infinity; an empty tree is finite."""
-    finite = [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
-    return jnp.stack(finite).all() if finite else jnp.array(True)
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LossScaleState:
@@ -102,7 +96,7 @@ class LossScale:
 
         Args:
           state: before the step.
-          grads_finite: bool scalar, see `all_finite`.
+          grads_finite: bool scalar: no gradient is NaN or infinite.
         """
         successful = state.growth_tracker + 1
         grows = successful == self.growth_interval

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipes.precision import LossScale, Policy, all_finite
+from jaxrecipes.precision import LossScale, Policy
 
 TRACES = ("torch_defaults", "interval4", "interval1_to_overflow", "all_inf_to_zero")
 
@@ -45,15 +45,6 @@ def test_unscaled_gradients_are_those_of_the_loss():
     unscaled = loss_scale.unscale(state, scaled)
     assert unscaled["w"].dtype == jnp.float32
     np.testing.assert_allclose(unscaled["w"] * 2**10, grads["w"], rtol=1e-3)
-
-
-def test_all_finite_sees_one_bad_element_in_any_leaf():
-    good = {"a": jnp.ones(3), "b": {"c": jnp.zeros((2, 2)), "n": jnp.int32(3)}}
-    assert bool(all_finite(good))
-    assert bool(all_finite({}))
-    for bad in (jnp.nan, jnp.inf, -jnp.inf):
-        good["b"]["c"] = jnp.zeros((2, 2)).at[1, 0].set(bad)
-        assert not bool(jax.jit(all_finite)(good))
 
 
 @pytest.mark.parametrize("compute", ["float32", "bfloat16", "float16"])
