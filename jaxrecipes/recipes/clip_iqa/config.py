@@ -1,0 +1,239 @@
+"""The config of the clip_iqa recipe; its defaults are those of the source document."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from jaxrecipes.correlation import LogisticFit
+from jaxrecipes.models.clip_config import (
+    PUBLISHED,
+    Activation,
+    ClipConfig,
+    ClipTextConfig,
+    ClipVisionConfig,
+)
+from jaxrecipes.models.clip_iqa_config import ClipIqaConfig, HeadsConfig
+from jaxrecipes.train.config import (
+    DataConfig,
+    EarlyStoppingConfig,
+    EmaConfig,
+    LrScheduleConfig,
+    OptimConfig,
+    RunConfig,
+    require,
+)
+
+SMALL = ClipConfig(
+    vision=ClipVisionConfig(
+        image_size=64, patch_size=8, width=96, depth=4, num_heads=4, mlp_width=192
+    ),
+    text=ClipTextConfig(width=64, depth=2, num_heads=4, mlp_width=128, context_length=32),
+    projection_dim=64,
+)
+"""A CLIP that learns from scratch on embedded data within minutes."""
+
+SIZES = {
+    "vit_b_32": "ViT-B/32",
+    "vit_b_16": "ViT-B/16",
+    "vit_l_14": "ViT-L/14",
+    "vit_l_14_336": "ViT-L/14@336",
+}
+"""Names of the published sizes here, and in `jaxrecipes.models.clip.PUBLISHED`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipSource:
+    """Which CLIP is fine-tuned."""
+
+    size: Literal["vit_b_32", "vit_b_16", "vit_l_14", "vit_l_14_336", "custom"] = "vit_l_14"
+    """One of the sizes that OpenAI published, or custom: the fields of clip.custom."""
+    weights: str | None = None
+    """Folder of Hugging Face or open_clip, or file of weights, to start from. None: from scratch,
+    which is for small towers."""
+    activation: Activation = "quick_gelu"
+    """Of a published size: quick_gelu for OpenAI's weights, gelu for most of LAION's."""
+    image_size: int | None = None
+    """Height and width of the images in pixels; positions of weights are resized. None: as the
+    weights'."""
+    custom: ClipConfig = dataclasses.field(default_factory=lambda: SMALL)
+    """Size custom: the two towers."""
+
+    def __post_init__(self):
+        patch = self._published.vision.patch_size
+        require(
+            self.image_size is None or self.image_size >= patch,
+            f"clip.image_size is {self.image_size}; a patch has {patch} pixels",
+        )
+
+    @property
+    def _published(self) -> ClipConfig:
+        return self.custom if self.size == "custom" else PUBLISHED[SIZES[self.size]]
+
+    @property
+    def original(self) -> ClipConfig:
+        """The architecture that the weights must have."""
+        config = self._published
+        if self.size == "custom":
+            return config
+        vision = dataclasses.replace(config.vision, activation=self.activation)
+        text = dataclasses.replace(config.text, activation=self.activation)
+        return dataclasses.replace(config, vision=vision, text=text)
+
+    @property
+    def architecture(self) -> ClipConfig:
+        """The two towers that are trained."""
+        config = self.original
+        size = self.image_size or config.vision.image_size
+        vision = dataclasses.replace(config.vision, image_size=size)
+        return dataclasses.replace(config, vision=vision)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """Which part of CLIP is not trained. What is frozen has no gradient, moments or decay."""
+
+    mode: Literal["none", "clip", "partial"] = "none"
+    """none: all is trained. clip: the heads alone. partial: all embeddings and the first layers of
+    both towers are frozen."""
+    layers: int = 8
+    """partial: layers that are frozen, from the first; more than a tower has: all of them."""
+    plan: dict[int, int] = dataclasses.field(default_factory=dict)
+    """partial: progressive unfreezing. Epoch, from 1 -> layers from then on, in place of layers."""
+    pre_norm: bool = False
+    """partial: freeze the norm before the image tower's first layer, too, so that the backward
+    pass ends at the first trained layer. The original trains it."""
+
+    def __post_init__(self):
+        require(self.layers >= 0, f"freeze.layers is {self.layers}; it must be 0 or more")
+        require(
+            not self.plan or self.mode == "partial",
+            f"freeze.plan is for freeze.mode 'partial', which is {self.mode!r}",
+        )
+        require(
+            not self.plan or min(self.plan) == 1,
+            f"freeze.plan {self.plan} must say what holds in epoch 1",
+        )
+        require(
+            all(layers >= 0 for layers in self.plan.values()),
+            f"freeze.plan {self.plan} has a negative number of layers",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The loss; its numbers are hyperparameters."""
+
+    w_q: float = 0.5
+    """Weight of the squared error of the quality."""
+    w_c: float = 0.5
+    """Weight of the squared error of the consistency."""
+    w_exp: float = 0.1
+    """Weight of the explanation's term, which is a mean over the embedding and so at most 4 / its
+    dimension."""
+    explanations: bool = False
+    """Learn from explanations as well; the data must have them."""
+    label_smoothing: float = 0.0
+    """Share of a target that is replaced by 0.5, the middle of the scale."""
+
+    def __post_init__(self):
+        for name in ("w_q", "w_c", "w_exp"):
+            value = getattr(self, name)
+            require(value >= 0, f"loss.{name} is {value}; it must not be negative")
+        require(
+            0 <= self.label_smoothing < 1,
+            f"loss.label_smoothing is {self.label_smoothing}; it must lie in [0, 1)",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Augmentation inside the step; `enabled` aside, its numbers are hyperparameters."""
+
+    enabled: bool = True
+    """Crop and flip the training images. Off: they are seen as in evaluation."""
+    crop_scale_min: float = 0.8
+    """Smallest share of an image's area that a crop has."""
+    crop_scale_max: float = 1.0
+    """Largest share of an image's area that a crop has."""
+    flip_prob: float = 0.5
+    """Horizontal flip."""
+
+    def __post_init__(self):
+        low, high = self.crop_scale_min, self.crop_scale_max
+        require(
+            0 < low <= high <= 1,
+            f"augment.crop_scale_min and crop_scale_max are {low} and {high}; want 0 < min <= max "
+            "<= 1",
+        )
+        require(
+            0 <= self.flip_prob <= 1,
+            f"augment.flip_prob is {self.flip_prob}; a probability lies in [0, 1]",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IqaDataConfig(DataConfig):
+    """Rated images and their prompts."""
+
+    batch_size: int = 32
+    """Global batch: examples of all devices together, in one micro-batch."""
+    eval_batch_size: int = 64
+    """Global batch of validation and test."""
+    image_folder: str | None = None
+    """Where the images of a CSV lie. None: beside it."""
+    explanation_column: str = "explanation"
+    """Column of the explanations, where loss.explanations is on."""
+    split: Literal["rows", "prompts"] = "rows"
+    """rows: as the original, which has the same prompts on both sides. prompts: each prompt is on
+    one side alone."""
+    test_size: float = 0.2
+    """Share of the rows, or of the prompts, that is held out."""
+    split_seed: int = 42
+    """Seeds the split."""
+    official_preprocessing: bool = False
+    """Evaluate on a central crop with bicubic resampling, as CLIP's authors do. Off: the whole
+    image, squashed, bilinear."""
+    cleaning: Literal["openai", "hf"] = "hf"
+    """Cleaning of texts before they are tokenised; the two differ for odd characters alone."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            0 < self.test_size < 1,
+            f"data.test_size is {self.test_size}; it must lie between 0 and 1",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IqaRunConfig(RunConfig):
+    """Quality of generated images and their consistency with the prompt, by fine-tuning CLIP."""
+
+    RECIPE: ClassVar[str] = "clip_iqa"
+
+    epochs: int = 20
+    select_metric: str = "srocc_consistency"
+    select_mode: Literal["min", "max"] = "max"
+    data: IqaDataConfig = dataclasses.field(default_factory=IqaDataConfig)
+    optim: OptimConfig = dataclasses.field(
+        default_factory=lambda: OptimConfig(learning_rate=3e-5, weight_decay=1e-4, clip_norm=1.0)
+    )
+    lr_schedule: LrScheduleConfig = dataclasses.field(
+        default_factory=lambda: LrScheduleConfig(kind="cosine", warmup_ratio=0.05, factor=0.1)
+    )
+    ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
+    early_stopping: EarlyStoppingConfig = dataclasses.field(
+        default_factory=lambda: EarlyStoppingConfig(
+            patience_epochs=5, min_delta=0.001, monitor="srocc_consistency", mode="max"
+        )
+    )
+    clip: ClipSource = dataclasses.field(default_factory=ClipSource)
+    heads: HeadsConfig = dataclasses.field(default_factory=HeadsConfig)
+    freeze: FreezeConfig = dataclasses.field(default_factory=FreezeConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    plcc_fit: LogisticFit | None = None
+    """Also report the linear correlation after a logistic fit with 4 or 5 parameters."""
+
+    @property
+    def network(self) -> ClipIqaConfig:
+        """The architecture."""
+        return ClipIqaConfig(clip=self.clip.architecture, heads=self.heads)

@@ -1,0 +1,70 @@
+"""Weights of CLIP that a run starts from."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrecipes.convert.clip import read_clip
+from jaxrecipes.models.clip import PUBLISHED, resize_positions
+from jaxrecipes.models.clip_config import ClipConfig
+from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource
+
+
+def check_weights(source: ClipSource) -> None:
+    """Raises a FileNotFoundError where weights are to be read and are not there; it says where such
+    weights come from.
+    """
+    if source.weights is not None and not pathlib.Path(source.weights).exists():
+        read_clip(source.weights)
+
+
+def read_weights(source: ClipSource) -> dict[str, Any]:
+    """The parameters of `source.weights` as `source.architecture` has them, float32 arrays.
+
+    Raises:
+      ValueError: they are of another architecture; names its size where it is a published one.
+      FileNotFoundError, ConversionError: as `read_clip`.
+    """
+    assert source.weights is not None
+    wanted = source.original
+    config, params = read_clip(
+        source.weights,
+        activation=wanted.vision.activation,
+        num_heads=(wanted.vision.num_heads, wanted.text.num_heads),
+    )
+    # How a text's end is found is no matter of the weights.
+    text = dataclasses.replace(config.text, end_token_id=wanted.text.end_token_id)
+    if dataclasses.replace(config, text=text) != wanted:
+        raise ValueError(
+            f"{source.weights} is a CLIP of another size than clip.size {source.size!r}; "
+            f"{_advice(config)}"
+        )
+    grid = source.architecture.vision.grid
+    if grid != config.vision.grid:
+        params["vision"] = resize_positions(params["vision"], grid)
+    return params
+
+
+def with_weights(source: ClipSource, drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """`drawn`, the parameters of a CLIP, or those of `source.weights` in their place.
+
+    Under `jit` the file is read when the program runs, and is no part of it.
+    """
+    if source.weights is None:
+        return dict(drawn)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), dict(drawn))
+    return jax.pure_callback(lambda: read_weights(source), shapes)
+
+
+def _advice(config: ClipConfig) -> str:
+    for name, published in SIZES.items():
+        vision, text = PUBLISHED[published].vision, PUBLISHED[published].text
+        sizes = (vision.width, vision.depth, vision.patch_size, vision.image_size, text.width)
+        own = config.vision
+        if sizes == (own.width, own.depth, own.patch_size, own.image_size, config.text.width):
+            return f"give --clip.size {name}"
+    return f"give --clip.size custom and in --clip.custom its {config}"

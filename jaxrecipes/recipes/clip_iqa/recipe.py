@@ -1,0 +1,176 @@
+"""The clip_iqa recipe: network, losses, metrics and augmentation, wired for the generic step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrecipes.correlation import agreement, plcc
+from jaxrecipes.data.augment import normalize, random_flip
+from jaxrecipes.losses import mean_squared_error
+from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
+from jaxrecipes.models.clip_iqa import ClipIqa
+from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
+from jaxrecipes.recipes.clip_iqa.freezing import INERT, freezing_plan
+from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, with_weights
+from jaxrecipes.recipes.monitored import check_monitored
+from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+
+SCORES = ("quality", "consistency")
+MOS_SCALE = 5.0
+"""Opinion scores are 0 to this; the network's are 0 to 1."""
+_INPUTS = ("image", "image_embedding", "tokens", "text_embedding", "text_pooled")
+
+
+def check_config(config: IqaRunConfig) -> None:
+    """Raises a ValueError for what could not train, or would select by a metric that is not there.
+
+    Weights that are not there are a FileNotFoundError, which says where they come from.
+    """
+    check_weights(config.clip)
+    terms = [f"loss/{term}" for term in loss_weights(config)]
+    errors = [f"{figure}_{score}" for figure in ("rmse", "mae") for score in SCORES]
+    correlations = [
+        f"{figure}_{score}" for figure in ("srocc", "plcc", "krocc") for score in SCORES
+    ]
+    check_monitored(
+        config,
+        lower=["loss", *terms, *errors, *(f"{error}_5" for error in errors)],
+        higher=[*correlations, "srocc_mean"],
+    )
+
+
+def loss_weights(config: IqaRunConfig) -> dict[str, float]:
+    """The terms of the loss and their weights."""
+    loss = config.loss
+    weights = {"quality": loss.w_q, "consistency": loss.w_c}
+    return weights | ({"explanation": loss.w_exp} if loss.explanations else {})
+
+
+def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None) -> Recipe:
+    """The recipe of a config.
+
+    Args:
+      config: what to train.
+      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
+      train: not needed.
+    """
+    del train
+    heads, loss, augment = config.heads, config.loss, config.augment
+    model = ClipIqa(config.network, Policy(config.precision).compute_dtype)
+    rates = _rates(config)
+    own = {
+        **rates,
+        **{f"loss_weight/{term}": weight for term, weight in loss_weights(config).items()},
+        "label_smoothing": loss.label_smoothing,
+    }
+    if augment.enabled:
+        own["flip_prob"] = augment.flip_prob
+    hparams = build_hparams(
+        config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
+    )
+    # Dropout at a rate that is 0 and stays 0 is left out of the program.
+    off = {
+        name
+        for name, value in rates.items()
+        if "dropout" in name and value == 0 and name not in config.schedules
+    }
+    plan = freezing_plan(config, steps_per_epoch=steps_per_epoch)
+    inert = (INERT,) if heads.refinement else ()
+
+    def init(key: jax.Array) -> tuple[Any, Any]:
+        params = model.init_params(key)
+        return params | {"clip": with_weights(config.clip, params["clip"])}, {}
+
+    def apply_fn(params, batch_stats, inputs, *, hparams, train, key):
+        outputs = model.apply(
+            {"params": params},
+            inputs,
+            train=train,
+            rngs={"dropout": key},
+            **{name: hparams[name] for name in rates if name not in off},
+        )
+        return outputs, batch_stats
+
+    def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
+        if not augment.enabled or "image" not in batch:
+            return batch
+        return batch | {"image": random_flip(key, batch["image"], hparams["flip_prob"])}
+
+    def inputs(batch: Batch) -> dict[str, jax.Array]:
+        names = (*_INPUTS, "explanation_tokens") if loss.explanations else _INPUTS
+        given = {name: batch[name] for name in names if name in batch}
+        if "image" in given:
+            given["image"] = normalize(given["image"], IMAGE_MEAN, IMAGE_STD)
+        return given
+
+    def loss_terms(outputs: Any, batch: Batch, hparams: Hparams) -> dict[str, jax.Array]:
+        share = hparams["label_smoothing"]
+        terms = {
+            name: (outputs[name] - ((1.0 - share) * batch[name] + share * 0.5)) ** 2
+            for name in SCORES
+        }
+        if loss.explanations:
+            pair = outputs["rationale"], outputs["rationale_target"]
+            terms["explanation"] = mean_squared_error(*pair)
+        return terms
+
+    def pass_metrics(outputs: Any, arrays: Mapping[str, Any]) -> dict[str, float]:
+        return score_metrics(config, outputs, arrays)
+
+    shared = shared_parts(config, steps_per_epoch) | {"frozen": plan[0][1]}
+    return Recipe(
+        name=config.RECIPE,
+        init=init,
+        apply_fn=apply_fn,
+        inputs=inputs,
+        loss_terms=loss_terms,
+        metrics=lambda outputs, batch, hparams: {},
+        hparams={name: schedule for name, schedule in hparams.items() if name not in off},
+        make_tx=build_optimizer(config.optim, inert=inert),
+        augment=augment_batch,
+        pass_metrics=pass_metrics,
+        **shared,
+    )
+
+
+def score_metrics(
+    config: IqaRunConfig, outputs: Mapping[str, Any], arrays: Mapping[str, Any]
+) -> dict[str, float]:
+    """Agreement of predictions and opinion scores.
+
+    Args:
+      config: `plcc_fit` adds the linear correlation after that fit, named after it.
+      outputs: `quality` and `consistency`, `[N]`.
+      arrays: the same of the opinions, in [0, 1].
+
+    Returns:
+      `srocc_`, `plcc_`, `krocc_`, `rmse_` and `mae_` of each score, the errors also in the units of
+      the opinions as `_5`, and `srocc_mean`; NaN where a correlation is not defined.
+    """
+    found: dict[str, float] = {}
+    for score in SCORES:
+        pred, target = np.asarray(outputs[score]), np.asarray(arrays[score])
+        for figure, value in agreement(pred, target).items():
+            found[f"{figure}_{score}"] = value
+            if figure in ("rmse", "mae"):
+                found[f"{figure}_{score}_5"] = value * MOS_SCALE
+        if config.plcc_fit is not None:
+            found[f"plcc_{score}_{config.plcc_fit}"] = plcc(pred, target, fit=config.plcc_fit)
+    found["srocc_mean"] = float(np.mean([found[f"srocc_{score}"] for score in SCORES]))
+    return found
+
+
+def _rates(config: IqaRunConfig) -> dict[str, float]:
+    """The hyperparameters that the network is called with."""
+    heads = config.heads
+    if heads.mode == "residual":
+        return {
+            "dropout_rate": heads.dropout,
+            "residual_scale_q": heads.residual_scale_q,
+            "residual_scale_c": heads.residual_scale_c,
+        }
+    return {"refinement_dropout_rate": heads.refinement_dropout} if heads.refinement else {}
