@@ -68,20 +68,11 @@ def test_twenty_steps_follow_the_original(golden, name):
     for key, want in state_dict_of(run, "final/").items():
         atol = 5e-4 if key in NOISE else WEIGHTS
         np.testing.assert_allclose(finals[key], want, atol=atol, rtol=0, err_msg=key)
-
-
-def test_queries_and_keys_only_decay(golden):
-    arrays, run = golden("face3d/dec_pose0"), golden("face3d/dec_pose0_traj")
-    cfg = golden.json(run["cfg"])
-    decay = (1 - cfg["lr"] * cfg["weight_decay"]) ** 20
-    key, rows = "transformer_decoder.layers.0.self_attn.in_proj_weight", 2 * cfg["d_model"]
-    want = arrays[f"sd/{key}"][:rows] * decay
-    np.testing.assert_allclose(run[f"final/{key}"][:rows], want, rtol=1e-6)
-    recipe, state = start(cfg, state_dict_of(arrays, "sd/"))
-    step = make_train_step(recipe)
-    state, _ = jax.jit(lambda s, b: jax.lax.scan(step, s, b))(state, batches(run))
-    ours = to_torch("face3d", state.params, state.batch_stats, cfg)[key][:rows]
-    np.testing.assert_allclose(ours, want, rtol=1e-5)
+        if key.endswith("in_proj_weight"):  # queries and keys only decay
+            rows = slice(len(want) * 2 // 3)
+            decay = (1 - cfg["lr"] * cfg["weight_decay"]) ** 20
+            decayed = arrays[f"sd/{key}"][rows] * decay
+            np.testing.assert_allclose(finals[key][rows], decayed, rtol=1e-5, err_msg=key)
 
 
 def test_mixed_precision_skips_and_scales_as_the_original(golden):
