@@ -4,9 +4,11 @@ A recipe's `make_tx(h)` is called inside the step with `h`, the hyperparameters 
 returns any optax transformation, whose state never holds a hyperparameter.
 """
 
+from jaxrecipes.optim.adam import carry_over, late_paths, leaves_by_path, with_late
 from jaxrecipes.optim.clipping import clip_by_global_norm, global_norm
 from jaxrecipes.optim.optimizers import adam, adamw, sgd
 from jaxrecipes.optim.rules import (
+    layerwise_decay,
     match_factors,
     merge,
     no_decay,
@@ -18,8 +20,12 @@ from jaxrecipes.optim.rules import (
 __all__ = [
     "adam",
     "adamw",
+    "carry_over",
     "clip_by_global_norm",
     "global_norm",
+    "late_paths",
+    "layerwise_decay",
+    "leaves_by_path",
     "match_factors",
     "merge",
     "no_decay",
@@ -27,4 +33,5 @@ __all__ = [
     "scale_by_rules",
     "sgd",
     "split_frozen",
+    "with_late",
 ]

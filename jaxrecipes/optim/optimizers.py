@@ -7,7 +7,6 @@ whatever the type of the gradients and parameters. `optax.tree.get(opt_state, "m
 moments, "nu" and "count" likewise, and SGD's "trace".
 """
 
-import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrecipes.optim.adam import scale_by_adam
 from jaxrecipes.optim.rules import parameter_paths, scale_by_rules
 
 Array = jax.Array
@@ -52,7 +52,7 @@ def adamw(
     Raises:
       ValueError: `h` lacks a hyperparameter.
     """
-    moments = optax.scale_by_adam(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps))
+    moments = scale_by_adam(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps))
     return _in_float32(
         optax.masked(moments, _moves(inert)) if inert else moments,
         optax.add_decayed_weights(_get(h, "weight_decay"), decay_mask),
@@ -84,10 +84,9 @@ def adam(
     Raises:
       ValueError: `h` lacks the learning rate.
     """
-    scale_by = _scale_by_amsgrad if amsgrad else optax.scale_by_adam
     return _in_float32(
         *_l2(h, decay_mask),
-        scale_by(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps)),
+        scale_by_adam(h.get("b1", b1), h.get("b2", b2), h.get("eps", eps), amsgrad=amsgrad),
         *_learning_rate(h, learning_rate_factors),
     )
 
@@ -158,34 +157,3 @@ def _in_float32(*links: optax.GradientTransformation) -> optax.GradientTransform
         return chain.update(cast(updates), state, None if params is None else cast(params))
 
     return optax.GradientTransformation(lambda params: chain.init(cast(params)), update)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class AmsgradState:
-    """Adam's moments, and the largest second moment so far."""
-
-    count: Array
-    mu: PyTree
-    nu: PyTree
-    nu_max: PyTree
-
-
-def _scale_by_amsgrad(b1: Number, b2: Number, eps: Number) -> optax.GradientTransformation:
-    """PyTorch's amsgrad: the maximum is taken before the bias correction (optax takes it after)."""
-
-    def init(params: PyTree) -> AmsgradState:
-        zeros = [jax.tree.map(jnp.zeros_like, params) for _ in range(3)]
-        return AmsgradState(jnp.zeros((), jnp.int32), *zeros)
-
-    def update(grads: PyTree, state: AmsgradState, params: PyTree | None = None):
-        del params
-        count = state.count + 1
-        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
-        nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu)
-        first, second = 1 - b1**count, jnp.sqrt(1 - b2**count)
-        updates = jax.tree.map(lambda m, v: (m / first) / (jnp.sqrt(v) / second + eps), mu, nu_max)
-        return updates, AmsgradState(count, mu, nu, nu_max)
-
-    return optax.GradientTransformation(init, update)

@@ -47,6 +47,32 @@ def match_factors(
     return jax.tree.map(first, paths)
 
 
+def layerwise_decay(
+    layers: Sequence[str], decay: float, *, rest: str | None = None
+) -> dict[str, float]:
+    """Learning-rate factors that shrink from the last layer to the first.
+
+    Args:
+      layers: a regular expression for each layer, from the input to the output, such as
+        `[rf"^encoder/layers_{i}/" for i in range(12)]`.
+      decay: from each layer to the one before; the last layer has factor 1, the one before `decay`,
+        the first `decay ** (len(layers) - 1)`.
+      rest: rule for what lies before the first layer (embeddings), which gets one more power.
+
+    Returns:
+      rules for `learning_rate_factors`; what none matches keeps the whole rate.
+
+    Raises:
+      ValueError: no layers, or a decay outside (0, 1].
+
+    Source: Howard and Ruder 2018 (discriminative fine-tuning); Clark et al. 2020.
+    """
+    if not layers or not 0 < decay <= 1:
+        raise ValueError(f"want layers and a decay in (0, 1]; got {len(layers)} and {decay}")
+    rules = {rule: decay**power for power, rule in enumerate(reversed(layers))}
+    return rules if rest is None else rules | {rest: decay ** len(layers)}
+
+
 def scale_by_rules(rules: Sequence[tuple[str, Array | float]]) -> optax.GradientTransformation:
     """Parameter groups: multiplies each update by its group's factor, see `match_factors`.
 

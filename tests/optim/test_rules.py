@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from jaxrecipes.optim import (
     adamw,
     clip_by_global_norm,
+    layerwise_decay,
     match_factors,
     merge,
     parameter_paths,
@@ -98,3 +99,12 @@ def test_frozen_leaves_have_no_gradient_no_moments_and_are_outside_the_norm():
 def test_bad_rules_are_named(use, message):
     with pytest.raises(ValueError, match=message):
         use()
+
+
+def test_layerwise_decay_gives_each_layer_the_rate_of_the_next_times_the_decay():
+    params = {"embed": 0, "layer_0": 0, "layer_1": 0, "layer_2": 0, "head": 0}
+    rules = layerwise_decay([f"^layer_{i}$" for i in range(3)], 0.5, rest="^embed$")
+    factors = match_factors(params, list(rules.items()))
+    assert factors == {"embed": 0.125, "layer_0": 0.25, "layer_1": 0.5, "layer_2": 1, "head": 1}
+    with pytest.raises(ValueError, match=r"decay in \(0, 1\]; got 1 and 0"):
+        layerwise_decay(["a"], 0.0)
