@@ -13,15 +13,17 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, get_args
 
 import numpy as np
 import PIL
 from PIL import Image
 
 from jaxrecipes.data.image_cache import DecodedChunk, ImageCache
-from jaxrecipes.data.labelled_images import LabelledImages, decode_rgb
+from jaxrecipes.data.stored_images import Images, StoredImages, decode_rgb
 
+Fit = Literal["squash", "center_crop"]
+"""How an image gets its size: see `resize_rgb`, `center_crop_rgb`."""
 Progress = Callable[[int, int], None]
 
 _FORMAT_VERSION = 1
@@ -37,7 +39,7 @@ class Unreadable:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodedImages:
+class DecodedImages(Generic[Images]):
     """Images at the training size with the rows that they belong to.
 
     Attributes:
@@ -48,7 +50,7 @@ class DecodedImages:
     """
 
     images: np.ndarray
-    data: LabelledImages
+    data: Images
     unreadable: tuple[Unreadable, ...]
     from_cache: bool
 
@@ -57,6 +59,23 @@ def resize_rgb(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
     """Pillow's antialiased bilinear resize to (height, width)."""
     height, width = image_size
     return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def center_crop_rgb(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
+    """A bicubic resize that keeps the proportions and covers (height, width), cut to its middle.
+
+    For squares it is how CLIP's authors prepare images for evaluation.
+    """
+    height, width = image_size
+    scale = max(height / image.height, width / image.width)
+    # The side that fits gets its exact length, the other is rounded down, as torchvision does.
+    whole = max(width, int(image.width * scale)), max(height, int(image.height * scale))
+    resized = image.resize(whole, Image.Resampling.BICUBIC)
+    left, top = round((whole[0] - width) / 2.0), round((whole[1] - height) / 2.0)
+    return resized.crop((left, top, left + width, top + height))
+
+
+_FITS = dict(zip(get_args(Fit), (resize_rgb, center_crop_rgb), strict=True))
 
 
 def default_cache_dir() -> Path:
@@ -71,20 +90,22 @@ def default_cache_dir() -> Path:
 
 
 def decode_images(
-    data: LabelledImages,
+    data: Images,
     image_size: tuple[int, int],
     *,
+    fit: Fit = "squash",
     cache_dir: str | Path | None = None,
     on_unreadable: Literal["skip", "error"] = "skip",
     unreadable_file: str | Path | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
-) -> DecodedImages:
+) -> DecodedImages[Images]:
     """Decodes and resizes all images of `data`, or maps them from the cache.
 
     Args:
       data: rows to decode.
       image_size: (height, width).
+      fit: whether images are squashed to that size, or cut to its proportions.
       cache_dir: folder of the cache. None: `default_cache_dir()`.
       on_unreadable: "skip" leaves out images that are missing, damaged or truncated.
       unreadable_file: CSV (path, reason) written when there are such images.
@@ -98,12 +119,12 @@ def decode_images(
     if not len(data):
         raise ValueError("no rows to decode")
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    cache = ImageCache(folder, _content_key(data, image_size), image_size)
+    cache = ImageCache(folder, _content_key(data, image_size, fit), image_size)
     entry = cache.read(len(data))
     from_cache = entry is not None
     if entry is None:
         strict = on_unreadable == "error"
-        entry = cache.write(_decode_chunks(data, image_size, num_threads, progress, strict))
+        entry = cache.write(_decode_chunks(data, image_size, fit, num_threads, progress, strict))
     elif progress is not None:
         progress(len(data), len(data))
     if len(entry.images) + len(entry.unreadable) != len(data):
@@ -133,10 +154,12 @@ def write_unreadable(file: str | Path, unreadable: tuple[Unreadable, ...]) -> No
         writer.writerows((image.path, image.reason) for image in unreadable)
 
 
-def _content_key(data: LabelledImages, image_size: tuple[int, int]) -> str:
+def _content_key(data: StoredImages, image_size: tuple[int, int], fit: Fit) -> str:
     digest = hashlib.blake2b(digest_size=16)
     pillow_major = PIL.__version__.split(".")[0]
     digest.update(f"{_FORMAT_VERSION} {image_size} {pillow_major} {len(data)}".encode())
+    if fit != "squash":
+        digest.update(fit.encode())
     index = 0
     for chunk in data.iter_encoded():
         for encoded in chunk:
@@ -159,14 +182,18 @@ def _describe_file(file: Path) -> str:
 
 
 def _decode_chunk(
-    encoded: list[bytes | None], files: list[Path], first: int, image_size: tuple[int, int]
+    encoded: list[bytes | None],
+    files: list[Path],
+    first: int,
+    image_size: tuple[int, int],
+    fit: Fit,
 ) -> DecodedChunk:
     images = np.empty((len(encoded), *image_size, 3), np.uint8)
     readable = np.ones(len(encoded), bool)
     unreadable = []
     for index, (content, file) in enumerate(zip(encoded, files, strict=True)):
         try:
-            images[index] = np.asarray(resize_rgb(decode_rgb(content, file), image_size))
+            images[index] = np.asarray(_FITS[fit](decode_rgb(content, file), image_size))
         except Exception as error:  # damaged files raise anything: OSError, SyntaxError, struct...
             readable[index] = False
             reason = (
@@ -179,8 +206,9 @@ def _decode_chunk(
 
 
 def _decode_chunks(
-    data: LabelledImages,
+    data: StoredImages,
     image_size: tuple[int, int],
+    fit: Fit,
     num_threads: int | None,
     progress: Progress | None,
     strict: bool,
@@ -205,7 +233,7 @@ def _decode_chunks(
             for encoded in data.iter_encoded(_CHUNK):
                 end = first + len(encoded)
                 files = [data.file_of(index) for index in range(first, end)]
-                task = pool.submit(_decode_chunk, encoded, files, first, image_size)
+                task = pool.submit(_decode_chunk, encoded, files, first, image_size, fit)
                 pending.append((end, task))
                 first = end
                 if len(pending) > 2 * workers:

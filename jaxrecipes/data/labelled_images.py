@@ -6,7 +6,6 @@ encoded image file, which wins over the path).
 """
 
 import dataclasses
-import io
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+
+from jaxrecipes.data.stored_images import StoredImages
 
 CLASS_IDS = {"closed": 0, "open": 1}
 SPLITS = ("train", "val", "test")
@@ -32,107 +32,33 @@ class NoUsableRowsError(RuntimeError, ValueError):
     """The table has no row with a known split and a path."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelledImages:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledImages(StoredImages):
     """The usable rows, column by column and in the order of the files.
 
     Attributes:
-      paths: `[N]` str, image paths as written, with slashes.
       labels: `[N]` int32 class numbers, 1 = open and 0 = closed; not range-checked.
       label_names: `[N]` str, the text of the label column as written.
       split: `[N]` str, "train", "val" or "test".
       source: `[N]` str, the video or collection, "unknown" where missing.
       base_frame: `[N]` str, the file's name.
-      rows: `[N]` int64, row numbers over all files, ascending.
-      files: the parquet files; none for a plain list of image files.
-      root: folder that relative image paths start at.
     """
 
-    paths: np.ndarray
     labels: np.ndarray
     label_names: np.ndarray
     split: np.ndarray
     source: np.ndarray
     base_frame: np.ndarray
-    rows: np.ndarray
-    files: tuple[Path, ...]
-    root: Path
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def split_counts(self) -> dict[str, int]:
         """How many rows each split has."""
         return {name: int(np.sum(self.split == name)) for name in SPLITS}
-
-    def keep(self, mask: np.ndarray) -> "LabelledImages":
-        """The rows where `mask` `[N]` bool is true."""
-        columns = {
-            field.name: value[mask]
-            for field in dataclasses.fields(self)
-            if isinstance(value := getattr(self, field.name), np.ndarray)
-        }
-        return dataclasses.replace(self, **columns)
 
     def subset(self, split: str) -> "LabelledImages":
         """The rows of one split, in order; val and test may be empty."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
         return self.keep(self.split == split)
-
-    def file_of(self, index: int) -> Path:
-        """Where the image of row `index` lies unless it is embedded."""
-        return self.root / self.paths[index]
-
-    def iter_encoded(self, chunk: int = 256) -> Iterator[list[bytes | None]]:
-        """The embedded image files, in order, at most `chunk` at a time; None where there is none.
-
-        They are read from the parquet as the iteration goes, so memory stays small.
-        """
-        if not self.files:
-            for start in range(0, len(self), chunk):
-                yield [None] * min(chunk, len(self) - start)
-        first_row = 0
-        for file in self.files:
-            with pq.ParquetFile(file) as parquet:
-                embedded = "image_bytes" in parquet.schema_arrow.names
-                for group in range(parquet.num_row_groups):
-                    group_rows = parquet.metadata.row_group(group).num_rows
-                    if not embedded:
-                        wanted = self._rows_within(first_row, group_rows)
-                        for start in range(0, len(wanted), chunk):
-                            yield [None] * len(wanted[start : start + chunk])
-                    elif len(self._rows_within(first_row, group_rows)):
-                        row = first_row
-                        for batch in parquet.iter_batches(chunk, [group], ["image_bytes"]):
-                            wanted = self._rows_within(row, len(batch)) - row
-                            row += len(batch)
-                            if len(wanted):
-                                yield batch.column(0).take(pa.array(wanted)).to_pylist()
-                    first_row += group_rows
-
-    def _rows_within(self, first: int, count: int) -> np.ndarray:
-        start, end = np.searchsorted(self.rows, (first, first + count))
-        return self.rows[start:end]
-
-    def load_image(self, index: int) -> Image.Image:
-        """Decodes one image to RGB.
-
-        Raises:
-          FileNotFoundError: it is neither embedded nor a file.
-        """
-        chosen = np.zeros(len(self), bool)
-        chosen[index] = True
-        (encoded,) = next(self.keep(chosen).iter_encoded())
-        return decode_rgb(encoded, self.file_of(index))
-
-
-def decode_rgb(encoded: bytes | None, file: Path) -> Image.Image:
-    """The embedded image, or else the file's, as RGB."""
-    if encoded is None and not file.is_file():
-        raise FileNotFoundError(f"image {file} does not exist and is not embedded")
-    with Image.open(file if encoded is None else io.BytesIO(encoded)) as image:
-        return image.convert("RGB")
 
 
 def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:

@@ -1,0 +1,97 @@
+"""Images as they are stored: encoded inside parquet files, or files of their own."""
+
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+Images = TypeVar("Images", bound="StoredImages")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredImages:
+    """Rows that have an image each; subclasses add columns, `[N]` arrays.
+
+    Attributes:
+      paths: `[N]` str, image paths as written, with slashes.
+      rows: `[N]` int64, row numbers over all files, ascending.
+      files: the parquet files; none for a plain list of image files.
+      root: folder that relative image paths start at.
+    """
+
+    paths: np.ndarray
+    rows: np.ndarray
+    files: tuple[Path, ...]
+    root: Path
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def keep(self: Images, mask: np.ndarray) -> Images:
+        """The rows where `mask` `[N]` bool is true."""
+        columns = {
+            field.name: value[mask]
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), np.ndarray)
+        }
+        return dataclasses.replace(self, **columns)
+
+    def file_of(self, index: int) -> Path:
+        """Where the image of row `index` lies unless it is embedded."""
+        return self.root / self.paths[index]
+
+    def iter_encoded(self, chunk: int = 256) -> Iterator[list[bytes | None]]:
+        """The embedded image files, in order, at most `chunk` at a time; None where there is none.
+
+        They are read from the parquet as the iteration goes, so memory stays small.
+        """
+        if not self.files:
+            for start in range(0, len(self), chunk):
+                yield [None] * min(chunk, len(self) - start)
+        first_row = 0
+        for file in self.files:
+            with pq.ParquetFile(file) as parquet:
+                embedded = "image_bytes" in parquet.schema_arrow.names
+                for group in range(parquet.num_row_groups):
+                    group_rows = parquet.metadata.row_group(group).num_rows
+                    if not embedded:
+                        wanted = self._rows_within(first_row, group_rows)
+                        for start in range(0, len(wanted), chunk):
+                            yield [None] * len(wanted[start : start + chunk])
+                    elif len(self._rows_within(first_row, group_rows)):
+                        row = first_row
+                        for batch in parquet.iter_batches(chunk, [group], ["image_bytes"]):
+                            wanted = self._rows_within(row, len(batch)) - row
+                            row += len(batch)
+                            if len(wanted):
+                                yield batch.column(0).take(pa.array(wanted)).to_pylist()
+                    first_row += group_rows
+
+    def _rows_within(self, first: int, count: int) -> np.ndarray:
+        start, end = np.searchsorted(self.rows, (first, first + count))
+        return self.rows[start:end]
+
+    def load_image(self, index: int) -> Image.Image:
+        """Decodes one image to RGB.
+
+        Raises:
+          FileNotFoundError: it is neither embedded nor a file.
+        """
+        chosen = np.zeros(len(self), bool)
+        chosen[index] = True
+        (encoded,) = next(self.keep(chosen).iter_encoded())
+        return decode_rgb(encoded, self.file_of(index))
+
+
+def decode_rgb(encoded: bytes | None, file: Path) -> Image.Image:
+    """The embedded image, or else the file's, as RGB."""
+    if encoded is None and not file.is_file():
+        raise FileNotFoundError(f"image {file} does not exist and is not embedded")
+    with Image.open(file if encoded is None else io.BytesIO(encoded)) as image:
+        return image.convert("RGB")
