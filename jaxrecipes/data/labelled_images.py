@@ -165,13 +165,18 @@ def _usable_rows(
     }
     values = zip(*(columns[name] for name in _TEXT_COLUMNS), strict=True)
     for row, (split_text, path, class_id, label, source) in enumerate(values):
-        split = _SPLIT_ALIASES.get(_text(split_text).strip().lower())
+        split = split_name(split_text)
         path = _text(path).replace("\\", "/")
         if split is None or not path.strip():
             continue
         class_number = _class_number(class_id, label, f"row {row} of {file} ({path})")
         source = _text(source) or "unknown"
         yield first_row + row, split, path, class_number, _text(label), source
+
+
+def split_name(value: object) -> str | None:
+    """The split that a name means, in any case: train, val or test; None for other names."""
+    return _SPLIT_ALIASES.get(_text(value).strip().lower())
 
 
 def _text(value: object) -> str:

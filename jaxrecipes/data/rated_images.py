@@ -1,0 +1,205 @@
+"""Generated images with their prompts and people's opinions of them: a CSV beside a folder of
+images, or parquet files with the images inside.
+
+Columns: `name` (an image file), `prompt`, `mos_quality` and `mos_align` (0 to 5), and optionally an
+explanation, `generator` and `split`; parquet files may have `image_bytes`, an encoded image file.
+Others are left alone.
+"""
+
+import contextlib
+import csv
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jaxrecipes.data.labelled_images import find_parquet_files, split_name
+from jaxrecipes.data.stored_images import StoredImages
+
+MOS_SCALE = 5.0
+"""The best mean opinion score; the worst is 0."""
+_SCORES = {"quality": "mos_quality", "consistency": "mos_align"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RatedTable(StoredImages):
+    """The rows of a data set, in order, without the images themselves.
+
+    Attributes:
+      prompts: `[N]` str.
+      quality, consistency: `[N]` float32, mean opinion scores / 5; NaN where they are not known.
+      explanations: `[N]` str, None in a row that has none; None: not asked for.
+      generators: `[N]` str, what made each image; None: not known.
+      split: `[N]` str, "train", "val" or "test"; None: the data does not say.
+    """
+
+    prompts: np.ndarray
+    quality: np.ndarray
+    consistency: np.ndarray
+    explanations: np.ndarray | None = None
+    generators: np.ndarray | None = None
+    split: np.ndarray | None = None
+
+    def check_images_exist(self) -> None:
+        """Raises a FileNotFoundError that counts and names the images that are not there."""
+        embedded = (bytes_ is not None for chunk in self.iter_encoded() for bytes_ in chunk)
+        missing = [
+            self.paths[row]
+            for row, inside in enumerate(embedded)
+            if not inside and not self.file_of(row).is_file()
+        ]
+        if missing:
+            more = ", ..." if len(missing) > 3 else ""
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(self)} images are not in {self.root}: "
+                f"{', '.join(missing[:3])}{more}; data.image_folder says where they are"
+            )
+
+
+def read_rated_images(
+    path: str | Path,
+    *,
+    image_folder: str | Path | None = None,
+    explanation_column: str | None = None,
+    rated: bool = True,
+) -> RatedTable:
+    """Reads everything but the images.
+
+    Args:
+      path: a CSV file, a parquet file, or a folder of parquet files.
+      image_folder: where images lie that are not inside the parquet. None: beside the file.
+      explanation_column: the column of explanations, if they are wanted. An empty cell, or one that
+        is null, is a row without an explanation.
+      rated: whether opinion scores are needed; without it the columns may be missing.
+
+    Raises:
+      FileNotFoundError: nothing at `path`.
+      ValueError: a file of another kind, no rows, a missing or repeated column, a row without a
+        name or a prompt, a score that is no number from 0 to 5, a split of another name.
+    """
+    path = Path(path)
+    files: tuple[Path, ...]
+    columns: Mapping[str, Sequence[Any]]
+    if path.suffix.lower() == ".csv":
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist")
+        files, columns = (), _read_csv(path)
+        root = path.parent
+    else:
+        files = find_parquet_files(path)
+        columns, root = _read_parquet(files), files[0].parent
+    needed = ["name", "prompt", *(_SCORES.values() if rated else ())]
+    needed += [] if explanation_column is None else [explanation_column]
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise ValueError(
+            f"{path} lacks the column {' and '.join(missing)}; its columns are "
+            f"{', '.join(columns) or 'none'}"
+        )
+    count = len(columns["name"])
+    if not count:
+        raise ValueError(f"{path} has no rows")
+
+    def texts(name: str) -> np.ndarray:
+        return np.array([_text(value) for value in columns[name]], object)
+
+    for name in ("name", "prompt"):
+        empty = [row for row, value in enumerate(texts(name)) if value is None]
+        if empty:
+            raise ValueError(
+                f"{path}: {len(empty)} of {count} rows have no {name}, the first is row "
+                f"{empty[0]} (from 0); fill or remove them"
+            )
+    scores = {
+        score: _scores(columns[column], f"{column} of {path}", rated)
+        if column in columns
+        else np.full(count, np.nan, np.float32)
+        for score, column in _SCORES.items()
+    }
+    names = [name.replace("\\", "/") for name in texts("name")]
+    return RatedTable(
+        paths=np.array(names, object),
+        rows=np.arange(count),
+        files=files,
+        root=root if image_folder is None else Path(image_folder),
+        prompts=texts("prompt"),
+        **scores,
+        explanations=None if explanation_column is None else texts(explanation_column),
+        generators=texts("generator") if "generator" in columns else None,
+        split=_splits(columns["split"], path) if "split" in columns else None,
+    )
+
+
+def _read_csv(path: Path) -> dict[str, Sequence[Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        try:
+            rows = list(csv.reader(stream))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a readable CSV file in UTF-8: {error}") from error
+    header, rows = (rows[0] if rows else []), [row for row in rows[1:] if row]
+    _check_unique(header, path)
+    for number, row in enumerate(rows):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}: row {number} (from 0) has {len(row)} cells, the header {len(header)}; "
+                "quote texts that contain a comma"
+            )
+    return {name: [row[column] for row in rows] for column, name in enumerate(header)}
+
+
+def _read_parquet(files: Sequence[Path]) -> Mapping[str, Sequence[Any]]:
+    tables = []
+    for file in files:
+        try:
+            names = pq.read_schema(file).names
+            _check_unique(names, file)
+            wanted = [name for name in names if name != "image_bytes"]
+            tables.append(pq.read_table(file, columns=wanted))
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{file} is not a readable parquet file: {error}") from error
+    shared = [
+        name for name in tables[0].column_names if all(name in t.column_names for t in tables)
+    ]
+    return {name: [v for table in tables for v in table[name].to_pylist()] for name in shared}
+
+
+def _check_unique(names: Sequence[str], file: Path) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"{file} has the column {' and '.join(repeated)} more than once")
+
+
+def _text(value: Any) -> str | None:
+    """None for an empty cell: null, NaN or white space."""
+    if value is None or value != value or not str(value).strip():
+        return None
+    return str(value)
+
+
+def _scores(values: Sequence[Any], what: str, rated: bool) -> np.ndarray:
+    scores = np.full(len(values), np.nan)
+    for row, value in enumerate(values):
+        text = _text(value)
+        if text is None and not rated:
+            continue
+        with contextlib.suppress(ValueError):
+            scores[row] = float(text or "nan")
+        if not 0 <= scores[row] <= MOS_SCALE:
+            raise ValueError(
+                f"{what} is {value!r} in row {row} (from 0); want a number from 0 to {MOS_SCALE:g}"
+            )
+    return (scores / MOS_SCALE).astype(np.float32)
+
+
+def _splits(values: Sequence[Any], path: Path) -> np.ndarray:
+    splits = [split_name(value) for value in values]
+    if None in splits:
+        row = splits.index(None)
+        raise ValueError(
+            f"{path}: the split is {values[row]!r} in row {row} (from 0); want train, val or test"
+        )
+    return np.array(splits, object)
