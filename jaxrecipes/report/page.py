@@ -1,6 +1,7 @@
 """One self-contained HTML page that shows a run at a glance."""
 
 import base64
+import csv
 import datetime
 import html
 import json
@@ -15,6 +16,7 @@ from jaxrecipes.report.page_style import PAGE, STYLE
 from jaxrecipes.report.progress import duration
 
 MAX_ROWS = 200  # epochs listed; of longer runs the first, the last and evenly spaced ones between
+MAX_TABLE_ROWS = 50  # of each table; the rest is in its file
 OUTCOMES = ("best", "final", "test")  # objects of metrics in summary.json
 FRACTIONS = ("accuracy", "precision", "recall", "f1", "auc")  # shown with four decimals
 
@@ -26,8 +28,8 @@ def write_page(run_dir: str | os.PathLike[str]) -> pathlib.Path:
 
     Read are `config.json` (nested objects), `history.json` (a list of objects with `epoch`, `step`,
     `train`, `val` and perhaps `hparams`), `summary.json` (`best`, `final` and `test` objects of
-    metrics and any further facts) and `plots/*.png`. What is missing is left out; what cannot be
-    read is named on the page. The page needs no other file and no network.
+    metrics and any further facts), `plots/*.png` and, as tables, `plots/*.csv`. What is missing is
+    left out; what cannot be read is named on the page. The page needs no other file and no network.
 
     Args:
       run_dir: the run's folder.
@@ -50,6 +52,7 @@ def write_page(run_dir: str | os.PathLike[str]) -> pathlib.Path:
         *(_tiles(name.capitalize(), summary.get(name)) for name in OUTCOMES),
         _facts({name: value for name, value in summary.items() if name not in OUTCOMES}),
         _plots(sorted((run_dir / "plots").glob("*.png"))),
+        *(_table(path) for path in sorted((run_dir / "plots").glob("*.csv"))),
         _epochs(history),
         _config(config),
     ]
@@ -135,6 +138,24 @@ def _is_wide(png: bytes) -> bool:
     # A signature of 8 bytes, then the header chunk, whose size in pixels starts at byte 16.
     width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
     return width > 1.7 * height or width > 900
+
+
+def _table(path: pathlib.Path) -> str:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        head, *rows = [*csv.reader(file)] or [[]]
+    top = "".join(f"<th>{_text(name)}</th>" for name in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows[:MAX_TABLE_ROWS]
+    )
+    count = f"{len(rows)} rows"
+    count += "" if len(rows) <= MAX_TABLE_ROWS else f", the first {MAX_TABLE_ROWS} shown"
+    return (
+        f"<section><h2>{_text(path.stem.replace('_', ' ').capitalize())}</h2>"
+        f"<details open><summary>{count}; all in plots/{_text(path.name)}</summary>"
+        f'<div class="scroll"><table class="epochs"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></details></section>"
+    )
 
 
 def _epochs(history: list[Json]) -> str:

@@ -91,3 +91,14 @@ def test_a_long_run_lists_a_sample_with_its_first_and_last_epoch(run_dir):
 def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run folder"):
         write_page(tmp_path / "none")
+
+
+def test_tables_are_shown_as_escaped_text_and_long_ones_in_part(run_dir):
+    table = 'prompt,srocc\n"<b>two,\nlines</b>",0.5\n' + "row,0.25\n" * 60
+    (run_dir / "plots" / "agreement_val.csv").write_text(table)
+    (run_dir / "plots" / "empty.csv").write_text("")
+    page = write_page(run_dir).read_text()
+    parse(page)
+    assert "&lt;b&gt;two,\nlines&lt;/b&gt;" in page
+    assert "61 rows, the first 50 shown; all in plots/agreement_val.csv" in page
+    assert page.count("<td>0.25</td>") == 49
