@@ -1,0 +1,137 @@
+"""Random resized crops of image batches inside the jitted step, drawn as torchvision draws them and
+resampled as Pillow does.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+RATIO = (3.0 / 4.0, 4.0 / 3.0)
+"""Least and greatest width / height of a crop."""
+_TRIES = 10
+
+
+def random_resized_crop(
+    key: Array,
+    images: Array,
+    sizes: Array,
+    *,
+    scale: tuple[Array | float, Array | float],
+    size: tuple[int, int],
+) -> Array:
+    """Crops each image at random and resizes the crop.
+
+    Args:
+      key: PRNG key.
+      images: `[B, H, W, 3]` uint8, each the whole of its original, squashed to one stored size.
+      sizes: `[B, 2]` int32, height and width of the originals, which crops are drawn on.
+      scale: least and greatest share of the area that a crop has.
+      size: height and width of the result.
+
+    Returns:
+      `[B, *size, 3]` uint8.
+    """
+    boxes = crop_boxes(key, sizes, scale=scale).astype(jnp.float32)
+    stored = jnp.array(images.shape[1:3], jnp.float32)
+    return resize_boxes(images, boxes * jnp.tile(stored / sizes, (1, 2)), size=size)
+
+
+def crop_boxes(
+    key: Array,
+    sizes: Array,
+    *,
+    scale: tuple[Array | float, Array | float],
+    ratio: tuple[float, float] = RATIO,
+) -> Array:
+    """Draws crops; the distribution is that of torchvision.transforms.RandomResizedCrop.
+
+    Area uniform in `scale`, width / height log-uniform in `ratio`; the first of ten tries that fits
+    into the image, at a uniform place; when none does the central crop with the image's own
+    proportions, cut to `ratio`.
+
+    Args:
+      key: PRNG key.
+      sizes: `[B, 2]` int32, height and width of the images.
+      scale: least and greatest share of the area.
+      ratio: least and greatest width / height.
+
+    Returns:
+      `[B, 4]` int32: top, left, height, width.
+    """
+    area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
+    shape = (len(sizes), _TRIES)
+    height, width = sizes[:, 0, None], sizes[:, 1, None]
+    low, high = scale
+    share = low + (high - low) * jax.random.uniform(area_key, shape)
+    area = share * (height * width).astype(jnp.float32)
+    log_ratio = jax.random.uniform(
+        ratio_key, shape, minval=math.log(ratio[0]), maxval=math.log(ratio[1])
+    )
+    proportion = jnp.exp(log_ratio)
+    tried_width = jnp.round(jnp.sqrt(area * proportion)).astype(jnp.int32)
+    tried_height = jnp.round(jnp.sqrt(area / proportion)).astype(jnp.int32)
+    fits = (tried_width > 0) & (tried_width <= width)
+    fits &= (tried_height > 0) & (tried_height <= height)
+    first = jnp.argmax(fits, axis=1, keepdims=True)
+    any_fits = fits.any(axis=1)
+    tried_height, tried_width = (
+        jnp.take_along_axis(tried, first, axis=1)[:, 0] for tried in (tried_height, tried_width)
+    )
+
+    height, width = sizes[:, 0], sizes[:, 1]
+    central_height = jnp.minimum(height, jnp.round(width / ratio[0]).astype(jnp.int32))
+    central_width = jnp.minimum(width, jnp.round(height * ratio[1]).astype(jnp.int32))
+    crop_height = jnp.where(any_fits, tried_height, central_height)
+    crop_width = jnp.where(any_fits, tried_width, central_width)
+    room = height - crop_height, width - crop_width
+    top, left = (
+        jnp.where(any_fits, jax.random.randint(k, r.shape, 0, r + 1), r // 2)
+        for k, r in zip((top_key, left_key), room, strict=True)
+    )
+    return jnp.stack([top, left, crop_height, crop_width], axis=1)
+
+
+def resize_boxes(images: Array, boxes: Array, *, size: tuple[int, int]) -> Array:
+    """Cuts a box out of each image and resizes it: bilinear and antialiased, as Pillow.
+
+    With whole numbers within a level of `image.crop(box).resize(size, BILINEAR)`: across, rounded,
+    then down, rounded.
+
+    Args:
+      images: `[B, H, W, C]` uint8.
+      boxes: `[B, 4]` float32: top, left, height, width in pixels; they may be fractions.
+      size: height and width of the result.
+
+    Returns:
+      `[B, *size, C]` uint8.
+    """
+    across = _weights(images.shape[2], boxes[:, 1], boxes[:, 3], size[1])
+    down = _weights(images.shape[1], boxes[:, 0], boxes[:, 2], size[0])
+    levels = images.astype(jnp.float32)
+    # Full float32 products: a GPU's short ones are off by more than a level.
+    precision = jax.lax.Precision.HIGHEST
+    levels = _round(jnp.einsum("bow,bhwc->bhoc", across, levels, precision=precision))
+    levels = _round(jnp.einsum("boh,bhwc->bowc", down, levels, precision=precision))
+    return levels.astype(jnp.uint8)
+
+
+def _weights(pixels: int, start: Array, length: Array, outputs: int) -> Array:
+    """`[B, outputs, pixels]`: a triangle around each output's centre, as wide as two of its pixels
+    when it shrinks, of what lies in the box, with the sum 1.
+    """
+    step = length[:, None, None] / outputs
+    centre = start[:, None, None] + (jnp.arange(outputs)[:, None] + 0.5) * step
+    pixel = jnp.arange(pixels) + 0.5
+    triangle = jnp.maximum(1.0 - jnp.abs(pixel - centre) / jnp.maximum(step, 1.0), 0.0)
+    start, end = start[:, None, None], (start + length)[:, None, None]
+    # Pixels that the box only touches count: with whole numbers there are none.
+    box = (pixel + 0.5 > start) & (pixel - 0.5 < end)
+    weights = jnp.where(box, triangle, 0.0)
+    return weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1e-6)
+
+
+def _round(levels: Array) -> Array:
+    return jnp.floor(jnp.clip(levels, 0.0, 255.0) + 0.5)
