@@ -6,7 +6,7 @@ also comes out as one would draw it (BatchNorm folded, NCHW, no shape arithmetic
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -172,6 +172,7 @@ class GraphBuilder:
         channels: int,
         num_heads: int,
         name: str,
+        mask: np.ndarray | None = None,
     ) -> str:
         """Self-attention, `[B, T, C] -> [B, T, C]`.
 
@@ -182,6 +183,7 @@ class GraphBuilder:
           channels: C.
           num_heads: must divide C.
           name: prefix of the stored weights' names.
+          mask: `[T, T]`, added to the scores of each query (row) and key.
         """
         width = channels // num_heads
         kernel, bias = (params["in_proj"][part].copy() for part in ("kernel", "bias"))
@@ -192,7 +194,10 @@ class GraphBuilder:
         heads = [self.reshape(part, (0, tokens, num_heads, width)) for part in parts]
         query, value = (self.transpose(heads[i], (0, 2, 1, 3)) for i in (0, 2))
         key = self.transpose(heads[1], (0, 2, 3, 1))
-        probs = self.node("Softmax", self.node("MatMul", query, key), axis=-1)
+        scores = self.node("MatMul", query, key)
+        if mask is not None:
+            scores = self.add(scores, self.constant(mask))
+        probs = self.node("Softmax", scores, axis=-1)
         mixed = self.transpose(self.node("MatMul", probs, value), (0, 2, 1, 3))
         mixed = self.reshape(mixed, (0, tokens, channels))
         out = params["out_proj"]
@@ -234,15 +239,18 @@ class GraphBuilder:
         inputs: Mapping[str, Sequence[int | str]],
         outputs: Mapping[str, tuple[str, Sequence[int | str]]],
         metadata: Mapping[str, str],
+        integers: Collection[str] = (),
     ) -> Any:
         """The checked `ModelProto`.
 
         Args:
-          inputs: name to shape of each float32 input; a text is a dynamic size.
+          inputs: name to shape of each input, float32; a text is a dynamic size.
           outputs: public name to `(tensor, shape)` of each float32 output.
           metadata: texts to store in the file.
+          integers: inputs that are int32 instead.
         """
         helper, float32 = self._onnx.helper, self._onnx.TensorProto.FLOAT
+        int32 = self._onnx.TensorProto.INT32
         nodes = list(self._nodes)
         for name, (tensor, _) in outputs.items():
             producer = next(node for node in nodes if tensor in node.output)
@@ -255,7 +263,10 @@ class GraphBuilder:
         graph = helper.make_graph(
             nodes,
             "jaxrecipes",
-            [helper.make_tensor_value_info(n, float32, shape) for n, shape in inputs.items()],
+            [
+                helper.make_tensor_value_info(n, int32 if n in integers else float32, shape)
+                for n, shape in inputs.items()
+            ],
             [helper.make_tensor_value_info(n, float32, shape) for n, (_, shape) in outputs.items()],
             list(self._constants.values()),
         )

@@ -58,6 +58,10 @@ def save_onnx(
     return difference
 
 
+def _as_input(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x[: max(BATCHES)], np.int32 if x.dtype.kind == "i" else np.float32)
+
+
 def check_onnx(
     model: str | os.PathLike[str] | bytes, predict_fn: PredictFn, inputs: Inputs
 ) -> float:
@@ -70,7 +74,7 @@ def check_onnx(
       predict_fn: the same function in JAX; where it gives arrays by name, the file's outputs have
         these names.
       inputs: examples as the file takes them, 8 or more: an array, or arrays by the names of the
-        file's inputs.
+        file's inputs; integers are given to it as int32, all else as float32.
 
     Raises:
       ImportError: onnxruntime is not installed.
@@ -82,7 +86,7 @@ def check_onnx(
         raise ImportError(
             "checking an ONNX file needs onnxruntime: pip install 'jaxrecipes[export]'"
         ) from error
-    inputs = jax.tree.map(lambda x: np.ascontiguousarray(x[: max(BATCHES)], np.float32), inputs)
+    inputs = jax.tree.map(_as_input, inputs)
     count = min(len(x) for x in jax.tree.leaves(inputs))
     if count < max(BATCHES):
         raise ValueError(f"want {max(BATCHES)} examples or more to check with, got {count}")

@@ -18,7 +18,7 @@ def save_stablehlo(
     predict_fn: Callable[[Any], Any],
     path: str | os.PathLike[str],
     *,
-    example: tuple[int, ...] | Mapping[str, tuple[int, ...]],
+    example: tuple[int, ...] | Mapping[str, tuple[int, ...] | jax.ShapeDtypeStruct],
     platforms: Sequence[str] = PLATFORMS,
 ) -> int:
     """Writes `predict_fn`, whatever weights it closes over included.
@@ -27,8 +27,8 @@ def save_stablehlo(
       predict_fn: float32 `[B, *example]`, or a dict of such by name, to arrays; traceable for any
         B.
       path: file to write.
-      example: shape of one example, such as (3, height, width); or shapes by name. They are fixed
-        in the file, the size of the batch is not.
+      example: shape of one example, such as (3, height, width); or shapes by name, with a dtype
+        where that is not float32. They are fixed in the file, the size of the batch is not.
       platforms: that it is lowered for. Layers that choose their formulation by backend keep the
         choice: each platform gets its own.
 
@@ -37,8 +37,10 @@ def save_stablehlo(
     """
     (batch,) = export.symbolic_shape("batch")
 
-    def batched(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
+    def batched(one: tuple[int, ...] | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        if isinstance(one, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct((batch, *one.shape), one.dtype)
+        return jax.ShapeDtypeStruct((batch, *one), jnp.float32)
 
     inputs = (
         {name: batched(shape) for name, shape in example.items()}

@@ -1,0 +1,19 @@
+"""Quality and prompt consistency of generated images. Offers what `jaxrecipes.recipes.RecipeModule`
+names.
+"""
+
+from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig as CONFIG
+from jaxrecipes.recipes.clip_iqa.deploy import export_onnx, export_safetensors, export_stablehlo
+from jaxrecipes.recipes.clip_iqa.recipe import check_config, make_recipe
+from jaxrecipes.recipes.clip_iqa.torch_checkpoint import export_torch, import_torch
+
+__all__ = [
+    "CONFIG",
+    "check_config",
+    "export_onnx",
+    "export_safetensors",
+    "export_stablehlo",
+    "export_torch",
+    "import_torch",
+    "make_recipe",
+]

@@ -121,7 +121,8 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
     def pass_metrics(outputs: Any, arrays: Mapping[str, Any]) -> dict[str, float]:
         return score_metrics(config, outputs, arrays)
 
-    shared = shared_parts(config, steps_per_epoch) | {"frozen": plan[0][1]}
+    stages = {"frozen": plan[0][1]} if len(plan) == 1 else {"frozen": (), "frozen_plan": plan}
+    shared = shared_parts(config, steps_per_epoch) | stages
     return Recipe(
         name=config.RECIPE,
         init=init,
