@@ -53,8 +53,19 @@ BEFORE = replace(
     early_stopping=EarlyStoppingConfig(),
 )
 
+# For a few dozen people or fewer, with embeddings of 512 numbers: made-up identities keep the
+# network from learning the training faces by heart.
+FEW_PEOPLE = replace(
+    DEFAULT,
+    epochs=60,
+    lr_schedule=replace(DEFAULT.lr_schedule, warmup_epochs=0),
+    model=replace(DEFAULT.model, model_type="angle_warping", d_model=512),
+    data=FaceDataConfig(reflect_prob=1.0),
+)
+
 PRESETS = {
     "default": DEFAULT,
+    "few_people": FEW_PEOPLE,
     "recommended": RECOMMENDED,
     "quick_start": RECOMMENDED,  # the same numbers: it leaves out two flags that are defaults
     "aggressive": AGGRESSIVE,

@@ -47,7 +47,25 @@ BEFORE = replace(
     ),
 )
 
-PRESETS = {"default": DEFAULT, "seed": SEED, "before": BEFORE}
+# For a few dozen people or fewer, with embeddings of 512 numbers: a small network, made-up
+# identities that keep it from learning the training faces by heart, and no term that needs many
+# people or poses within the prototypes' range.
+FEW_PEOPLE = replace(
+    DEFAULT,
+    epochs=60,
+    loss=LossConfig(lambda_pose=0.0, lambda_pose_consistency=0.0, lambda_contrast=0.0),
+    model=replace(
+        DEFAULT.model,
+        feat_dim=512,
+        id_dim=256,
+        transformer_depth=1,
+        transformer_mlp_dim=256,
+        dropout=0.0,
+    ),
+    data=FaceDataConfig(batch_size=32, eval_batch_size=128, reflect_prob=1.0),
+)
+
+PRESETS = {"default": DEFAULT, "few_people": FEW_PEOPLE, "seed": SEED, "before": BEFORE}
 
 
 def get_config(preset: str = "default") -> UniversalFaceRunConfig:
