@@ -197,6 +197,21 @@ class CheckpointManager:
         """
         return self._read(step, folder.read_manifest)["metadata"]
 
+    def shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """What `step` holds, by path and without reading it; PRNG keys are left out.
+
+        Raises:
+          ValueError: there is no such step.
+          CheckpointCorrupt: the manifest is damaged.
+        """
+        leaves = self._read(step, folder.read_manifest)["leaves"]
+        records = [arrays.Record.from_json(fields) for fields in leaves]
+        return {
+            record.path: jax.ShapeDtypeStruct(record.shape, record.dtype)
+            for record in records
+            if record.key_impl is None
+        }
+
     def newest_intact(self) -> int | None:
         """The highest step whose every byte is as saved; None when nothing was ever saved.
 

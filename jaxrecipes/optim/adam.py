@@ -103,7 +103,8 @@ def carry_over(old: Mapping[str, Array], new: PyTree) -> PyTree:
         for path in jax.tree.leaves(parameter_paths(node.mu)):
             own, is_new = f"{at}late/{path}", f"{at}mu/{path}" not in old
             if is_new or own in old:
-                late[path] = old[f"{at}count" if is_new else own]
+                # A copy: an array may not be in a state twice, which is donated.
+                late[path] = jnp.copy(old[f"{at}count" if is_new else own])
         return node._replace(late=late)
 
     wanted = leaves_by_path(new)

@@ -129,9 +129,10 @@ def plateau_config(plateau: PlateauNumbers, *, monitor: str = "loss") -> LrSched
 
 def adam_of(trained: Trained) -> AdamState | None:
     """The moments, where the optimizer is AdamW over every parameter as in the originals."""
-    if trained.config.optim.optimizer != "adamw" or trained.config.optim.frozen:
-        return None
     opt_state, hparams = trained.state.opt_state, trained.hparams
+    frozen = trained.config.optim.frozen or trained.recipe.frozen_plan
+    if trained.config.optim.optimizer != "adamw" or frozen or optax.tree.get(opt_state, "late"):
+        return None
     names = ("learning_rate", "b1", "b2", "eps", "weight_decay")
     return AdamState(
         mu=host(_kept(optax.tree.get(opt_state, "mu"))),

@@ -9,6 +9,7 @@ import jax
 from jaxrecipes import recipes
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import from_dict
+from jaxrecipes.optim import late_paths
 from jaxrecipes.recipes import RecipeModule
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder
@@ -93,7 +94,11 @@ def open_trained(
             metadata = checkpoints.metadata(chosen)
             config = from_dict(module.CONFIG, metadata["config"])
         recipe = module.make_recipe(config, steps_per_epoch=metadata["steps_per_epoch"])
-        abstract = jax.eval_shape(lambda key: create_state(recipe, key), jax.random.key(0))
+        stage = recipe.stage_at(max(0, chosen - 1))  # of the last step; the next begins with it
+        late = late_paths(checkpoints.shapes(chosen))
+        abstract = jax.eval_shape(
+            lambda key: create_state(stage, key, late=late), jax.random.key(0)
+        )
         restored = checkpoints.restore(
             {"state": _on_one_device(abstract)}, step=chosen, partial=True
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from jaxrecipes import sharding
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.train.evaluate import Evaluation
 from jaxrecipes.train.recipe import Recipe
@@ -41,6 +42,18 @@ def best_state(recipe: Recipe, state: TrainState, checkpoints: CheckpointManager
     restored = checkpoints.restore(wanted, step=best_step, partial=True)
     assert restored is not None
     return state.replace(**restored.tree["state"])
+
+
+def bytes_per_device(state: TrainState) -> dict[str, int]:
+    """How much of the state lies on each device (on the fullest one): parameters, the optimizer's
+    moments, averages.
+    """
+    parts = {
+        "params": state.params,
+        "optimizer": state.opt_state,
+        "averages": (state.ema_params, state.ema_batch_stats),
+    }
+    return {name: max(sharding.bytes_per_device(part).values()) for name, part in parts.items()}
 
 
 def evaluate_best(

@@ -6,7 +6,7 @@ import collections
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.report.progress import Progress, duration
 from jaxrecipes.report.writer import Writer, open_writer
 from jaxrecipes.train import finish, resume
@@ -26,7 +27,7 @@ from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import Position
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import write_json
-from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.step import current_hparams
 from jaxrecipes.train.validation import Validator
 
@@ -81,10 +82,9 @@ class Run:
         self._after_epoch = after_epoch
         self._total_steps = config.total_steps(data.steps_per_epoch)
         self._key = jax.random.key(config.seed)
-        self._programs = programs or Programs(
-            recipe, data, steps_per_call=config.loop.steps_per_call, mesh=mesh
-        )
+        self._programs = programs or self._make_programs(recipe)
         self._program = self._programs.train
+        self._compilations_before = 0  # of earlier stages' programs
         self._validate = Validator(recipe, self._programs.evaluate)
         self._seconds_to_first_step: float | None = None
 
@@ -112,15 +112,15 @@ class Run:
             Interrupt() as interrupt,
         ):
             position, step = self._start(checkpoints)
+            _log.info("bytes on each device: %s", finish.bytes_per_device(position.state))
             if jax.process_index() == 0:
                 write_json(
                     self._workdir / "config.json", {"recipe": self._recipe.name} | self._config_dict
                 )
-            purge_step = step + 1 if step else None
             with open_writer(
                 self._workdir / "tensorboard",
                 process_index=jax.process_index(),
-                purge_step=purge_step,
+                purge_step=step + 1 if step else None,
             ) as writer:
                 while step < self._total_steps and not self._stopped_early(position):
                     step = self._train_epoch(position, step, checkpoints, writer, interrupt)
@@ -157,15 +157,29 @@ class Run:
         position = resume.restore(
             checkpoints,
             self._recipe,
-            self._program,
             self._programs.abstract_state,
             empty_sums,
+            mesh=self._mesh,
             step=step,
             config_changed=config_changed,
         )
+        self._enter_stage(position, step)
         self._write_history(position)
         _log.info("going on from step %d of %d", step, self._total_steps)
         return position, step
+
+    def _enter_stage(self, position: Position, step: int) -> None:
+        """Sees to it that the moments and the program are those of the stage that `step` is in."""
+        recipe, moments = self._recipe.stage_at(step), leaves_by_path(position.state.opt_state)
+        if recipe.frozen != self._programs.stage[0]:
+            _log.info("frozen from step %d on: %s", step, " ".join(recipe.frozen) or "nothing")
+            position.state = with_moments(recipe, position.state, moments, self._mesh)
+        late = late_paths(leaves_by_path(position.state.opt_state))
+        if self._programs.stage != (recipe.frozen, late):
+            self._compilations_before += self._program.num_compilations
+            self._programs = self._make_programs(recipe, late)
+            self._program = self._programs.train
+        position.state = jax.device_put(position.state, self._program.shardings)
 
     def _train_epoch(
         self,
@@ -188,7 +202,10 @@ class Run:
         title = f"epoch {step // per_epoch + 1}/{epochs}"
         with Progress(title, total=epoch_end - step, last_line=False) as progress:
             while step < epoch_end:
-                stops = [epoch_end, _next_multiple(step, loop.log_every_steps)]
+                if self._recipe.frozen_at(step) != self._programs.stage[0]:
+                    self._enter_stage(position, step)
+                stage_end = self._recipe.stage_end(step) or epoch_end
+                stops = [epoch_end, stage_end, _next_multiple(step, loop.log_every_steps)]
                 if loop.checkpoint_every_steps:
                     stops.append(_next_multiple(step, loop.checkpoint_every_steps))
                 count = min(loop.steps_per_call, min(stops) - step)
@@ -234,7 +251,7 @@ class Run:
     ) -> None:
         """Validates, steps the state machines, and puts the epoch on record."""
         train = compute_metrics(jax.device_get(position.sums))
-        hparams = self._hparams(position.state)
+        hparams = current_hparams(self._recipe, position.state)
         train_seconds = time.monotonic() - self._epoch_started
         rate = (step - self._epoch_first_step) * self._data.examples_per_step / train_seconds
 
@@ -311,6 +328,7 @@ class Run:
             "stopped_early": self._stopped_early(position),
             "num_skipped": int(position.state.num_skipped),
             "seconds_to_first_step": self._seconds_to_first_step,
+            "bytes_per_device": finish.bytes_per_device(position.state),
             "devices": f"{self._mesh.size} x {jax.devices()[0].device_kind}",
         }
         finished = finish.evaluate_best(
@@ -322,7 +340,7 @@ class Run:
             facts=facts,
         )
         finished.summary["compilations"] = {
-            "train": self._program.num_compilations,
+            "train": self._compilations_before + self._program.num_compilations,
             "eval": self._validate.num_compilations,
         }
         if jax.process_index() == 0:
@@ -369,8 +387,11 @@ class Run:
         if jax.process_index() == 0:
             write_json(self._workdir / "history.json", position.history)
 
-    def _hparams(self, state: TrainState) -> dict[str, jax.Array]:
-        return current_hparams(self._recipe, state)
+    def _make_programs(self, recipe: Recipe, late: Iterable[str] = ()) -> Programs:
+        steps_per_call = self._config.loop.steps_per_call
+        return Programs(
+            recipe, self._data, steps_per_call=steps_per_call, mesh=self._mesh, late=late
+        )
 
     def _empty_sums(self) -> Any:
         return self._program.zeros(self._programs.sum_shapes)

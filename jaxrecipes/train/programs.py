@@ -1,6 +1,7 @@
 """The compiled programs of a run: its initial state, its steps, its evaluation."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -23,23 +24,34 @@ class Programs:
     that the programs see can share one object (`fingerprint` tells).
 
     Args:
-      recipe: what is trained.
+      recipe: what is trained; of a plan its first stage.
       data: what it is trained on; the shapes of its batches are part of the programs.
       steps_per_call: of the train program.
       mesh: the devices.
+      late: paths of parameters that have a count of updates of their own.
 
     Attributes:
+      stage: the freezing rules, and the late parameters.
       abstract_state: shapes of the state.
       train, evaluate: the programs.
       sum_shapes: shapes of the metric sums of the train program.
     """
 
-    def __init__(self, recipe: Recipe, data: RunData, *, steps_per_call: int, mesh: Mesh):
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: RunData,
+        *,
+        steps_per_call: int,
+        mesh: Mesh,
+        late: Iterable[str] = (),
+    ):
+        self.stage = recipe.frozen_at(0), frozenset(late)
         self._hparams, self._mesh = _leaves(recipe), mesh
         self._key = jax.random.key(0)
 
         def create(key, hparams):
-            return create_state(recipe, key, hparams=hparams)
+            return create_state(recipe, key, hparams=hparams, late=late)
 
         self.abstract_state: TrainState = jax.eval_shape(create, self._key, self._hparams)
         self.train = TrainProgram(

@@ -66,6 +66,10 @@ class Recipe:
         evaluation pass (AUC).
       frozen: regular expressions over parameter paths; a match gets no gradient, no moments and no
         decay.
+      frozen_plan: progressive unfreezing: (first step, rules) of each stage, in order and from step
+        0 on, in place of `frozen`. Each stage has a step program of its own. Moments of parameters
+        that go on training are carried over; those that are released begin with none, and their
+        own count of updates.
       accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps,
         B, ...]`.
       ema: keep averaged parameters. `hparams["ema_decay"]` is the decay.
@@ -94,6 +98,7 @@ class Recipe:
     augment: Callable[[jax.Array, Batch, Hparams], Batch] = _no_augmentation
     pass_metrics: PassMetrics | None = None
     frozen: tuple[str, ...] = ()
+    frozen_plan: tuple[tuple[int, tuple[str, ...]], ...] = ()
     accumulation_steps: int = 1
     ema: bool = False
     ema_warmup: bool = False
@@ -104,3 +109,24 @@ class Recipe:
     early_stopping: EarlyStopping | None = None
     warmup_steps: int = 0
     tag: Callable[[str], str] = _same_tag
+
+    def __post_init__(self):
+        starts = [start for start, _ in self.frozen_plan]
+        if starts and (starts[0] != 0 or starts != sorted(set(starts)) or self.frozen):
+            raise ValueError(
+                f"frozen_plan starts its stages at the steps {starts} beside frozen {self.frozen}; "
+                "want steps in ascending order from 0 on, and frozen empty"
+            )
+
+    def frozen_at(self, step: int) -> tuple[str, ...]:
+        """The freezing rules of the step that is taken at `step`."""
+        passed = [rules for start, rules in self.frozen_plan if start <= step]
+        return passed[-1] if passed else self.frozen
+
+    def stage_at(self, step: int) -> "Recipe":
+        """The recipe of the stage that `step` is in: one set of rules, no plan."""
+        return dataclasses.replace(self, frozen=self.frozen_at(step), frozen_plan=())
+
+    def stage_end(self, step: int) -> int | None:
+        """The step at which the next stage begins, or None in the last one."""
+        return next((start for start, _ in self.frozen_plan if start > step), None)

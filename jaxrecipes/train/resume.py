@@ -7,15 +7,18 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import diff
 from jaxrecipes.schedules import evaluate
-from jaxrecipes.train.program import TrainProgram
+from jaxrecipes.sharding import state_shardings
 from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
 
 _log = logging.getLogger("jaxrecipes")
+_MOMENTS = "state/opt_state/"
 
 
 @dataclasses.dataclass
@@ -66,35 +69,38 @@ def check_resumable(
 def restore(
     checkpoints: CheckpointManager,
     recipe: Recipe,
-    program: TrainProgram,
     abstract_state: TrainState,
     empty_sums: Any,
     *,
+    mesh: Mesh,
     step: int,
     config_changed: bool,
 ) -> Position:
-    """The position at `step`; under a changed config the hyperparameters are the new config's."""
-    wanted = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        abstract_state,
-        program.shardings,
-    )
-    if not config_changed:
-        tree = {"state": wanted}
-        if checkpoints.metadata(step)["mid_epoch"]:
-            tree["sums"] = empty_sums
-        restored = checkpoints.restore(tree, step=step)
-        assert restored is not None
-        return Position(
-            restored.tree["state"],
-            restored.tree.get("sums", empty_sums),
-            restored.metadata["history"],
-        )
+    """The position at `step`; under a changed config the hyperparameters are the new config's.
 
-    restored = checkpoints.restore({"state": wanted.replace(hparams={})}, step=step, partial=True)
+    The moments are those of the parameters that are trained from here on, see `with_moments`.
+    """
+    saved = {path: leaf for path, leaf in checkpoints.shapes(step).items() if _MOMENTS in path}
+    wanted = abstract_state.replace(opt_state=None)
+    wanted = wanted.replace(hparams={}) if config_changed else wanted
+    tree = saved | {"state": wanted}
+    tree = jax.tree.map(_laid_out, tree, state_shardings(tree, mesh))
+    if checkpoints.metadata(step)["mid_epoch"] and not config_changed:
+        tree["sums"] = empty_sums
+    restored = checkpoints.restore(tree, step=step, partial=config_changed)
     assert restored is not None
+    state: TrainState = restored.tree["state"]
+    if config_changed:
+        state = _with_hparams(recipe, state)
+    moments = {path.removeprefix(_MOMENTS): restored.tree[path] for path in saved}
+    state = with_moments(recipe.stage_at(step), state, moments, mesh)
+    return Position(state, restored.tree.get("sums", empty_sums), restored.metadata["history"])
+
+
+def _with_hparams(recipe: Recipe, state: TrainState) -> TrainState:
+    """The state under the recipe's own hyperparameters."""
     hparams = jax.tree.map(np.float32, dict(recipe.hparams))
-    state = restored.tree["state"].replace(hparams=hparams)
+    state = state.replace(hparams=hparams)
     if recipe.plateau is not None:
         base = evaluate(state.hparams, recipe.warmup_steps)["learning_rate"]
         plateau = dataclasses.replace(
@@ -104,8 +110,11 @@ def restore(
     if recipe.early_stopping is not None:
         stopping = recipe.early_stopping.with_patience(state.early_stopping)
         state = state.replace(early_stopping=stopping)
-    state = jax.device_put(state, program.shardings)
-    return Position(state, empty_sums, restored.metadata["history"])
+    return state
+
+
+def _laid_out(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def save(

@@ -1,6 +1,6 @@
 """The training state: one pytree of arrays, all of it in the checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxrecipes.ema import ema_init
-from jaxrecipes.optim import split_frozen
+from jaxrecipes.optim import split_frozen, with_late
 from jaxrecipes.schedules import Schedule, evaluate
 from jaxrecipes.train.recipe import Recipe
 
@@ -46,16 +46,21 @@ class TrainState(struct.PyTreeNode):
 
 
 def create_state(
-    recipe: Recipe, key: jax.Array, *, hparams: Mapping[str, Schedule] | None = None
+    recipe: Recipe,
+    key: jax.Array,
+    *,
+    hparams: Mapping[str, Schedule] | None = None,
+    late: Iterable[str] = (),
 ) -> TrainState:
     """The state before the first step: a pure function of the recipe and the run's key.
 
     Jit it with the state's shardings as `out_shardings` to create a sharded state in place.
 
     Args:
-      recipe: what is trained.
+      recipe: what is trained; of a plan its first stage.
       key: seeds the weights and is kept for the run.
       hparams: in place of the recipe's, with the same structure; their numbers may be traced.
+      late: paths of parameters that get a count of updates of their own.
     """
     params, batch_stats = recipe.init(key)
     # Strong float32: a Python number would make a second trace of the step, once a run changes it.
@@ -63,13 +68,15 @@ def create_state(
     leaves: dict[str, Schedule] = jax.tree.map(jnp.float32, own)
     values = evaluate(leaves, jnp.int32(0))
     peak = evaluate(leaves, jnp.int32(recipe.warmup_steps))
-    trainable, _ = split_frozen(params, recipe.frozen)
+    trainable, _ = split_frozen(params, recipe.frozen_at(0))
+    for _, rules in recipe.frozen_plan:
+        split_frozen(params, rules)  # what is wrong with a later stage is said now
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         step=zero,
         params=params,
         batch_stats=batch_stats,
-        opt_state=recipe.make_tx(values).init(trainable),
+        opt_state=with_late(recipe.make_tx(values).init(trainable), late),
         ema_params=ema_init(params) if recipe.ema else None,
         ema_batch_stats=ema_init(batch_stats) if recipe.ema else None,
         hparams=leaves,

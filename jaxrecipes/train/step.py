@@ -47,6 +47,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """Builds `(state, batch) -> (state, metrics)`; jit, scan, vmap or shard it at the call site.
 
+    Of a recipe with a plan it is the first stage's step; `recipe.stage_at` has the others.
     Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the
     loss is then the mean of the micro-batch losses, and batch statistics move at every micro-batch.
     When the loss or the gradients' norm is not finite the update is skipped: params, moments,
@@ -55,7 +56,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         hparams = current_hparams(recipe, state)
-        trainable, frozen = split_frozen(state.params, recipe.frozen)
+        trainable, frozen = split_frozen(state.params, recipe.frozen_at(0))
         loss_scale = state.loss_scale.scale if recipe.loss_scale else jnp.float32(1.0)
 
         def objective(trainable, batch_stats, micro_batch, key):

@@ -1,0 +1,113 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from toy_recipe import toy_batch, toy_config, toy_recipe, toy_run
+
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.optim import late_paths, leaves_by_path
+from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train import create_state, make_train_step
+from jaxrecipes.train.config import OptimConfig
+from jaxrecipes.train.interrupt import Interrupt
+from jaxrecipes.train.stages import with_moments
+
+PLAN = ((0, ("^hidden/", "^norm/")), (8, ("^hidden/",)), (19, ()))
+
+
+def plan_run(workdir, **fields):
+    return toy_run(workdir, toy_recipe(frozen_plan=PLAN, ema=False), **fields)
+
+
+def rows(workdir):
+    entries = json.loads((workdir / "history.json").read_text())
+    return [(e["step"], e["train"], e["val"]) for e in entries]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("plan")
+    return workdir, plan_run(workdir).fit()
+
+
+def test_each_stage_trains_what_its_rules_leave_from_one_program(undisturbed):
+    _, finished = undisturbed
+    assert finished.summary["compilations"] == {"train": 3, "eval": 1}
+    sizes = finished.summary["bytes_per_device"]
+    assert sizes["params"] == 4 * finished.summary["num_params"]
+    assert sizes["optimizer"] == 2 * sizes["params"] + 4 * 4  # a count, and those of three arrays
+
+
+@pytest.mark.parametrize("after_calls", [2, 5, 8])
+def test_a_plan_that_is_interrupted_in_a_stage_goes_on_bit_for_bit(
+    undisturbed, tmp_path, monkeypatch, after_calls
+):
+    calls = iter(range(100))
+    monkeypatch.setattr(Interrupt, "requested", lambda self: next(calls) >= after_calls)
+    assert plan_run(tmp_path).fit() is None
+    monkeypatch.undo()
+    finished = plan_run(tmp_path).fit()
+    assert rows(tmp_path) == rows(undisturbed[0])
+    jax.tree.map(np.testing.assert_array_equal, finished.params, undisturbed[1].params)
+
+
+def test_stages_in_the_loop_equal_steps_by_hand():
+    recipe = toy_recipe(frozen_plan=((0, ("^hidden/",)), (2, ())), ema=False)
+    state = create_state(recipe, jax.random.key(0))
+    first, second = (jax.jit(make_train_step(recipe.stage_at(step))) for step in (0, 2))
+    start = state.params["hidden"]["kernel"]
+    for seed in range(2):
+        state, _ = first(state, toy_batch(seed))
+    np.testing.assert_array_equal(state.params["hidden"]["kernel"], start)
+    moments = leaves_by_path(state.opt_state)
+    state = with_moments(recipe.stage_at(2), state, moments, make_mesh())
+    for path, kept in moments.items():
+        np.testing.assert_array_equal(leaves_by_path(state.opt_state)[path], kept)
+    after, _ = second(state, toy_batch(2))
+    # The first update of a tensor under Adam is the learning rate in size, beside the decay.
+    step = after.params["hidden"]["kernel"] - start * (1 - 0.05 * 0.01)
+    np.testing.assert_allclose(np.abs(step), 0.05, rtol=1e-3)
+
+
+def test_rules_that_are_changed_by_hand_keep_the_moments(tmp_path):
+    config = toy_config(epochs=1, optim=OptimConfig(frozen=("^hidden/",)))
+    toy_run(tmp_path, toy_recipe(frozen=("^hidden/",)), config=config).fit()
+    with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
+        before = checkpoints.shapes(8)
+    assert not any("/mu/hidden" in path for path in before)
+    config = toy_config(epochs=2, optim=OptimConfig(frozen=("^norm/",)))
+    run = toy_run(tmp_path, toy_recipe(frozen=("^norm/",)), config=config, allow_config_change=True)
+    assert run.fit().summary["final"]["step"] == 16
+    with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
+        after = checkpoints.shapes(16)
+        late = "state/opt_state/0/late/hidden/kernel"
+        wanted = {late: after[late], "state/opt_state/0/count": after[late]}
+        counts = checkpoints.restore(wanted, step=16, partial=True).tree
+    assert {path: int(count) for path, count in counts.items()} == {
+        late: 8,
+        "state/opt_state/0/count": 16,
+    }
+    assert late_paths(after) == {"hidden/kernel"}
+    assert not any("/mu/norm" in path for path in after)
+    again = toy_run(tmp_path, toy_recipe(frozen=("^norm/",)), config=config).fit()
+    assert again.summary["final"]["step"] == 16
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"frozen_plan": ((1, ()),)}, "ascending order from 0 on"),
+        ({"frozen_plan": ((0, ()), (0, ()))}, "ascending order from 0 on"),
+        ({"frozen_plan": ((0, ()),), "frozen": ("^out/",)}, "frozen empty"),
+    ],
+)
+def test_a_plan_that_is_out_of_order_is_an_error(fields, message):
+    with pytest.raises(ValueError, match=message):
+        toy_recipe(**fields)
+
+
+def test_a_later_stages_misspelt_rule_is_an_error_at_once():
+    recipe = toy_recipe(frozen_plan=((0, ()), (50, ("^hiden/",))))
+    with pytest.raises(ValueError, match="hiden"):
+        create_state(recipe, jax.random.key(0))
