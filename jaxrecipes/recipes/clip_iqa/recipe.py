@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes.correlation import agreement, plcc
 from jaxrecipes.data.augment import normalize, random_flip
+from jaxrecipes.data.random_resized_crop import random_resized_crop
 from jaxrecipes.losses import mean_squared_error
 from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
 from jaxrecipes.models.clip_iqa import ClipIqa
@@ -68,7 +70,11 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
         "label_smoothing": loss.label_smoothing,
     }
     if augment.enabled:
-        own["flip_prob"] = augment.flip_prob
+        own |= {
+            "crop_scale_min": augment.crop_scale_min,
+            "crop_scale_max": augment.crop_scale_max,
+            "flip_prob": augment.flip_prob,
+        }
     hparams = build_hparams(
         config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
     )
@@ -98,7 +104,17 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
     def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
         if not augment.enabled or "image" not in batch:
             return batch
-        return batch | {"image": random_flip(key, batch["image"], hparams["flip_prob"])}
+        images, size = batch["image"], config.network.clip.vision.image_size
+        stored = jnp.full((len(images), 2), jnp.array(images.shape[1:3]), jnp.int32)
+        crop_key, flip_key = jax.random.split(key)
+        images = random_resized_crop(
+            crop_key,
+            images,
+            batch.get("image_size", stored),
+            scale=(hparams["crop_scale_min"], hparams["crop_scale_max"]),
+            size=(size, size),
+        )
+        return batch | {"image": random_flip(flip_key, images, hparams["flip_prob"])}
 
     def inputs(batch: Batch) -> dict[str, jax.Array]:
         names = (*_INPUTS, "explanation_tokens") if loss.explanations else _INPUTS
