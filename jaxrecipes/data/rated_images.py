@@ -9,6 +9,7 @@ Others are left alone.
 import contextlib
 import csv
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from jaxrecipes.data.labelled_images import find_parquet_files, split_name
 from jaxrecipes.data.stored_images import StoredImages
@@ -35,6 +37,8 @@ class RatedTable(StoredImages):
       explanations: `[N]` str, None in a row that has none; None: not asked for.
       generators: `[N]` str, what made each image; None: not known.
       split: `[N]` str, "train", "val" or "test"; None: the data does not say.
+      sizes: `[N, 2]` int32, height and width of the images, 0 of one that cannot be read; None: not
+        looked up, see `image_sizes`.
     """
 
     prompts: np.ndarray
@@ -43,6 +47,20 @@ class RatedTable(StoredImages):
     explanations: np.ndarray | None = None
     generators: np.ndarray | None = None
     split: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+
+    def image_sizes(self) -> np.ndarray:
+        """`sizes`, read from the heads of the images."""
+        sizes = np.zeros((len(self), 2), np.int32)
+        row = 0
+        for chunk in self.iter_encoded():
+            for encoded in chunk:
+                file = self.file_of(row) if encoded is None else io.BytesIO(encoded)
+                # What is wrong with an image is told when it is decoded.
+                with contextlib.suppress(Exception), Image.open(file) as image:
+                    sizes[row] = image.height, image.width
+                row += 1
+        return sizes
 
     def check_images_exist(self) -> None:
         """Raises a FileNotFoundError that counts and names the images that are not there."""

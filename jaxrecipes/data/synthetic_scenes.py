@@ -75,7 +75,7 @@ def draw_scenes(seed: int, indices: np.ndarray, *, size: int, held_out: bool = F
     severity = _flat(rng, "severity")
     kind = (_flat(rng, "kind") * len(KINDS)).astype(int)
     for start in range(0, len(images), _CHUNK):
-        rows = slice(start, start + _CHUNK)
+        rows = np.arange(start, min(start + _CHUNK, len(images)))
         some = rng.rows(rows)
         painted = paint(some, shown[rows], size)
         images[rows] = distort(some, painted, kind[rows], severity[rows])

@@ -3,6 +3,7 @@ names.
 """
 
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig as CONFIG
+from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits, sampling_weights
 from jaxrecipes.recipes.clip_iqa.deploy import export_onnx, export_safetensors, export_stablehlo
 from jaxrecipes.recipes.clip_iqa.recipe import check_config, make_recipe
 from jaxrecipes.recipes.clip_iqa.torch_checkpoint import export_torch, import_torch
@@ -15,5 +16,8 @@ __all__ = [
     "export_stablehlo",
     "export_torch",
     "import_torch",
+    "load_inputs",
+    "load_splits",
     "make_recipe",
+    "sampling_weights",
 ]

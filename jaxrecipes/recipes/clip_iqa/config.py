@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from jaxrecipes.correlation import LogisticFit
+from jaxrecipes.data.clip_tokenizer import Cleaning
 from jaxrecipes.models.clip_config import (
     PUBLISHED,
     Activation,
@@ -172,7 +173,7 @@ class AugmentConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IqaDataConfig(DataConfig):
-    """Rated images and their prompts."""
+    """Rated images and their prompts. `path` is a CSV file or parquet; None: drawn scenes."""
 
     batch_size: int = 32
     """Global batch: examples of all devices together, in one micro-batch."""
@@ -181,10 +182,11 @@ class IqaDataConfig(DataConfig):
     image_folder: str | None = None
     """Where the images of a CSV lie. None: beside it."""
     explanation_column: str = "explanation"
-    """Column of the explanations, where loss.explanations is on."""
-    split: Literal["rows", "prompts"] = "rows"
-    """rows: as the original, which has the same prompts on both sides. prompts: each prompt is on
-    one side alone."""
+    """Column of the explanations, where loss.explanations is on. An image with an empty cell learns
+    from its scores alone."""
+    split: Literal["auto", "rows", "prompts"] = "auto"
+    """auto: the column `split` where the data has one, else rows. rows: as the original, which has
+    the same prompts on both sides. prompts: each prompt is on one side alone."""
     test_size: float = 0.2
     """Share of the rows, or of the prompts, that is held out."""
     split_seed: int = 42
@@ -192,14 +194,36 @@ class IqaDataConfig(DataConfig):
     official_preprocessing: bool = False
     """Evaluate on a central crop with bicubic resampling, as CLIP's authors do. Off: the whole
     image, squashed, bilinear."""
-    cleaning: Literal["openai", "hf"] = "hf"
+    cleaning: Cleaning = "huggingface"
     """Cleaning of texts before they are tokenised; the two differ for odd characters alone."""
+    stored_size: int | None = None
+    """Training images that are larger are stored with this height and width, and cropped from
+    there. None: 8/7 of what the network takes."""
+    decode_workers: int | None = None
+    """Threads that decode images, once. None: one per core."""
+    cache_dir: str | None = None
+    """Where decoded images are kept. None: the user's cache folder."""
+    on_unreadable: Literal["skip", "error"] = "error"
+    """Images that are missing or cannot be decoded: go on without them, or stop."""
+    embedded_train: int = 4000
+    """Embedded data: number of training scenes."""
+    embedded_val: int = 600
+    """Embedded data: number of validation scenes, with captions of their own."""
 
     def __post_init__(self):
         super().__post_init__()
         require(
             0 < self.test_size < 1,
             f"data.test_size is {self.test_size}; it must lie between 0 and 1",
+        )
+        for name in ("embedded_train", "embedded_val"):
+            require(
+                getattr(self, name) >= 1,
+                f"data.{name} is {getattr(self, name)}; it must be at least 1",
+            )
+        require(
+            self.stored_size is None or self.stored_size >= 1,
+            f"data.stored_size is {self.stored_size}; it must be at least 1",
         )
 
 

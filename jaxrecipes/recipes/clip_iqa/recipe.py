@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrecipes.correlation import agreement, plcc
 from jaxrecipes.data.augment import normalize, random_flip
-from jaxrecipes.data.random_resized_crop import random_resized_crop
+from jaxrecipes.data.random_resized_crop import random_resized_crop, resize_boxes
 from jaxrecipes.losses import mean_squared_error
 from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
 from jaxrecipes.models.clip_iqa import ClipIqa
@@ -116,10 +116,19 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
         )
         return batch | {"image": random_flip(flip_key, images, hparams["flip_prob"])}
 
+    def whole(images: jax.Array) -> jax.Array:
+        """Images that are stored larger, to be cropped, in the size that the network takes."""
+        size = config.network.clip.vision.image_size
+        if images.shape[1:3] == (size, size):
+            return images
+        box = jnp.array([0, 0, *images.shape[1:3]], jnp.float32)
+        return resize_boxes(images, jnp.tile(box, (len(images), 1)), size=(size, size))
+
     def inputs(batch: Batch) -> dict[str, jax.Array]:
         names = (*_INPUTS, "explanation_tokens") if loss.explanations else _INPUTS
         given = {name: batch[name] for name in names if name in batch}
         if "image" in given:
+            given["image"] = whole(given["image"])
             given["image"] = normalize(given["image"], IMAGE_MEAN, IMAGE_STD)
         return given
 
@@ -131,7 +140,7 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
         }
         if loss.explanations:
             pair = outputs["rationale"], outputs["rationale_target"]
-            terms["explanation"] = mean_squared_error(*pair)
+            terms["explanation"] = mean_squared_error(*pair) * batch.get("has_explanation", 1.0)
         return terms
 
     def pass_metrics(outputs: Any, arrays: Mapping[str, Any]) -> dict[str, float]:

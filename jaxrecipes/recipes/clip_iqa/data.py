@@ -1,0 +1,266 @@
+"""The data of the clip_iqa recipe: rated images with their prompts, or embedded scenes."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxrecipes.data.clip_tokenizer import ClipTokenizer
+from jaxrecipes.data.decode import Fit, decode_images
+from jaxrecipes.data.image_split import split_prompts, split_rows
+from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.rated_images import RatedTable, read_rated_images
+from jaxrecipes.data.synthetic_scenes import draw_scenes
+from jaxrecipes.recipes.clip_iqa.config import IqaDataConfig, IqaRunConfig
+from jaxrecipes.recipes.clip_iqa.embeddings import clip_params, with_embeddings
+from jaxrecipes.report.progress import Progress
+
+_log = logging.getLogger("jaxrecipes")
+
+_LENGTHS = (16, 24, 32, 48, 77)
+"""Texts get the least of these lengths that holds them all, so that few programs are compiled."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RatedImages:
+    """One split, or inputs to predict, in order.
+
+    Attributes:
+      arrays: `image` uint8 `[N, H, W, 3]`; `tokens` int32 `[N, T]`, a row of each distinct prompt;
+        `quality` and `consistency` float32 `[N]` in [0, 1], 0 where they are not known;
+        `image_size` int32 `[N, 2]`, height and width of the files, of images that are stored to be
+        cropped; `explanation_tokens` int32 `[N, E]` and `has_explanation` float32 `[N]` where they
+        are learnt from. `text_embedding` and `image_embedding` `[N, d]` may stand in for `tokens`
+        and `image`.
+      names: `[N]` the images' names.
+      prompts: `[N]` texts.
+      generators: `[N]` what made each image; None: not known.
+    """
+
+    arrays: Arrays
+    names: list[str]
+    prompts: list[str]
+    generators: list[str] | None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def load_splits(
+    config: IqaRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+) -> dict[str, RatedImages]:
+    """The splits that have examples.
+
+    Args:
+      config: where the data is, how it is split and what is frozen; its seed is that of embedded
+        scenes.
+      report_dir: where `unreadable_SPLIT.csv` goes when images cannot be read.
+      train: whether a run begins: then the training split is loaded, and embeddings of frozen
+        towers stand in for what they are computed from.
+
+    Raises:
+      FileNotFoundError: there is nothing at `config.data.path`, or images are missing.
+      ValueError: a missing column, no training rows, an unreadable image that may not be skipped...
+    """
+    if config.data.path is None:
+        splits = _embedded(config, train)
+    else:
+        table = _read(config, pathlib.Path(config.data.path))
+        parts = {
+            name: table.keep(np.isin(np.arange(len(table)), rows))
+            for name, rows in _split(table, config.data).items()
+            if len(rows) and (train or name != "train")
+        }
+        if train and "train" not in parts:
+            raise ValueError(f"{config.data.path} has no row of the train split")
+        length = _text_length(config, [text for part in parts.values() for text in _texts(part)])
+        splits = {
+            name: _load(config, part, name, length, report_dir) for name, part in parts.items()
+        }
+    params = clip_params(config) if train else None
+    if params is None:
+        return splits
+    return {
+        name: dataclasses.replace(split, arrays=with_embeddings(config, split.arrays, params))
+        for name, split in splits.items()
+    }
+
+
+def sampling_weights(config: IqaRunConfig, train: RatedImages) -> None:
+    """None: every image is drawn once an epoch, as by the original."""
+
+
+def load_inputs(config: IqaRunConfig, inputs: Sequence[pathlib.Path]) -> RatedImages:
+    """Images to predict: CSV files with the columns name and prompt beside their images, or in
+    `data.image_folder`, and parquet files. Scores and explanations are not needed.
+
+    Raises:
+      FileNotFoundError: a path or an image that is not there.
+      ValueError: another type of file, a missing column, a row without a prompt.
+    """
+    if not inputs:
+        raise ValueError("no inputs; want CSV or parquet files with the columns name and prompt")
+    bare = dataclasses.replace(config, loss=dataclasses.replace(config.loss, explanations=False))
+    tables = []
+    for path in inputs:
+        if path.is_file() and path.suffix.lower() not in (".csv", ".parquet"):
+            raise ValueError(
+                f"{path} is neither CSV nor parquet; list images and their prompts in a CSV file "
+                "with the columns name and prompt"
+            )
+        tables.append(_read(bare, path, rated=False))
+    length = _text_length(bare, [text for table in tables for text in _texts(table)])
+    parts = [_load(bare, table, table.root.name, length, None) for table in tables]
+    return RatedImages(
+        {
+            name: np.concatenate([np.asarray(part.arrays[name]) for part in parts])
+            for name in ("image", "tokens", "quality", "consistency")
+        },
+        [name for part in parts for name in part.names],
+        [prompt for part in parts for prompt in part.prompts],
+        None,
+    )
+
+
+def _read(config: IqaRunConfig, path: pathlib.Path, *, rated: bool = True) -> RatedTable:
+    data = config.data
+    table = read_rated_images(
+        path,
+        image_folder=data.image_folder,
+        explanation_column=data.explanation_column if config.loss.explanations else None,
+        rated=rated,
+    )
+    if data.on_unreadable == "error":
+        table.check_images_exist()
+    return table
+
+
+def _split(table: RatedTable, data: IqaDataConfig) -> dict[str, np.ndarray]:
+    if data.split == "auto" and table.split is not None:
+        return {name: np.flatnonzero(table.split == name) for name in ("train", "val", "test")}
+    size, seed = data.test_size, data.split_seed
+    if data.split == "prompts":
+        train, val = split_prompts(table.prompts, test_size=size, seed=seed)
+    else:
+        train, val = split_rows(len(table), test_size=size, seed=seed)
+    return {"train": train, "val": val}
+
+
+def _texts(table: RatedTable) -> list[str]:
+    return [*table.prompts, *(text or "" for text in _explanations(table))]
+
+
+def _explanations(table: RatedTable) -> list[str | None]:
+    return [] if table.explanations is None else list(table.explanations)
+
+
+def _text_length(config: IqaRunConfig, texts: Sequence[str]) -> int:
+    """The least length that holds every text, or all that the text tower takes."""
+    text, tokenizer = config.network.clip.text, _tokenizer(config)
+    ids = [tokenizer.encode(each) for each in set(texts)]
+    highest = max(map(max, ids))
+    if highest >= text.vocab_size:
+        raise ValueError(
+            f"clip.custom.text.vocab_size is {text.vocab_size}; the tokenizer's ids go up to "
+            f"{highest}, so it must be {len(tokenizer.vocab)}"
+        )
+    longest = max(map(len, ids))
+    fitting = [length for length in _LENGTHS if length >= longest]
+    if longest > text.context_length:
+        cut = sum(len(each) > text.context_length for each in ids)
+        _log.warning("%d texts have more than %d tokens and are cut", cut, text.context_length)
+    return min([*fitting, text.context_length])
+
+
+def _tokenizer(config: IqaRunConfig) -> ClipTokenizer:
+    return ClipTokenizer.packaged(cleaning=config.data.cleaning)
+
+
+def _tokens(config: IqaRunConfig, texts: Sequence[str] | np.ndarray, length: int) -> IndexedRows:
+    distinct, rows = np.unique(np.asarray(texts, object), return_inverse=True)
+    table = _tokenizer(config)(list(distinct), length=length).token_ids
+    return IndexedRows(table, rows.astype(np.int32))
+
+
+def _load(
+    config: IqaRunConfig,
+    table: RatedTable,
+    name: str,
+    length: int,
+    report_dir: pathlib.Path | None,
+) -> RatedImages:
+    data, size = config.data, config.network.clip.vision.image_size
+    fit: Fit = "center_crop" if data.official_preprocessing else "squash"
+    stored = (size, size)
+    if name == "train" and config.augment.enabled:
+        sizes = table.image_sizes()
+        table = dataclasses.replace(table, sizes=sizes)
+        # What is not larger is stored as it is, and cropped as the original crops it.
+        largest, limit = sizes.max(axis=0), data.stored_size or round(size * 8 / 7)
+        stored = max(1, min(limit, int(largest[0]))), max(1, min(limit, int(largest[1])))
+        fit = "squash"
+    listed = None if report_dir is None else report_dir / f"unreadable_{name}.csv"
+    with Progress(f"decoding {name}", total=len(table), unit="images", last_line=False) as progress:
+        decoded = decode_images(
+            table,
+            stored,
+            fit=fit,
+            cache_dir=data.cache_dir,
+            on_unreadable=data.on_unreadable,
+            unreadable_file=listed,
+            num_threads=data.decode_workers,
+            progress=progress,
+        )
+    if decoded.unreadable:
+        first = decoded.unreadable[0]
+        _log.warning(
+            "%d of %d images of %s cannot be read and are left out; the first is %s: %s",
+            *(len(decoded.unreadable), len(table), name, first.path, first.reason),
+        )
+    kept = decoded.data
+    arrays: dict[str, np.ndarray | IndexedRows] = {
+        "image": decoded.images,
+        "tokens": _tokens(config, kept.prompts, length),
+        "quality": np.nan_to_num(kept.quality),
+        "consistency": np.nan_to_num(kept.consistency),
+    }
+    if kept.sizes is not None:
+        arrays["image_size"] = kept.sizes
+    if kept.explanations is not None:
+        texts = [text or "" for text in kept.explanations]
+        arrays["explanation_tokens"] = _tokens(config, texts, length)
+        arrays["has_explanation"] = np.array([text != "" for text in texts], np.float32)
+    generators = None if kept.generators is None else [str(g) for g in kept.generators]
+    return RatedImages(arrays, list(kept.paths), list(kept.prompts), generators)
+
+
+def _embedded(config: IqaRunConfig, train: bool) -> dict[str, RatedImages]:
+    data = config.data
+    counts = {"train": data.embedded_train} if train else {}
+    counts["val"] = data.embedded_val
+    drawn = {
+        name: draw_scenes(
+            config.seed,
+            np.arange(count),
+            size=config.network.clip.vision.image_size,
+            held_out=name == "val",
+        )
+        for name, count in counts.items()
+    }
+    length = _text_length(config, [text for scenes in drawn.values() for text in scenes.prompts])
+    return {
+        name: RatedImages(
+            {
+                "image": scenes.images,
+                "tokens": _tokens(config, scenes.prompts, length),
+                "quality": scenes.quality,
+                "consistency": scenes.consistency,
+            },
+            [f"embedded/{name}/{i:06d}" for i in range(len(scenes.prompts))],
+            scenes.prompts,
+            scenes.kinds,
+        )
+        for name, scenes in drawn.items()
+    }
