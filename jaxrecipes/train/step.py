@@ -115,8 +115,7 @@ def make_train_step(
                 "ema_params": state.ema_params,
                 "ema_batch_stats": state.ema_batch_stats,
             }
-        # Not a select: it would have XLA on CPU copy all moments before it computes new ones.
-        learned = jax.lax.cond(finite, update, lambda learned: learned, learned)
+        learned = _update_if(finite, update, learned)
         params = merge(learned.pop("trainable"), frozen)
 
         skipped = (~finite).astype(jnp.int32)
@@ -134,6 +133,17 @@ def make_train_step(
         return new_state, StepMetrics(sums=sums, log=log)
 
     return train_step
+
+
+def _update_if(finite, update, learned):
+    """`update(learned)` if `finite`, else `learned`.
+
+    On CPU a select would have XLA copy all moments before it computes new ones. A GPU's host would
+    wait for the condition of a branch in each step, so there it is a select.
+    """
+    if jax.default_backend() == "cpu":
+        return jax.lax.cond(finite, update, lambda learned: learned, learned)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), update(learned), learned)
 
 
 def _next_loss_scale(recipe, state, finite, loss):
