@@ -35,7 +35,7 @@ _FOLDERS = (
     ),
 )
 _WITHIN_TOWER = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "final_layer_norm.")
-_SOURCES = """Weights are not downloaded. What can be read, as it is:
+SOURCES = """Weights are not downloaded. What can be read, as it is:
   - a folder of Hugging Face with config.json and model.safetensors (or pytorch_model.bin), such as
     the files of huggingface.co/openai/clip-vit-base-patch32; with transformers installed:
     CLIPModel.from_pretrained("openai/clip-vit-base-patch32").save_pretrained("clip-vit-b-32")
@@ -168,7 +168,7 @@ def _read(
 ) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:
     path = pathlib.Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no CLIP at {path}. {_SOURCES}")
+        raise FileNotFoundError(f"no CLIP at {path}. {SOURCES}")
     return _read_folder(path, use_torch) if path.is_dir() else _read_file(path, use_torch)
 
 
@@ -187,7 +187,7 @@ def _read_folder(
             else:
                 continue
             return config, state_dict
-    raise FileNotFoundError(f"no configuration with weights beside it in {folder}. {_SOURCES}")
+    raise FileNotFoundError(f"no configuration with weights beside it in {folder}. {SOURCES}")
 
 
 def _read_file(file: pathlib.Path, use_torch: bool) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:

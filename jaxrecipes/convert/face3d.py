@@ -10,6 +10,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrecipes.convert.face3d_rules import face3d_rules, packed, split
+from jaxrecipes.convert.pose_text import encodes_text, tabulated
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
 from jaxrecipes.convert.torch_optim import AdamState, adam_from_torch, adam_to_torch
 from jaxrecipes.models.face3d import face3d, face3d_shapes
@@ -22,10 +23,11 @@ def from_torch(
     """(model, params, batch_stats) of a state dict of the original; see `jaxrecipes.convert`.
 
     Of the original's arguments, those that describe the network count; whether it is the keypoint
-    decoder is read off the weights.
+    decoder is read off the weights. A copy of CLIP becomes a table, see
+    `jaxrecipes.convert.pose_text`.
     """
-    state_dict = unwrapped(state_dict)
-    config = network_config(config, (key.split(".")[0] for key in state_dict))
+    state_dict = tabulated(unwrapped(state_dict))
+    config = original_config(config, state_dict)
     variables = load_tensors(face3d_rules(config), state_dict, _template(config))
     variables = split(variables)
     return face3d(config), variables["params"], variables.get("batch_stats", {})
@@ -84,6 +86,22 @@ def network_config(config: Mapping[str, Any] | Face3DConfig, names: Iterable[str
     args["use_keypoints"] = "fusion_weights" in names
     args["use_spatial_attention"] = "spatial_fusion" in names
     return Face3DConfig.from_original(args)
+
+
+def original_config(
+    config: Mapping[str, Any] | Face3DConfig, state_dict: Mapping[str, Any]
+) -> Face3DConfig:
+    """The config of a network with these weights of the original.
+
+    As `network_config`; and where the original could not load CLIP, it took the numbers of the pose
+    in spite of `use_clip_pose_encoder`.
+    """
+    if isinstance(config, Face3DConfig):
+        return config
+    config = network_config(config, (key.split(".")[0] for key in state_dict))
+    if config.encodes_text and not encodes_text(state_dict):
+        config = dataclasses.replace(config, use_clip_pose_encoder=False)
+    return config
 
 
 def _template(config: Face3DConfig) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from jaxrecipes.convert.face3d import (
     adam_moments_from_torch,
     adam_moments_to_torch,
     from_torch,
-    network_config,
+    original_config,
     to_torch,
 )
+from jaxrecipes.convert.pose_text import numbered
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import unwrapped
 from jaxrecipes.convert.torch_optim import (
@@ -102,10 +103,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, use_torch: bool = False) ->
         )
     args = dict(loaded["args"])
     state_dict = unwrapped(loaded["model_state_dict"])
-    config = network_config(args, (key.split(".")[0] for key in state_dict))
+    config = original_config(args, state_dict)
     _, params, batch_stats = from_torch(state_dict, config)
     scaler = loaded.get("scaler_state_dict")
-    optimizer = loaded.get("optimizer_state_dict")
+    optimizer = numbered(loaded.get("optimizer_state_dict"), state_dict)
     best = loaded.get("best_val_loss_for_early_stop")
     return Face3DCheckpoint(
         config=config,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.convert.pose_text import POSE_TABLE
 from jaxrecipes.convert.rules import LINEAR, Rule
 from jaxrecipes.models.face3d_config import Face3DConfig
 
@@ -119,7 +120,11 @@ def _decoder(config: Face3DConfig) -> Iterator[Rule]:
         for theirs, collection, ours in _BATCH_NORM:
             yield Rule(f"keypoint_encoder.1.{theirs}", f"{collection}/keypoint_encoder/norm/{ours}")
         yield from _linear("keypoint_encoder.4", "keypoint_encoder/dense2")
-    yield from _mlp("pose_encoder", "pose_encoder")
+    if config.encodes_text:
+        yield Rule(f"pose_encoder.{POSE_TABLE}", "batch_stats/pose_encoder/pose_text/table")
+        yield from _mlp("pose_encoder.proj", "pose_encoder", (0, 3))
+    else:
+        yield from _mlp("pose_encoder", "pose_encoder")
     yield from _linear("input_projection", "input_projection")
     if config.use_angle_pe:
         yield from _angle_pe()

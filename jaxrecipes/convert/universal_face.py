@@ -1,5 +1,6 @@
 """Weights of the universal face network, and of its original's loss object, to and from PyTorch."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from jaxrecipes.convert.pose_text import encodes_text, tabulated
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, unwrapped
 from jaxrecipes.convert.universal_face_rules import LOSS_RULES, universal_face_rules
 from jaxrecipes.models.universal_face import LossProjections, UniversalFace, UniversalFaceConfig
@@ -26,10 +28,11 @@ def from_torch(
     `config` are the original's `args`. The tensors of its loss object, `id_to_feat_proj.weight` and
     `feat_to_id_proj.weight`, may be among the others, as they are or after "criterion.". The
     original does not save them: without them they are drawn, always the same, and a warning says
-    so.
+    so. Copies of CLIP become tables, see `jaxrecipes.convert.pose_text`.
     """
-    config = _config(config)
-    state_dict = {_without_prefix(key): value for key, value in unwrapped(state_dict).items()}
+    state_dict = tabulated(unwrapped(state_dict))
+    config = network_config(config, state_dict)
+    state_dict = {_without_prefix(key): value for key, value in state_dict.items()}
     if not any(key in state_dict for key in _LOSS_KEYS):
         _log.warning(
             "no loss projections (%s) among the weights: the original does not save them, so they "
@@ -50,7 +53,8 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
     """The original network's state dict, its keys in its order; see `jaxrecipes.convert`.
 
-    The loss projections are no part of it: see `loss_to_torch`.
+    The loss projections are no part of it: see `loss_to_torch`; nor are copies of CLIP, in whose
+    place are tables (`jaxrecipes.convert.pose_text`).
     """
     network = {name: branch for name, branch in params.items() if name != "loss_projections"}
     variables = {"params": network, "batch_stats": batch_stats}
@@ -66,6 +70,19 @@ def template(config: UniversalFaceConfig) -> dict[str, Any]:
     """Shapes and dtypes of the variables, as `jax.eval_shape` gives them."""
     features = jax.ShapeDtypeStruct((1, config.feat_dim), jnp.float32)
     return jax.eval_shape(UniversalFace(config).init, jax.random.key(0), features)
+
+
+def network_config(
+    config: Mapping[str, Any] | UniversalFaceConfig, state_dict: Mapping[str, Any]
+) -> UniversalFaceConfig:
+    """The config of a network with these weights: where the original could not load CLIP, it took
+    the numbers of the pose in spite of `use_clip_pose_encoder`.
+    """
+    if isinstance(config, UniversalFaceConfig):
+        return config
+    config = _config(config)
+    text = config.use_clip_pose_encoder and encodes_text(state_dict)
+    return dataclasses.replace(config, use_clip_pose_encoder=text)
 
 
 def _config(config: Mapping[str, Any] | UniversalFaceConfig) -> UniversalFaceConfig:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.convert.pose_text import numbered
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import Rule, parameter_rules, unwrapped
 from jaxrecipes.convert.torch_optim import (
@@ -17,7 +18,13 @@ from jaxrecipes.convert.torch_optim import (
     plateau_from_torch,
     plateau_to_torch,
 )
-from jaxrecipes.convert.universal_face import from_torch, loss_to_torch, template, to_torch
+from jaxrecipes.convert.universal_face import (
+    from_torch,
+    loss_to_torch,
+    network_config,
+    template,
+    to_torch,
+)
 from jaxrecipes.convert.universal_face_rules import LOSS_RULES, universal_face_rules
 from jaxrecipes.convert.writer import save_torch
 from jaxrecipes.models.universal_face import UniversalFaceConfig
@@ -89,8 +96,8 @@ def read_checkpoint(
             f"{path} is no checkpoint of the universal face program: want model_state_dict and "
             f"args among its keys, got {holds}"
         )
-    config = UniversalFaceConfig.from_dict(loaded["args"])
     state_dict = unwrapped(loaded["model_state_dict"]) | unwrapped(loaded.get(_LOSS_STATE) or {})
+    config = network_config(loaded["args"], state_dict)
     _, params, batch_stats = from_torch(state_dict, config)
     shapes = template(config)["params"]
     network = {name: branch for name, branch in shapes.items() if name != "loss_projections"}
@@ -99,7 +106,11 @@ def read_checkpoint(
         config=config,
         params=params,
         batch_stats=batch_stats,
-        optimizer=_adam(loaded.get("optimizer_state_dict"), _network_rules(config), network),
+        optimizer=_adam(
+            numbered(loaded.get("optimizer_state_dict"), unwrapped(loaded["model_state_dict"])),
+            _network_rules(config),
+            network,
+        ),
         projection_optimizer=_adam(loaded.get(_LOSS_OPTIMIZER), _projection_rules(), projections),
         scheduler=_scheduler(loaded.get("scheduler_state_dict") or {}),
         epoch=int(loaded.get("epoch", 0)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from jaxrecipes.convert.pose_text import POSE_TABLE
 from jaxrecipes.convert.rules import LINEAR, Rule
 from jaxrecipes.models.universal_face_config import UniversalFaceConfig
 
@@ -28,7 +29,7 @@ def universal_face_rules(config: UniversalFaceConfig) -> list[Rule]:
         *_linear("token_proj", "token_proj"),
     ]
     for i in range(config.transformer_depth):
-        rules += _block(f"pose_encoder.layers.{i}", f"blocks_{i}")
+        rules += _block(f"pose_encoder.layers.{i}", f"blocks_{i}", config.use_clip_pose_encoder)
     return [
         *rules,
         *_layer_norm("pose_encoder.norm", "norm"),
@@ -51,10 +52,14 @@ def _layer_norm(source: str, target: str) -> Iterator[Rule]:
     yield Rule(f"{source}.bias", f"params/{target}/bias")
 
 
-def _block(source: str, target: str) -> Iterator[Rule]:
+def _block(source: str, target: str, text: bool) -> Iterator[Rule]:
     yield from _linear(f"{source}.attn.qkv", f"{target}/attn/qkv")
-    yield from _linear(f"{source}.attn.pose_encoder.0", f"{target}/attn/pose_hidden")
-    yield from _linear(f"{source}.attn.pose_encoder.2", f"{target}/attn/pose_out")
+    encoder, hidden, out = f"{source}.attn.pose_encoder", "0", "2"
+    if text:
+        yield Rule(f"{encoder}.{POSE_TABLE}", f"batch_stats/{target}/attn/pose_text/table")
+        hidden, out = "proj.0", "proj.3"
+    yield from _linear(f"{encoder}.{hidden}", f"{target}/attn/pose_hidden")
+    yield from _linear(f"{encoder}.{out}", f"{target}/attn/pose_out")
     yield from _linear(f"{source}.attn.proj", f"{target}/attn/proj")
     yield from _layer_norm(f"{source}.norm1.norm", f"{target}/norm1/norm")
     yield from _linear(f"{source}.norm1.pose_embedding.0", f"{target}/norm1/pose_hidden")

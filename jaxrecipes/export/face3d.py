@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrecipes.export.folding import batch_norm_affine, weights64
 from jaxrecipes.export.graph import MIN_OPSET, GraphBuilder
+from jaxrecipes.export.pose_text import code_lookup
 from jaxrecipes.models.face3d_config import Face3DConfig
 
 EPS = 1e-5  # of every LayerNorm
@@ -123,7 +124,13 @@ def _layers(weights: Tree, name: str) -> list[tuple[str, Tree]]:
 
 
 def _decoder(graph: GraphBuilder, config: Face3DConfig, weights: Tree, stats: Tree) -> str:
-    code = _mlp(graph, "pose", weights["pose_encoder"], "pose_encoder")
+    encoder = weights["pose_encoder"]
+    if config.encodes_text:
+        table = stats["pose_encoder"]["pose_text"]["table"]
+        lookup = code_lookup(graph)
+        code = lookup(table, encoder["dense1"], encoder["dense2"], name="pose_encoder")
+    else:
+        code = _mlp(graph, "pose", encoder, "pose_encoder")
     x = _dense(graph, "src", _linear(weights["input_projection"]), "input_projection")
     if config.use_spatial_attention:
         x = _spatial_fusion(graph, x, weights["spatial_fusion"], config.num_keypoints)

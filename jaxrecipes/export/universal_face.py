@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxrecipes.export.folding import weights64
 from jaxrecipes.export.graph import MIN_OPSET, GraphBuilder
+from jaxrecipes.export.pose_text import CodeLookup, code_lookup
 from jaxrecipes.models.universal_face import NUM_TOKENS, UniversalFace, UniversalFaceConfig
 
 Tree = Mapping[str, Any]
@@ -39,6 +40,7 @@ def universal_face_graph(
     config: UniversalFaceConfig,
     params: Any,
     *,
+    batch_stats: Any = None,
     opset: int = MIN_OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> Any:
@@ -50,6 +52,7 @@ def universal_face_graph(
     Args:
       config: the architecture.
       params: parameters of the network.
+      batch_stats: wanted for its tables of phrases, with `config.use_clip_pose_encoder`.
       opset: version of the operators.
       metadata: texts to store in the file.
 
@@ -63,8 +66,12 @@ def universal_face_graph(
     x = graph.reshape(x, (0, NUM_TOKENS, config.feat_dim // NUM_TOKENS))
     x = _tokens(graph, x, weights["token_proj"], "token_proj")
     x = graph.add(x, graph.constant(weights["pos_encoding"], "pos_encoding"))
+    lookup = code_lookup(graph) if config.use_clip_pose_encoder else None
     for i in range(config.transformer_depth):
-        x = _block(graph, x, weights[f"blocks_{i}"], config, f"blocks.{i}")
+        block = weights[f"blocks_{i}"]
+        if lookup is not None:
+            block["attn"] |= weights64(batch_stats[f"blocks_{i}"]["attn"])
+        x = _block(graph, x, block, config, lookup, f"blocks.{i}")
     x = graph.mean(_norm(graph, x, weights["norm"], "norm"), 1)
 
     identity = _product(graph, x, weights["id_proj"], "id_proj")
@@ -94,20 +101,34 @@ def universal_face_graph(
     )
 
 
-def _block(graph: GraphBuilder, x: str, weights: Tree, config: UniversalFaceConfig, name: str):
+def _block(
+    graph: GraphBuilder,
+    x: str,
+    weights: Tree,
+    config: UniversalFaceConfig,
+    lookup: CodeLookup | None,
+    name: str,
+) -> str:
     codes = graph.reshape(
         _pose_mlp(graph, weights["norm1"], f"{name}.norm1"), (0, 1, 2 * config.feat_dim)
     )
     scale, shift = _split(graph, codes, [config.feat_dim] * 2)
     y = _norm(graph, x, weights["norm1"]["norm"], f"{name}.norm1.norm")
     y = graph.add(graph.multiply(scale, y), shift)
-    x = graph.add(x, _attention(graph, y, weights["attn"], config, f"{name}.attn"))
+    x = graph.add(x, _attention(graph, y, weights["attn"], config, lookup, f"{name}.attn"))
     y = _norm(graph, x, weights["norm2"], f"{name}.norm2")
     y = graph.gelu(_tokens(graph, y, weights["mlp_hidden"], f"{name}.mlp_hidden"))
     return graph.add(x, _tokens(graph, y, weights["mlp_out"], f"{name}.mlp_out"))
 
 
-def _attention(graph: GraphBuilder, x: str, weights: Tree, config: UniversalFaceConfig, name: str):
+def _attention(
+    graph: GraphBuilder,
+    x: str,
+    weights: Tree,
+    config: UniversalFaceConfig,
+    lookup: CodeLookup | None,
+    name: str,
+) -> str:
     """As `PoseAttention`: nothing is added to the keys, which would change nothing."""
     channels, heads = config.feat_dim, config.transformer_heads
     width = channels // heads
@@ -124,7 +145,10 @@ def _attention(graph: GraphBuilder, x: str, weights: Tree, config: UniversalFace
         "kernel": without_keys(weights["pose_out"]["kernel"]),
         "bias": without_keys(bias),
     }
-    code = _pose_mlp(graph, {**weights, "pose_out": pose_out}, name)
+    if lookup is None:
+        code = _pose_mlp(graph, {**weights, "pose_out": pose_out}, name)
+    else:
+        code = lookup(weights["pose_text"]["table"], weights["pose_hidden"], pose_out, name=name)
     query_shift, value_shift = _split(
         graph, graph.reshape(code, (0, 1, 2 * channels)), [channels] * 2
     )

@@ -22,27 +22,14 @@ __all__ = ["Face3DConfig", "ModelType", "face3d", "face3d_shapes", "inert_parame
 def face3d(config: Face3DConfig, dtype: DTypeLike = jnp.float32) -> nn.Module:
     """The network of a config; it computes in `dtype`, its result is float32.
 
-    Called as `network(inputs, train=..., dropout_rate=..., return_residual=...)`.
-
-    Raises:
-      ValueError: the config wants the CLIP text tower.
+    Called as `network(inputs, train=..., dropout_rate=..., return_residual=...)`; with
+    `config.encodes_text` also with `pose_text_dropout_rate`.
     """
     if config.model_type == "encoder_decoder":
         return FaceEncoderDecoder(config, dtype)
     if config.model_type == "angle_warping":
         return FaceAngleWarping(config, dtype)
-    check_pose_encoder(config)
     return FaceDecoder(config, dtype)
-
-
-def check_pose_encoder(config: Face3DConfig) -> None:
-    """Raises a ValueError when the config wants the CLIP text tower, which is not there yet."""
-    if config.model_type == "decoder_only_clip" and config.use_clip_pose_encoder:
-        raise ValueError(
-            "model_type 'decoder_only_clip' encodes the pose with CLIP's text tower, which this "
-            "version does not have; give --model.use_clip_pose_encoder false for the original's "
-            "fallback, an MLP"
-        )
 
 
 def inert_parameters(config: Face3DConfig) -> tuple[str, ...]:

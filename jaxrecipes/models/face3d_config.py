@@ -56,7 +56,10 @@ class Face3DConfig:
     use_pose_pe: bool = True
     """encoder_decoder: add codes of the pose's sines and cosines, and of the pose itself."""
     use_clip_pose_encoder: bool = True
-    """decoder_only_clip: encode the pose as text. False: as an MLP, the original's fallback."""
+    """decoder_only_clip: encode the pose as CLIP's features of a phrase that describes it; a new
+    run takes them from pose_text_clip. False: by an MLP, the original's fallback."""
+    pose_text_dim: int = 512
+    """use_clip_pose_encoder: numbers in these features; 512 for ViT-B."""
     hidden_dim: int = 256
     """angle_warping: width of the refinement."""
     num_basis: int = 32
@@ -107,6 +110,11 @@ class Face3DConfig:
     def keypoints(self) -> bool:
         """Whether this is the keypoint decoder."""
         return self.use_keypoints or self.use_spatial_attention
+
+    @property
+    def encodes_text(self) -> bool:
+        """Whether the pose is encoded as CLIP's features of a phrase."""
+        return self.model_type == "decoder_only_clip" and self.use_clip_pose_encoder
 
     @property
     def feature_size(self) -> int:

@@ -14,7 +14,32 @@ from jaxrecipes.models.face3d_layers import (
     Transformer,
     dense,
 )
+from jaxrecipes.models.pose_text import PoseText
 from jaxrecipes.nn import BatchNorm, Dropout, Rate
+
+_TEXT_POSE_WIDTH = 512  # fixed in the original
+
+
+class TextPoseEncoder(nn.Module):
+    """`dense2(dropout(relu(dense1(features))))` of CLIP's features of the pose's phrase.
+
+    Attributes:
+      text_dim: numbers in these features.
+      features: numbers in the code.
+      dtype: of the computation.
+    """
+
+    text_dim: int
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, pose: jax.Array, *, train: bool, dropout_rate: Rate) -> jax.Array:
+        """Degrees `[B, 3]` to `[B, features]`."""
+        x = PoseText(self.text_dim, name="pose_text")(pose)
+        x = nn.relu(dense(x, _TEXT_POSE_WIDTH, "dense1", self.dtype))
+        x = Dropout()(x, dropout_rate, train=train)
+        return dense(x, self.features, "dense2", self.dtype)
 
 
 class SpatialFusion(nn.Module):
@@ -66,6 +91,7 @@ class FaceDecoder(nn.Module):
         *,
         train: bool,
         dropout_rate: Rate = 0.0,
+        pose_text_dropout_rate: Rate = 0.0,
         return_residual: bool = False,
     ) -> jax.Array:
         """The estimated frontal embedding `[B, D]`.
@@ -74,13 +100,19 @@ class FaceDecoder(nn.Module):
           inputs: `src` `[B, D]`; `pose` `[B, 3]` in degrees, or in its place `angles` `[B, >=3]`
             whose first three count; with keypoints `keypoints_3d` `[B, K, 3]`.
           train: dropout, and batch statistics.
-          dropout_rate: of every dropout.
+          dropout_rate: of every dropout but the next.
+          pose_text_dropout_rate: of the code of a phrase, with `config.encodes_text`.
           return_residual: return what is added to `src`.
         """
         config, dtype = self.config, self.dtype
         src, pose = inputs["src"], pose_of(inputs)
         width = config.d_model
-        pose_code = Mlp(128, width, dtype, name="pose_encoder")(pose)
+        if config.encodes_text:
+            pose_code = TextPoseEncoder(config.pose_text_dim, width, dtype, name="pose_encoder")(
+                pose, train=train, dropout_rate=pose_text_dropout_rate
+            )
+        else:
+            pose_code = Mlp(128, width, dtype, name="pose_encoder")(pose)
         x = dense(src, width, "input_projection", dtype)
         if config.use_spatial_attention:
             x = SpatialFusion(dtype, name="spatial_fusion")(x, inputs["keypoints_3d"])

@@ -2,7 +2,7 @@
 
 The face networks may take their pose from CLIP's text tower instead of from three numbers. A pose
 falls into one of 45 phrases, so a frozen tower is a table of 45 rows: it is computed once, and a
-network looks up `table[pose_phrase_index(pose)]`.
+network looks up its row (`PoseText`).
 """
 
 import itertools
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax import numpy as jnp
 
 from jaxrecipes.data.clip_tokenizer import ClipTokenizer
@@ -18,9 +19,9 @@ from jaxrecipes.losses.similarity import unit
 from jaxrecipes.models.clip_config import ClipConfig
 from jaxrecipes.models.clip_text import ClipText
 
-_TURN_EDGES = (-45.0, -15.0, 15.0, 45.0)
-_GAZE_EDGES = (-20.0, 20.0)
-_UPRIGHT = 10.0
+TURN_EDGES = (-45.0, -15.0, 15.0, 45.0)
+GAZE_EDGES = (-20.0, 20.0)
+UPRIGHT = 10.0
 
 _TURNS = (
     "left profile view",
@@ -54,10 +55,10 @@ def pose_phrase_index(pose: jax.Array) -> jax.Array:
     """
     if pose.shape[-1] != 3:
         raise ValueError(f"a pose has 3 entries, got the shape {pose.shape}")
-    turn = jnp.searchsorted(jnp.array(_TURN_EDGES), pose[..., 0], side="right")
-    gaze = jnp.searchsorted(jnp.array(_GAZE_EDGES), pose[..., 1], side="right")
+    turn = jnp.searchsorted(jnp.array(TURN_EDGES), pose[..., 0], side="right")
+    gaze = jnp.searchsorted(jnp.array(GAZE_EDGES), pose[..., 1], side="right")
     tilted = jnp.where(pose[..., 2] > 0, 1, 2)
-    tilt = jnp.where(jnp.abs(pose[..., 2]) < _UPRIGHT, 0, tilted)
+    tilt = jnp.where(jnp.abs(pose[..., 2]) < UPRIGHT, 0, tilted)
     return ((turn * len(_GAZES) + gaze) * len(_TILTS) + tilt).astype(jnp.int32)
 
 
@@ -87,3 +88,23 @@ def pose_text_table(
     tower = ClipText(config.text, config.projection_dim)
     features = jax.jit(tower.apply)({"params": params["text"]}, token_ids).features
     return np.asarray(unit(features))
+
+
+class PoseText(nn.Module):
+    """The row of the table for a pose. The table is no parameter: nothing trains it.
+
+    It is the variable `table`, `[45, width]`, of `batch_stats`: a checkpoint holds it. It starts as
+    zeros, for the caller to fill with `pose_text_table`.
+
+    Attributes:
+      width: numbers in CLIP's features.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, pose: jax.Array) -> jax.Array:
+        """Degrees `[..., 3]` to `[..., width]` float32."""
+        shape = (len(POSE_PHRASES), self.width)
+        table = self.variable("batch_stats", "table", jnp.zeros, shape)
+        return jnp.asarray(table.value)[pose_phrase_index(pose)]

@@ -1,6 +1,6 @@
 """The universal face network: identity apart from pose in embeddings of faces seen sideways."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import linen as nn
@@ -81,8 +81,8 @@ class LossProjections(nn.Module):
 class UniversalFace(nn.Module):
     """Embeddings of faces to identity and pose codes, layer for layer as the original.
 
-    The buffer `pose_prototypes`, `[bins, P]` with rows of length 1, is the only member of
-    `batch_stats`; nothing changes it.
+    `batch_stats` holds the buffer `pose_prototypes`, `[bins, P]` with rows of length 1, and with
+    `config.use_clip_pose_encoder` each block's table of phrases (`PoseText`); nothing changes them.
 
     Attributes:
       config: the architecture.
@@ -94,8 +94,7 @@ class UniversalFace(nn.Module):
 
     def setup(self):
         config, dtype = self.config, self.dtype
-        if config.use_clip_pose_encoder:
-            raise ValueError("use_clip_pose_encoder needs the CLIP text tower: leave it off")
+        text_dim = config.pose_text_dim if config.use_clip_pose_encoder else None
         self.pos_encoding = self.param(
             "pos_encoding", nn.initializers.normal(1.0), (1, NUM_TOKENS, config.feat_dim)
         )
@@ -107,7 +106,7 @@ class UniversalFace(nn.Module):
         self.pose_proj = Linear(config.pose_dim, use_bias=False, dtype=dtype)
         self.token_proj = Linear(config.feat_dim, dtype=dtype)
         self.blocks = [
-            PoseBlock(config.transformer_heads, config.transformer_mlp_dim, dtype)
+            PoseBlock(config.transformer_heads, config.transformer_mlp_dim, dtype, text_dim)
             for _ in range(config.transformer_depth)
         ]
         self.norm = LayerNorm(dtype=dtype)
@@ -128,6 +127,7 @@ class UniversalFace(nn.Module):
         train: bool = False,
         dropout_rate: Rate = 0.0,
         attention_dropout_rate: Rate = 0.0,
+        pose_text_dropout_rate: Rate = 0.0,
     ) -> dict[str, jax.Array]:
         """The heads for embeddings `[B, D]`.
 
@@ -138,8 +138,9 @@ class UniversalFace(nn.Module):
             the pose is given. "inference" gives the heads that are of use later, of length 1, and
             never does that.
           train: whether dropout acts. Independent of `mode`.
-          dropout_rate: of all dropouts but one, traced or not. Needs the rng "dropout".
+          dropout_rate: of all dropouts but those below, traced or not. Needs the rng "dropout".
           attention_dropout_rate: of the attention probabilities; 0.1 in the original.
+          pose_text_dropout_rate: of the codes of phrases; 0.1 in the original.
 
         Returns:
           float32 arrays. mode "train": `id_features` `[B, I]`, `pose_features` `[B, P]`,
@@ -163,7 +164,14 @@ class UniversalFace(nn.Module):
         angles = pose
         if angles is None:
             angles = self.pose_head(self.pose_proj(base), train=train, dropout_rate=dropout_rate)
-        x = self._encode(base, angles, train, dropout_rate, attention_dropout_rate)
+        x = self._encode(
+            base,
+            angles,
+            train=train,
+            dropout_rate=dropout_rate,
+            attention_dropout_rate=attention_dropout_rate,
+            pose_text_dropout_rate=pose_text_dropout_rate,
+        )
         identity_raw, pose_raw = self.id_proj(x), self.pose_proj(x)
         pose_code = pose_raw
         if mode == "train" and pose is not None:
@@ -186,17 +194,11 @@ class UniversalFace(nn.Module):
             heads |= {n: unit(h) for n, h in heads.items() if n != "pose_angles"}
         return heads
 
-    def _encode(self, base, angles, train, dropout_rate, attention_dropout_rate) -> jax.Array:
+    def _encode(self, base: jax.Array, angles: jax.Array, **options: Any) -> jax.Array:
         tokens = self.token_proj(base.reshape(base.shape[0], NUM_TOKENS, -1))
         x = tokens + self.pos_encoding.astype(self.dtype)
         for block in self.blocks:
-            x = block(
-                x,
-                angles,
-                train=train,
-                dropout_rate=dropout_rate,
-                attention_dropout_rate=attention_dropout_rate,
-            )
+            x = block(x, angles, **options)
         return self.norm(x).mean(1)
 
     def _towards_prototype(self, pose_code: jax.Array) -> jax.Array:

@@ -11,9 +11,10 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.models.pose_text import PoseText
 from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, gelu, linear
 
-_ATTENTION_POSE_WIDTH, _NORM_POSE_WIDTH = 64, 128  # fixed in the original
+_ATTENTION_POSE_WIDTH, _TEXT_POSE_WIDTH, _NORM_POSE_WIDTH = 64, 512, 128  # fixed there
 _SMALL = nn.initializers.normal(0.02)
 
 
@@ -40,16 +41,27 @@ class PoseAttention(nn.Module):
     Attributes:
       num_heads: must divide the channels.
       dtype: of the computation (the softmax is in float32); parameters stay float32.
+      text_dim: code CLIP's features of the pose's phrase, of that size, instead of the angles.
     """
 
     num_heads: int
     dtype: DTypeLike = jnp.float32
+    text_dim: int | None = None
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, pose: jax.Array, *, train: bool, dropout_rate: Rate = 0.0
+        self,
+        x: jax.Array,
+        pose: jax.Array,
+        *,
+        train: bool,
+        dropout_rate: Rate = 0.0,
+        pose_text_dropout_rate: Rate = 0.0,
     ) -> jax.Array:
-        """`[B, T, C]` and degrees `[B, 3]` to `[B, T, C]`; dropout acts on the probabilities."""
+        """`[B, T, C]` and degrees `[B, 3]` to `[B, T, C]`.
+
+        `dropout_rate` is of the probabilities, `pose_text_dropout_rate` of the code of a phrase.
+        """
         batch, tokens, channels = x.shape
         width = channels // self.num_heads
 
@@ -58,9 +70,14 @@ class PoseAttention(nn.Module):
             return jnp.concatenate([query, value], axis=-1)
 
         kernel, bias = _Weights(3 * channels, name="qkv")(channels)
-        hidden = Linear(_ATTENTION_POSE_WIDTH, kernel_init=_SMALL, name="pose_hidden")(pose)
-        pose_kernel, pose_bias = _Weights(3 * channels, name="pose_out")(_ATTENTION_POSE_WIDTH)
-        shift = linear(nn.relu(hidden).astype(self.dtype), without_keys(pose_kernel))
+        code_width = _ATTENTION_POSE_WIDTH
+        if self.text_dim is not None:
+            pose, code_width = PoseText(self.text_dim, name="pose_text")(pose), _TEXT_POSE_WIDTH
+        hidden = nn.relu(Linear(code_width, kernel_init=_SMALL, name="pose_hidden")(pose))
+        if self.text_dim is not None:
+            hidden = Dropout()(hidden, pose_text_dropout_rate, train=train)
+        pose_kernel, pose_bias = _Weights(3 * channels, name="pose_out")(code_width)
+        shift = linear(hidden.astype(self.dtype), without_keys(pose_kernel))
         shift = (shift + without_keys(pose_bias + bias))[:, None]  # B 1 2C
 
         packed = linear(x.astype(self.dtype), kernel.astype(self.dtype))
@@ -101,11 +118,13 @@ class PoseBlock(nn.Module):
       num_heads: must divide the channels.
       mlp_dim: width of the feed-forward part.
       dtype: of the computation; parameters stay float32.
+      text_dim: of `PoseAttention`.
     """
 
     num_heads: int
     mlp_dim: int
     dtype: DTypeLike = jnp.float32
+    text_dim: int | None = None
 
     @nn.compact
     def __call__(
@@ -116,11 +135,16 @@ class PoseBlock(nn.Module):
         train: bool,
         dropout_rate: Rate = 0.0,
         attention_dropout_rate: Rate = 0.0,
+        pose_text_dropout_rate: Rate = 0.0,
     ) -> jax.Array:
         """`[B, T, C]` and degrees `[B, 3]` to `[B, T, C]`."""
         y = PoseNorm(self.dtype, name="norm1")(x, pose)
-        y = PoseAttention(self.num_heads, self.dtype, name="attn")(
-            y, pose, train=train, dropout_rate=attention_dropout_rate
+        y = PoseAttention(self.num_heads, self.dtype, self.text_dim, name="attn")(
+            y,
+            pose,
+            train=train,
+            dropout_rate=attention_dropout_rate,
+            pose_text_dropout_rate=pose_text_dropout_rate,
         )
         x = x + Dropout()(y, dropout_rate, train=train)
         y = LayerNorm(dtype=self.dtype, name="norm2")(x)

@@ -34,9 +34,13 @@ class UniversalFaceConfig:
     transformer_mlp_dim: int = 1024
     """Width of the blocks' feed-forward part."""
     dropout: float = 0.1
-    """Dropout everywhere but on the attention probabilities, which have attention_dropout."""
+    """Dropout everywhere but on the attention probabilities, which have attention_dropout, and on
+    the codes of phrases, which have pose_text_dropout."""
     use_clip_pose_encoder: bool = False
-    """Encode the pose in the attention as the CLIP embedding of a sentence that describes it."""
+    """The attention sees the pose as CLIP's features of a phrase that describes it; a new run takes
+    them from pose_text_clip."""
+    pose_text_dim: int = 512
+    """use_clip_pose_encoder: numbers in these features; 512 for ViT-B."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -173,12 +173,6 @@ def test_rates_of_0_are_left_out_unless_scheduled():
     assert {"temperature", "protection_margin", "loss_weight/ortho"} <= recipe.hparams.keys()
 
 
-def test_the_clip_pose_encoder_says_what_it_needs():
-    config = UniversalFaceRunConfig(model=UniversalFaceConfig(use_clip_pose_encoder=True))
-    with pytest.raises(ValueError, match="CLIP ViT-B/32"):
-        check_config(config)
-
-
 def test_a_plateau_that_minds_the_worse_end_is_refused():
     config = UniversalFaceRunConfig(lr_schedule=LrScheduleConfig(monitor="cosine_similarity"))
     with pytest.raises(ValueError, match=r"give --lr_schedule\.mode max"):

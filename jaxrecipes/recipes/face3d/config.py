@@ -63,3 +63,14 @@ class Face3DRunConfig(RunConfig):
     ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
     model: Face3DConfig = dataclasses.field(default_factory=Face3DConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    pose_text_clip: str | None = None
+    """decoder_only_clip with model.use_clip_pose_encoder: folder or file of a CLIP, whose text
+    tower a new run reads. "checkpoint": what it said is in the run's checkpoint already (imported
+    runs have this)."""
+    pose_text_dropout: float = 0.1
+    """The same networks: dropout of the codes of phrases, whatever model.dropout is."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        rate = self.pose_text_dropout
+        require(0 <= rate < 1, f"pose_text_dropout is {rate}; it must lie in [0, 1)")

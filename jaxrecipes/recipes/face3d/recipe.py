@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from jaxrecipes.losses import cosine_loss, cosine_similarity, difficulty_weights, mean_squared_error
 from jaxrecipes.metrics import Mean
-from jaxrecipes.models.face3d import check_pose_encoder, face3d, inert_parameters
+from jaxrecipes.models.face3d import face3d, inert_parameters
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import FacePairs
+from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table
 from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
@@ -26,10 +27,11 @@ _TERMS = {"mse": mean_squared_error, "cosine": cosine_loss}
 def check_config(config: Face3DRunConfig) -> None:
     """Raises a ValueError for what could not train, or would select by a metric that is not there.
 
-    A pose encoder that this version does not have, a monitored metric that the recipe does not have
-    or whose better end is the other one.
+    A pose encoder without its CLIP, a monitored metric that the recipe does not have or whose
+    better end is the other one. A CLIP that is not there is a FileNotFoundError.
     """
-    check_pose_encoder(config.model)
+    if config.model.encodes_text:
+        check_clip(config.pose_text_clip)
     check_monitored(
         config,
         lower=["loss", *(f"loss/{term}" for term in loss_weights(config))],
@@ -53,14 +55,20 @@ def make_recipe(
     Args:
       config: what to train.
       steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
-      train: not needed.
+      train: with it the recipe can start a run, whose pose encoder reads its CLIP here; without
+        it one that needs a CLIP can only go on from a checkpoint.
     """
-    del train
     model_config, loss = config.model, config.loss
     model = face3d(model_config, Policy(config.precision).compute_dtype)
+    starts = model_config.encodes_text and train is not None
+    clip = config.pose_text_clip if starts else None
+    table = read_table(clip, model_config.pose_text_dim)
     weights = loss_weights(config)
+    rates = {"dropout_rate": model_config.dropout}
+    if model_config.encodes_text:
+        rates["pose_text_dropout_rate"] = config.pose_text_dropout
     own = {
-        "dropout_rate": model_config.dropout,
+        **rates,
         "focal_gamma": loss.focal_gamma,
         "angle_kappa": loss.angle_kappa,
         **{f"loss_weight/{term}": weight for term, weight in weights.items()},
@@ -73,8 +81,7 @@ def make_recipe(
     on = {name: value != 0 or name in config.schedules for name, value in own.items()}
     weighted = on["focal_gamma"] or on["angle_kappa"]
     off = set() if weighted else {"focal_gamma", "angle_kappa"}
-    if not on["dropout_rate"]:
-        off.add("dropout_rate")
+    off |= {name for name in rates if not on[name]}
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         inputs = {
@@ -83,7 +90,10 @@ def make_recipe(
             "keypoints_3d": jnp.zeros((2, model_config.num_keypoints, 3)),
         }
         variables = model.init(key, inputs, train=False)
-        return variables["params"], variables.get("batch_stats", {})
+        batch_stats = variables.get("batch_stats", {})
+        if model_config.encodes_text:
+            batch_stats = with_table(batch_stats, table)
+        return variables["params"], batch_stats
 
     def inputs(batch: Batch) -> dict[str, jax.Array]:
         names = ("src", "pose", "keypoints_3d") if model_config.keypoints else ("src", "pose")
@@ -113,7 +123,7 @@ def make_recipe(
     return Recipe(
         name=config.RECIPE,
         init=init,
-        apply_fn=linen_apply(model, rates=("dropout_rate",) if on["dropout_rate"] else ()),
+        apply_fn=linen_apply(model, rates=tuple(name for name in rates if on[name])),
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,

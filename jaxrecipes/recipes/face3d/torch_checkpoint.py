@@ -23,6 +23,7 @@ from jaxrecipes.precision import LossScaleState
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face3d.recipe import make_recipe
 from jaxrecipes.recipes.face_data import FaceDataConfig
+from jaxrecipes.recipes.face_pose_text import FROM_CHECKPOINT, WITHOUT_CLIP
 from jaxrecipes.recipes.torch_runs import (
     adam_of,
     decimal,
@@ -34,7 +35,6 @@ from jaxrecipes.recipes.torch_runs import (
     save_run,
     with_adam,
     with_plateau,
-    with_variables,
 )
 from jaxrecipes.recipes.trained import Trained, Weights
 from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
@@ -62,8 +62,9 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
     count = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(count / checkpoint.epoch)) if checkpoint.epoch else 1
     recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)
-    state = create_state(recipe, jax.random.key(config.seed))
-    state = _with_checkpoint(state, checkpoint, config)
+    variables = jax.tree.map(jnp.asarray, (checkpoint.params, checkpoint.batch_stats))
+    ready = dataclasses.replace(recipe, init=lambda key: variables)
+    state = _with_checkpoint(create_state(ready, jax.random.key(config.seed)), checkpoint, config)
     rows = zip(checkpoint.train_losses, checkpoint.val_losses, checkpoint.val_cosines, strict=False)
     history = [
         history_entry(
@@ -123,6 +124,8 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
         ),
     )
     _log.info("%s: %s weights of step %d", target, "averaged" if averaged else "raw", trained.step)
+    if config.model.encodes_text:
+        _log.info(WITHOUT_CLIP)
 
 
 def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
@@ -148,6 +151,7 @@ def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
             save_stopping_epoch=False,
         ),
         model=checkpoint.config,
+        pose_text_clip=FROM_CHECKPOINT if checkpoint.config.encodes_text else None,
         loss=LossConfig(
             kind=args.get("loss_type", "combined"),
             mse_weight=float(args.get("mse_weight", 0.5)),
@@ -181,7 +185,6 @@ def _lr_schedule(
 def _with_checkpoint(
     state: TrainState, checkpoint: Face3DCheckpoint, config: Face3DRunConfig
 ) -> TrainState:
-    state = with_variables(state, checkpoint.params, checkpoint.batch_stats)
     if checkpoint.optimizer is not None:
         state = with_adam(state, checkpoint.optimizer)
     if isinstance(checkpoint.scheduler, PlateauNumbers):

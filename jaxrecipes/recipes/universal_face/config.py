@@ -64,6 +64,11 @@ class UniversalFaceRunConfig(RunConfig):
     model: UniversalFaceConfig = dataclasses.field(default_factory=UniversalFaceConfig)
     attention_dropout: float = 0.1
     """Dropout of the attention probabilities, whatever model.dropout is."""
+    pose_text_clip: str | None = None
+    """model.use_clip_pose_encoder: folder or file of a CLIP, whose text tower a new run reads.
+    "checkpoint": what it said is in the run's checkpoint already (imported runs have this)."""
+    pose_text_dropout: float = 0.1
+    """model.use_clip_pose_encoder: dropout of the codes of phrases."""
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train_loss_projections: bool = True
     """Train the map from identity codes to embeddings. Off: it stays at its random draw, as in the
@@ -71,7 +76,6 @@ class UniversalFaceRunConfig(RunConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require(
-            0 <= self.attention_dropout < 1,
-            f"attention_dropout is {self.attention_dropout}; it must lie in [0, 1)",
-        )
+        for name in ("attention_dropout", "pose_text_dropout"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"{name} is {value}; it must lie in [0, 1)")

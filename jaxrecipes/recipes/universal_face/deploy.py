@@ -17,7 +17,13 @@ def export_onnx(trained: Trained, path: pathlib.Path, *, weights: Weights, opset
     config = trained.config.model
     params, batch_stats = trained.weights(weights)
     difference = save_onnx(
-        universal_face_graph(config, params, opset=opset, metadata=file_metadata(trained)),
+        universal_face_graph(
+            config,
+            params,
+            batch_stats=batch_stats,
+            opset=opset,
+            metadata=file_metadata(trained),
+        ),
         path,
         predict_fn(config, params, batch_stats),
         inputs=face_deploy.example_inputs(input_shapes(config)),

@@ -20,6 +20,7 @@ from jaxrecipes.models.universal_face import UniversalFace
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import FacePairs
+from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table
 from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
@@ -40,14 +41,11 @@ TERMS = (
 def check_config(config: UniversalFaceRunConfig) -> None:
     """Raises a ValueError for what could not train, or would select by a metric that is not there.
 
-    The CLIP pose encoder, a monitored metric that the recipe does not have or whose better end is
-    the other one.
+    A pose encoder without its CLIP, a monitored metric that the recipe does not have or whose
+    better end is the other one. A CLIP that is not there is a FileNotFoundError.
     """
     if config.model.use_clip_pose_encoder:
-        raise ValueError(
-            "model.use_clip_pose_encoder needs the text tower of CLIP ViT-B/32, which is not part "
-            "of this version; leave it off"
-        )
+        check_clip(config.pose_text_clip)
     check_monitored(
         config,
         lower=("loss", *(f"loss/{name}" for name in TERMS)),
@@ -68,14 +66,19 @@ def make_recipe(
     Args:
       config: what to train.
       steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
-      train: not needed.
+      train: with it the recipe can start a run, whose pose encoder reads its CLIP here; without
+        it one that needs a CLIP can only go on from a checkpoint.
     """
-    del train
+    starts = config.model.use_clip_pose_encoder and train is not None
+    clip = config.pose_text_clip if starts else None
+    table = read_table(clip, config.model.pose_text_dim)
     model = UniversalFace(config.model, dtype=Policy(config.precision).compute_dtype)
     rates = {
         "dropout_rate": config.model.dropout,
         "attention_dropout_rate": config.attention_dropout,
     }
+    if config.model.use_clip_pose_encoder:
+        rates["pose_text_dropout_rate"] = config.pose_text_dropout
     # A rate that is 0 and stays 0 is left out of the program.
     rates = {name: rate for name, rate in rates.items() if rate or name in config.schedules}
     hparams = build_hparams(
@@ -87,7 +90,10 @@ def make_recipe(
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         variables = model.init(key, jnp.zeros((1, config.model.feat_dim)))
-        return variables["params"], variables["batch_stats"]
+        batch_stats = variables["batch_stats"]
+        if config.model.use_clip_pose_encoder:
+            batch_stats = with_table(batch_stats, table)
+        return variables["params"], batch_stats
 
     def apply_fn(params, batch_stats, inputs, *, hparams, train, key):
         variables = {"params": params, "batch_stats": batch_stats}

@@ -18,6 +18,7 @@ from jaxrecipes.convert.universal_face_checkpoint import (
 )
 from jaxrecipes.recipes import torch_runs
 from jaxrecipes.recipes.face_data import FaceDataConfig
+from jaxrecipes.recipes.face_pose_text import FROM_CHECKPOINT, WITHOUT_CLIP
 from jaxrecipes.recipes.trained import Trained, Weights
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.recipe import make_recipe
@@ -107,6 +108,8 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
         ),
     )
     _log.info("%s: %s weights of step %d", target, "averaged" if averaged else "raw", trained.step)
+    if config.model.use_clip_pose_encoder:
+        _log.info(WITHOUT_CLIP)
 
 
 def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
@@ -136,6 +139,7 @@ def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
         ),
         lr_schedule=schedule,
         model=checkpoint.config,
+        pose_text_clip=FROM_CHECKPOINT if checkpoint.config.use_clip_pose_encoder else None,
         loss=LossConfig(
             **weights,
             lambda_similarity_protection=float(args.get("lambda_similarity_protection", 0.5)),

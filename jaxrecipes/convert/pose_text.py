@@ -1,0 +1,83 @@
+"""The original's CLIP pose encoders and ours.
+
+An original module `...pose_encoder` holds a frozen copy of CLIP (`clip_model.*`) and a projection
+(`proj.0`, `proj.3`). Of the copy nothing matters but its features of 45 phrases: ours keeps those,
+and its state dicts have them as `pose_text`, `[45, width]`. The original loads such a state dict
+with `strict=False`, and then goes by the CLIP that it loads itself.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxrecipes.convert import clip
+from jaxrecipes.convert.clip_configs import from_shapes
+from jaxrecipes.convert.clip_rules import clean, find_layout
+from jaxrecipes.models.pose_text import pose_text_table
+
+_log = logging.getLogger("jaxrecipes")
+
+POSE_TABLE = "pose_text"
+"""The name of a table within its encoder, in our state dicts."""
+
+_COPY, _PROJECTION = ".clip_model.", "pose_encoder.proj.0.weight"
+_BUFFERS = ("pose_prototypes",)
+
+
+def encodes_text(keys: Iterable[str]) -> bool:
+    """Whether a state dict with these keys has such an encoder."""
+    return any(key.endswith(_PROJECTION) for key in keys)
+
+
+def tabulated(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state dict with a table in place of each copy of CLIP.
+
+    The table is what that copy gives: the original's initialisation draws most of its weights anew,
+    in every block others.
+
+    Raises:
+      ConversionError: a copy that is not complete.
+    """
+    copies: dict[str, dict[str, np.ndarray]] = {}
+    kept: dict[str, np.ndarray] = {}
+    for key, array in state_dict.items():
+        encoder, found, name = key.partition(_COPY)
+        if found:
+            copies.setdefault(encoder, {})[name] = array
+        else:
+            kept[key] = array
+    for encoder, copy in copies.items():
+        if f"{encoder}.{POSE_TABLE}" not in kept:
+            kept[f"{encoder}.{POSE_TABLE}"] = _table(copy)
+    if copies:
+        _log.info("copies of CLIP left out, their features of phrases kept: %d", len(copies))
+    return kept
+
+
+def numbered(
+    optimizer_state: Mapping[str, Any] | None, state_dict: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """The optimizer's state without the numbers of the frozen copies, if it counts them.
+
+    Args:
+      optimizer_state: as torch has it.
+      state_dict: of the original network, in its order.
+    """
+    if optimizer_state is None or not any(_COPY in key for key in state_dict):
+        return optimizer_state
+    group, *others = optimizer_state["param_groups"]
+    names = [key for key in state_dict if key not in _BUFFERS]
+    if len(group["params"]) != len(names):
+        return optimizer_state
+    pairs = zip(group["params"], names, strict=True)
+    group = {**group, "params": [number for number, name in pairs if _COPY not in name]}
+    return {**optimizer_state, "param_groups": [group, *others]}
+
+
+def _table(copy: Mapping[str, np.ndarray]) -> np.ndarray:
+    copy = clean(copy)
+    config = from_shapes(copy, find_layout(copy))
+    _, params, _ = clip.from_torch(copy, config)
+    return pose_text_table(config, params)
