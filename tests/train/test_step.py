@@ -51,7 +51,7 @@ def test_the_loss_falls_and_every_hyperparameter_is_in_the_log():
     for i in range(30):
         state, metrics = shared_step(state, toy_batch(i))
         losses.append(float(metrics.log["loss"]))
-    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     assert {f"hparams/{name}" for name in RECIPE.hparams} <= metrics.log.keys()
     assert {"loss", "loss/bce", "loss/l2", "grad_norm"} <= metrics.log.keys()
     assert int(state.step) == 30
