@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrecipes.convert.face3d_rules import face3d_rules, packed, split
-from jaxrecipes.convert.pose_text import encodes_text, tabulated
+from jaxrecipes.convert.pose_text import tabulated, text_width
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
 from jaxrecipes.convert.torch_optim import AdamState, adam_from_torch, adam_to_torch
 from jaxrecipes.models.face3d import face3d, face3d_shapes
@@ -99,9 +99,12 @@ def original_config(
     if isinstance(config, Face3DConfig):
         return config
     config = network_config(config, (key.split(".")[0] for key in state_dict))
-    if config.encodes_text and not encodes_text(state_dict):
-        config = dataclasses.replace(config, use_clip_pose_encoder=False)
-    return config
+    width = text_width(state_dict)
+    if not config.encodes_text:
+        return config
+    if width is None:
+        return dataclasses.replace(config, use_clip_pose_encoder=False)
+    return dataclasses.replace(config, pose_text_dim=width)
 
 
 def _template(config: Face3DConfig) -> dict[str, Any]:

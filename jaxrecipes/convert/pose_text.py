@@ -7,7 +7,7 @@ with `strict=False`, and then goes by the CLIP that it loads itself.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,10 @@ _COPY, _PROJECTION = ".clip_model.", "pose_encoder.proj.0.weight"
 _BUFFERS = ("pose_prototypes",)
 
 
-def encodes_text(keys: Iterable[str]) -> bool:
-    """Whether a state dict with these keys has such an encoder."""
-    return any(key.endswith(_PROJECTION) for key in keys)
+def text_width(state_dict: Mapping[str, np.ndarray]) -> int | None:
+    """Numbers in the features that the encoders of a state dict take; None if it has none."""
+    widths = [np.shape(a)[1] for key, a in state_dict.items() if key.endswith(_PROJECTION)]
+    return widths[0] if widths else None
 
 
 def tabulated(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxrecipes.convert.pose_text import encodes_text, tabulated
+from jaxrecipes.convert.pose_text import tabulated, text_width
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, unwrapped
 from jaxrecipes.convert.universal_face_rules import LOSS_RULES, universal_face_rules
 from jaxrecipes.models.universal_face import LossProjections, UniversalFace, UniversalFaceConfig
@@ -81,8 +81,10 @@ def network_config(
     if isinstance(config, UniversalFaceConfig):
         return config
     config = _config(config)
-    text = config.use_clip_pose_encoder and encodes_text(state_dict)
-    return dataclasses.replace(config, use_clip_pose_encoder=text)
+    width = text_width(state_dict)
+    if not config.use_clip_pose_encoder or width is None:
+        return dataclasses.replace(config, use_clip_pose_encoder=False)
+    return dataclasses.replace(config, pose_text_dim=width)
 
 
 def _config(config: Mapping[str, Any] | UniversalFaceConfig) -> UniversalFaceConfig:

@@ -138,7 +138,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: UniversalFaceChec
         # What the original starts from where there is no best yet.
         "best_val_loss": float("inf") if loss is None else loss,
         "best_val_cosine": 0.0 if cosine is None else cosine,
-        "args": checkpoint.args | dataclasses.asdict(config),
+        "args": checkpoint.args | config.original_flags(),
         _LOSS_STATE: loss_to_torch(checkpoint.params),
     }
     if projection_adam is not None:

@@ -1,4 +1,4 @@
-"""Configuration of the universal face network: the fields of every original checkpoint."""
+"""Configuration of the universal face network, with the original's flag names."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -70,6 +70,12 @@ class UniversalFaceConfig:
             if name not in names and any(_distance(name, other) <= _ALMOST for other in names):
                 raise unknown_name("field of the model", name, names)
         return cls(**{name: config[name] for name in names if name in config})
+
+    def original_flags(self) -> dict[str, Any]:
+        """The fields that the original has as flags."""
+        flags = dataclasses.asdict(self)
+        del flags["pose_text_dim"]
+        return flags
 
 
 def _distance(a: str, b: str) -> int:

@@ -1,6 +1,7 @@
 """Both face recipes with CLIP's phrases for poses."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ FACE3D = Face3DConfig(
     use_pose_attention=True,
     pose_text_dim=WIDTH,
 )
-RECIPES = {
+RECIPES: dict[str, tuple[Any, Any]] = {
     "universal_face": (universal_face, UniversalFaceRunConfig(model=UNIVERSAL)),
     "face3d": (face3d, Face3DRunConfig(model=FACE3D)),
 }
@@ -127,7 +128,7 @@ def test_attention_is_shifted_by_the_code_of_the_phrase(table):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, POSES, train=False))
     params = draw(shapes["params"], 3)
     stats = {"pose_text": {"table": table}}
-    found = model.apply({"params": params, "batch_stats": stats}, x, POSES, train=False)
+    found: Any = model.apply({"params": params, "batch_stats": stats}, x, POSES, train=False)
 
     def linear(name, y):
         return y @ params[name]["kernel"].astype(np.float64) + params[name]["bias"]
@@ -145,12 +146,12 @@ def test_attention_is_shifted_by_the_code_of_the_phrase(table):
 
 def test_the_decoders_pose_code_is_that_of_the_phrase(table):
     model = TextPoseEncoder(WIDTH, 8)
-    call = {"train": False, "dropout_rate": 0.1}
+    call: dict[str, Any] = {"train": False, "dropout_rate": 0.1}
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), POSES, **call))
     params = draw(shapes["params"], 4)
     assert params["dense1"]["kernel"].shape == (WIDTH, 512)
     stats = {"pose_text": {"table": table}}
-    found = model.apply({"params": params, "batch_stats": stats}, POSES, **call)
+    found: Any = model.apply({"params": params, "batch_stats": stats}, POSES, **call)
     hidden = rows_of(table) @ params["dense1"]["kernel"] + params["dense1"]["bias"]
     wanted = np.maximum(hidden, 0) @ params["dense2"]["kernel"] + params["dense2"]["bias"]
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
@@ -223,7 +224,7 @@ def test_the_originals_copies_of_clip_become_tables(states, clip, table, name, c
     if name == "universal_face":
         ours |= loss_to_torch(state.params)
     copy = dump_tensors(clip_rules(clip[0], "openai"), clip[1])
-    theirs = {}
+    theirs: dict[str, Any] = {}
     for key, array in ours.items():
         if key.endswith(".pose_text"):
             encoder = key.removesuffix("pose_text")
@@ -232,7 +233,9 @@ def test_the_originals_copies_of_clip_become_tables(states, clip, table, name, c
             theirs[key] = array
     assert any(key.endswith("pose_encoder.proj.3.weight") for key in theirs)
     with caplog.at_level("INFO", logger="jaxrecipes"):
-        _, params, batch_stats = from_torch(name, theirs, dataclasses.asdict(config))
+        _, params, batch_stats = from_torch(
+            name, theirs, {**dataclasses.asdict(config), "pose_text_dim": 512}
+        )
     assert "copies of CLIP left out" in caplog.text
     for found in tables(batch_stats):
         np.testing.assert_allclose(found, table, atol=1e-6)
@@ -242,7 +245,8 @@ def test_the_originals_copies_of_clip_become_tables(states, clip, table, name, c
 def test_the_optimizers_numbers_pass_over_the_copies():
     keys = ["a", "e.clip_model.x", "e.clip_model.y", "pose_prototypes", "e.proj.0.weight"]
     state = {"param_groups": [{"params": [0, 1, 2, 3], "lr": 1.0}], "state": {}}
-    assert numbered(state, dict.fromkeys(keys))["param_groups"][0]["params"] == [0, 3]
+    found: Any = numbered(state, dict.fromkeys(keys))
+    assert found["param_groups"][0]["params"] == [0, 3]
     trained_alone = {"param_groups": [{"params": [0, 1]}], "state": {}}
     assert numbered(trained_alone, dict.fromkeys(keys)) is trained_alone
 

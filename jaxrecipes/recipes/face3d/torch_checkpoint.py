@@ -229,7 +229,13 @@ def _args(config: Face3DRunConfig) -> dict[str, Any]:
     """The original's arguments for this config."""
     lr, stopping, model = config.lr_schedule, config.early_stopping, config.model
     args = dataclasses.asdict(model)
-    for ours in ("feat_dim", "use_keypoints", "use_angle_pe", "use_angle_conditioning"):
+    for ours in (
+        "feat_dim",
+        "pose_text_dim",
+        "use_keypoints",
+        "use_angle_pe",
+        "use_angle_conditioning",
+    ):
         del args[ours]
     if model.model_type != "encoder_decoder":
         args["num_decoder_layers"] = model.num_layers  # what its last revision goes by

@@ -219,7 +219,7 @@ def _args(config: UniversalFaceRunConfig) -> dict[str, Any]:
         "data_dir": config.data.path,
         "batch_size": config.data.batch_size,
         "num_workers": 4,
-        **dataclasses.asdict(config.model),
+        **config.model.original_flags(),
         "epochs": config.epochs,
         "lr": config.optim.learning_rate,
         "weight_decay": config.optim.weight_decay,
