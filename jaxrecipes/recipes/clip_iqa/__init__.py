@@ -6,6 +6,7 @@ from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig as CONFIG
 from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits, sampling_weights
 from jaxrecipes.recipes.clip_iqa.deploy import export_onnx, export_safetensors, export_stablehlo
 from jaxrecipes.recipes.clip_iqa.recipe import check_config, make_recipe
+from jaxrecipes.recipes.clip_iqa.report import prediction_columns, write_report, write_samples
 from jaxrecipes.recipes.clip_iqa.torch_checkpoint import export_torch, import_torch
 
 __all__ = [
@@ -19,5 +20,8 @@ __all__ = [
     "load_inputs",
     "load_splits",
     "make_recipe",
+    "prediction_columns",
     "sampling_weights",
+    "write_report",
+    "write_samples",
 ]
