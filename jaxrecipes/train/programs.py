@@ -14,7 +14,7 @@ from jaxrecipes.train.evaluate import EvalProgram
 from jaxrecipes.train.program import TrainProgram
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.state import TrainState, create_state, starting_weights
 
 
 class Programs:
@@ -50,8 +50,8 @@ class Programs:
         self._hparams, self._mesh = _leaves(recipe), mesh
         self._key = jax.random.key(0)
 
-        def create(key, hparams):
-            return create_state(recipe, key, hparams=hparams, late=late)
+        def create(key, hparams, given=({}, {})):
+            return create_state(recipe, key, hparams=hparams, late=late, given=given)
 
         self.abstract_state: TrainState = jax.eval_shape(create, self._key, self._hparams)
         self.train = TrainProgram(
@@ -59,16 +59,21 @@ class Programs:
         )
         self.evaluate = EvalProgram(recipe, mesh=mesh)
         self._create = jax.jit(create, out_shardings=self.train.shardings)
-        self._compiled_create: jax.stages.Compiled | None = None
+        self._compiled_create: dict[Any, jax.stages.Compiled] = {}  # by what is given
         items = data.train.training_items(0, 1)
         self.sum_shapes = self.train.sum_shapes(self.abstract_state, data.train.source, items)
 
     def initial_state(self, recipe: Recipe, key: jax.Array) -> TrainState:
-        """The state before the first step, with the numbers of `recipe.hparams`."""
-        arguments = key, _leaves(recipe)
-        if self._compiled_create is None:
-            self._compiled_create = compile_quickly(self._create, *arguments)
-        return self._compiled_create(*arguments)
+        """The state before the first step, with the numbers of `recipe.hparams` and the weights
+        that it starts from.
+
+        Raises: what `recipe.pretrained` raises.
+        """
+        arguments = key, _leaves(recipe), starting_weights(recipe)
+        given = jax.tree.structure(arguments)
+        if given not in self._compiled_create:
+            self._compiled_create[given] = compile_quickly(self._create, *arguments)
+        return self._compiled_create[given](*arguments)
 
     def fingerprint(self, data: RunData) -> str:
         """A digest of all that the compiler sees: two with the same one compute the same function.

@@ -17,6 +17,7 @@ Tree = Any
 Batch = dict[str, jax.Array]
 Hparams = Mapping[str, jax.Array]
 PassMetrics = Callable[[Any, Mapping[str, Any]], dict[str, float]]
+Pretrained = Callable[[Tree, Tree], tuple[Tree, Tree]]
 
 
 class ApplyFn(Protocol):
@@ -52,6 +53,9 @@ class Recipe:
     Attributes:
       name: the recipe's name, stored with every checkpoint.
       init: `key -> (params, batch_stats)`, nested dicts of float32 arrays.
+      pretrained: shapes of `(params, batch_stats)` -> host arrays, nested dicts with some of their
+        paths, that a new run starts from in place of those that `init` draws. Called once a run,
+        and not when one goes on.
       apply_fn: the network; see `ApplyFn`.
       inputs: `batch -> inputs` of the network (normalisation lives here).
       loss_terms: `(outputs, batch, hparams) -> {name: [B] or scalar}`; the step weighs them by
@@ -97,6 +101,7 @@ class Recipe:
     make_tx: Callable[[Hparams], optax.GradientTransformation]
     augment: Callable[[jax.Array, Batch, Hparams], Batch] = _no_augmentation
     pass_metrics: PassMetrics | None = None
+    pretrained: Pretrained | None = None
     frozen: tuple[str, ...] = ()
     frozen_plan: tuple[tuple[int, tuple[str, ...]], ...] = ()
     accumulation_steps: int = 1

@@ -51,6 +51,7 @@ def create_state(
     *,
     hparams: Mapping[str, Schedule] | None = None,
     late: Iterable[str] = (),
+    given: tuple[Any, Any] = ({}, {}),
 ) -> TrainState:
     """The state before the first step: a pure function of the recipe and the run's key.
 
@@ -61,8 +62,10 @@ def create_state(
       key: seeds the weights and is kept for the run.
       hparams: in place of the recipe's, with the same structure; their numbers may be traced.
       late: paths of parameters that get a count of updates of their own.
+      given: what `starting_weights(recipe)` returns, on its way in as an argument of the jitted
+        function; without it all weights are drawn.
     """
-    params, batch_stats = recipe.init(key)
+    params, batch_stats = map(_with_given, recipe.init(key), given)
     # Strong float32: a Python number would make a second trace of the step, once a run changes it.
     own = dict(recipe.hparams if hparams is None else hparams)
     leaves: dict[str, Schedule] = jax.tree.map(jnp.float32, own)
@@ -87,3 +90,28 @@ def create_state(
         num_skipped_in_row=zero,
         key=key,
     )
+
+
+def starting_weights(recipe: Recipe) -> tuple[Any, Any]:
+    """`(params, batch_stats)` as host arrays, nested dicts of what a new run does not draw.
+
+    Raises: what `recipe.pretrained` raises.
+    """
+    if recipe.pretrained is None:
+        return {}, {}
+    return recipe.pretrained(*jax.eval_shape(recipe.init, jax.random.key(0)))
+
+
+def _with_given(drawn: Any, given: Any, path: str = "") -> Any:
+    """`drawn` with the arrays of `given` at their places."""
+    if not isinstance(drawn, Mapping):
+        if drawn.shape != given.shape:
+            raise ValueError(
+                f"the pretrained {path[:-1]} has shape {given.shape}; that of the network is "
+                f"{drawn.shape}"
+            )
+        return jnp.asarray(given, drawn.dtype)
+    if unknown := given.keys() - drawn.keys():
+        raise ValueError(f"the network has no {path}{min(unknown)}, which was pretrained")
+    changed = {name: _with_given(drawn[name], given[name], f"{path}{name}/") for name in given}
+    return {**drawn, **changed}

@@ -2,16 +2,13 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import Any
-
-import jax
-import numpy as np
 
 from jaxrecipes.convert.clip import read_clip
 from jaxrecipes.models.clip import PUBLISHED, resize_positions
 from jaxrecipes.models.clip_config import ClipConfig
 from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource
+from jaxrecipes.train.recipe import Pretrained
 
 
 def check_weights(source: ClipSource) -> None:
@@ -49,15 +46,16 @@ def read_weights(source: ClipSource) -> dict[str, Any]:
     return params
 
 
-def with_weights(source: ClipSource, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """`drawn`, the parameters of a CLIP, or those of `source.weights` in their place.
-
-    Under `jit` the file is read when the program runs, and is no part of it.
-    """
+def pretrained(source: ClipSource) -> Pretrained | None:
+    """What a run of the recipe starts from; None where all is drawn."""
     if source.weights is None:
-        return dict(drawn)
-    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, np.float32), dict(drawn))
-    return jax.pure_callback(lambda: read_weights(source), shapes)
+        return None
+
+    def read(params: Any, batch_stats: Any) -> tuple[Any, Any]:
+        del params, batch_stats
+        return {"clip": read_weights(source)}, {}
+
+    return read
 
 
 def _advice(config: ClipConfig) -> str:

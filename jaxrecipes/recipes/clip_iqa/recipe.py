@@ -16,7 +16,7 @@ from jaxrecipes.models.clip_iqa import ClipIqa
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.freezing import INERT, freezing_plan
-from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, with_weights
+from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, pretrained
 from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
 from jaxrecipes.train.recipe import Batch, Hparams, Recipe
@@ -88,8 +88,7 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
     inert = (INERT,) if heads.refinement else ()
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        params = model.init_params(key)
-        return params | {"clip": with_weights(config.clip, params["clip"])}, {}
+        return model.init_params(key), {}
 
     def apply_fn(params, batch_stats, inputs, *, hparams, train, key):
         outputs = model.apply(
@@ -151,6 +150,7 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
     return Recipe(
         name=config.RECIPE,
         init=init,
+        pretrained=pretrained(config.clip),
         apply_fn=apply_fn,
         inputs=inputs,
         loss_terms=loss_terms,
