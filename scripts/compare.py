@@ -54,7 +54,8 @@ def main() -> None:
             "preset %s, %d of %d: %s", name, number, len(configs), folders[name]
         )
         module = recipes.load(config.RECIPE)
-        if train(module, config, to_dict(config), folders[name]) is None:
+        finished = train(module, config, to_dict(config), folders[name])
+        if finished is None or finished.interrupted:
             return
     if jax.process_index() == 0:
         found = comparison.compare_runs(folders, metrics=own.metrics)

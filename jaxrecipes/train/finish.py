@@ -18,8 +18,8 @@ from jaxrecipes.train.validation import Validator
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How a run ended: its summary, the best weights, and the passes over val and test with
-    them.
+    """How a run ended: its summary, the best weights, the passes over val and test with them, and
+    whether SIGINT or SIGTERM came too late to stop it, so that nothing should follow.
     """
 
     summary: dict[str, Any]
@@ -28,6 +28,7 @@ class Finished:
     hparams: dict[str, jax.Array]
     val: Evaluation | None
     test: Evaluation | None
+    interrupted: bool = False
 
 
 def best_state(recipe: Recipe, state: TrainState, checkpoints: CheckpointManager) -> TrainState:

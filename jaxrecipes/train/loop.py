@@ -3,6 +3,7 @@ moment, it resumes.
 """
 
 import collections
+import dataclasses
 import logging
 import pathlib
 import time
@@ -140,7 +141,7 @@ class Run:
                 test = finished.summary["test"]
                 step = finished.summary["best"]["step"]
                 self._write(writer, step, {f"test/{name}": value for name, value in test.items()})
-                return finished
+                return dataclasses.replace(finished, interrupted=interrupt.requested_anywhere())
 
     def _start(self, checkpoints: CheckpointManager) -> tuple[Position, int]:
         empty_sums = self._empty_sums()

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -165,6 +167,16 @@ def test_more_patience_goes_on_with_a_run_that_was_stopped(tmp_path):
         config = toy_config(early_stopping=stopping)
         toy_run(tmp_path, recipe, config=config, allow_config_change=True).fit()
         assert history(tmp_path)[-1]["epoch"] == epochs
+
+
+def test_a_signal_that_comes_too_late_to_stop_the_run_is_told(undisturbed, tmp_path):
+    def after_epoch(history):
+        if len(history) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    finished = toy_run(tmp_path, after_epoch=after_epoch).fit()
+    assert finished.interrupted
+    assert not undisturbed[1].interrupted
 
 
 def test_a_recipe_names_its_tensorboard_tags(tmp_path, monkeypatch):
