@@ -18,12 +18,13 @@ import sys
 import jax
 
 from jaxrecipes import cli, recipes
+from jaxrecipes.recipes.init_from import with_init_from
 from jaxrecipes.report.plots import learning_rate_finder
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.runtime import set_up_jax
 from jaxrecipes.train.splits import make_run_data
-from jaxrecipes.train.state import create_state
+from jaxrecipes.train.state import create_state, starting_weights
 from jaxrecipes.tune.lr_finder import find_learning_rate
 
 
@@ -47,6 +48,11 @@ def main() -> None:
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)
+    if config.first_stage is not None:
+        raise ValueError(
+            "find_lr tests one stage: give --first_stage None, and for the second stage "
+            "--init_from RUN/stage1"
+        )
     set_up_jax(config)
     own.output.mkdir(parents=True, exist_ok=True)
 
@@ -56,7 +62,9 @@ def main() -> None:
         {"train": splits["train"].arrays}, dataclasses.replace(config, loop=one_call), make_mesh()
     )
     recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
-    state = jax.jit(lambda key: create_state(recipe, key))(jax.random.key(config.seed))
+    recipe = with_init_from(recipe, config)
+    create = jax.jit(lambda key, given: create_state(recipe, key, given=given))
+    state = create(jax.random.key(config.seed), starting_weights(recipe))
     result = find_learning_rate(
         recipe,
         state,

@@ -17,6 +17,7 @@ import sys
 
 from jaxrecipes import cli, recipes
 from jaxrecipes.config import to_dict
+from jaxrecipes.recipes.init_from import first_stage_config
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
 
@@ -43,6 +44,8 @@ def main() -> None:
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)
+    if config.first_stage is not None:
+        module.check_config(first_stage_config(config))
     workdir = own.workdir or _new_workdir(config.RECIPE)
     workdir.mkdir(parents=True, exist_ok=True)
     set_up_logging(workdir / "train.log")

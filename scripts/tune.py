@@ -56,6 +56,11 @@ def main() -> None:
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)
+    if config.first_stage is not None:
+        raise ValueError(
+            "tune searches one stage: give --first_stage None, and for the second stage "
+            "--init_from RUN/stage1"
+        )
 
     described = load_function(own.config, "search_space")
     space: Space = described(config) if described else Space({})

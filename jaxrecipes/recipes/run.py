@@ -1,5 +1,6 @@
 """One run of a recipe from its config: data, training, report. What scripts/train.py calls."""
 
+import dataclasses
 import logging
 import pathlib
 import time
@@ -7,13 +8,17 @@ from typing import Any
 
 import jax
 
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.config import to_dict
 from jaxrecipes.recipes import RecipeModule
+from jaxrecipes.recipes.init_from import first_stage_config, with_init_from
 from jaxrecipes.report.page import write_page
 from jaxrecipes.report.plots import training_curves
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.loop import Run
+from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_files import read_json
 from jaxrecipes.train.splits import make_run_data
 
@@ -30,9 +35,39 @@ def train(
 ) -> Finished | None:
     """Trains in `workdir` and leaves the report there; None when a signal stopped the run.
 
+    A first stage that the config has comes before it, in `workdir/stage1`.
+
     Raises: what `Run.fit` raises, and ValueError or FileNotFoundError for data that cannot be
     trained on.
     """
+    if config.first_stage is not None:
+        before = first_stage_config(config)
+        module.check_config(before)
+        stage1 = workdir / "stage1"
+        # config_dict stays as it was given: the folder may be moved.
+        config = dataclasses.replace(config, init_from=str(stage1))
+        if not _has_begun(workdir):
+            _log.info("first stage: %s", stage1)
+            stage1.mkdir(exist_ok=True)
+            options = {"allow_config_change": allow_config_change}
+            finished = _train_one(module, before, to_dict(before), stage1, **options)
+            if finished is None:
+                return None
+            if finished.interrupted:
+                _log.info("stopped after the first stage; the same command goes on from there")
+                return None
+            _log.info("second stage: %s", workdir)
+    return _train_one(module, config, config_dict, workdir, allow_config_change=allow_config_change)
+
+
+def _train_one(
+    module: RecipeModule,
+    config: RunConfig,
+    config_dict: dict[str, Any],
+    workdir: pathlib.Path,
+    *,
+    allow_config_change: bool,
+) -> Finished | None:
     started = time.monotonic()
     first = jax.process_index() == 0
     mesh = make_mesh(config.parallel.fsdp_devices)
@@ -53,7 +88,7 @@ def train(
     )
 
     run = Run(
-        recipe,
+        with_init_from(recipe, config),
         data,
         config,
         workdir,
@@ -83,6 +118,14 @@ def train(
     )
     _log.info("report: %s", page)
     return finished
+
+
+def _has_begun(workdir: pathlib.Path) -> bool:
+    directory = checkpoint_folder(workdir)
+    if not directory.is_dir():
+        return False
+    with CheckpointManager(directory) as checkpoints:
+        return checkpoints.latest_step is not None
 
 
 def _shown(metrics: dict[str, Any], selected: str) -> str:

@@ -289,6 +289,12 @@ class RunConfig:
     """The validation metric that decides which checkpoint is best; the EMA's when EMA is on."""
     select_mode: Literal["min", "max"] = "min"
     """Whether lower or higher is better."""
+    init_from: str | None = None
+    """Folder of another run, whose best weights (averaged where it keeps them) a new run starts
+    from, as far as paths and shapes agree. Optimizer, schedules and averages begin anew."""
+    first_stage: dict[str, str] | None = None
+    """Flag -> value, as on the command line: a run under these changes comes first, in
+    WORKDIR/stage1, and this one starts from its best weights."""
     schedules: dict[str, str] = dataclasses.field(default_factory=dict)
     """Hyperparameter -> schedule over steps, in place of its constant, e.g. dropout_rate
     "delayed(0.3, start_step=2*epoch)". `epoch` and `run` stand for their numbers of steps."""

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.config import to_dict
 from jaxrecipes.recipes import Examples, RecipeModule
+from jaxrecipes.recipes.init_from import with_init_from
 from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
@@ -82,9 +83,10 @@ class Shared:
     def recipe(self, config: RunConfig) -> Recipe:
         """The recipe of a config, whose `data` was asked for before."""
         assert self._data is not None
-        return self._module.make_recipe(
+        recipe = self._module.make_recipe(
             config, steps_per_epoch=self._data.steps_per_epoch, train=self._splits["train"]
         )
+        return with_init_from(recipe, config)
 
     def programs(self, config: RunConfig) -> Programs:
         """Programs that train and evaluate the recipe of a config, whose `data` was asked for

@@ -1,0 +1,127 @@
+"""Runs that start from another run's weights: `init_from`, and two stages in one command."""
+
+import dataclasses
+import logging
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from script_runs import assert_same_end, metrics_by_epoch, read_json, start, wait_until
+
+from jaxrecipes.config import diff, to_dict
+from jaxrecipes.optim import leaves_by_path
+from jaxrecipes.recipes import ocec
+from jaxrecipes.recipes.init_from import first_stage_config, with_init_from
+from jaxrecipes.recipes.trained import open_trained
+from jaxrecipes.train.state import create_state, starting_weights
+
+
+@pytest.fixture(scope="module")
+def source(trained):
+    return open_trained(trained[0])
+
+
+def make(source, trained, **changes):
+    """(recipe, config) of a run that starts from `trained`."""
+    config = dataclasses.replace(source.config, init_from=str(trained[0]), **changes)
+    return with_init_from(ocec.make_recipe(config, steps_per_epoch=8), config), config
+
+
+@pytest.fixture
+def said(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("jaxrecipes"), "propagate", True)
+    caplog.set_level(logging.INFO, "jaxrecipes")
+    return caplog
+
+
+def test_the_averaged_weights_of_the_best_step_are_taken_and_the_rest_is_fresh(
+    source, trained, said
+):
+    recipe, _ = make(source, trained)
+    create = jax.jit(lambda key, given: create_state(recipe, key, given=given))
+    state = create(jax.random.key(1), starting_weights(recipe))
+    params, batch_stats = source.weights("ema")
+    jax.tree.map(np.testing.assert_array_equal, state.params, params)
+    jax.tree.map(np.testing.assert_array_equal, state.ema_params, params)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, batch_stats)
+    assert int(state.step) == 0
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
+    count = len(jax.tree.leaves((params, batch_stats)))
+    assert f"(ocec, step {source.step}): {count} of {count} taken" in said.text
+    assert "drawn" not in said.text
+
+
+def test_what_does_not_fit_is_drawn_and_told(source, trained, said):
+    deeper = dataclasses.replace(source.config.model, num_blocks=2)
+    recipe, _ = make(source, trained, model=deeper)
+    given = {f"params/{path}" for path in leaves_by_path(starting_weights(recipe)[0])}
+    shapes, _ = jax.eval_shape(recipe.init, jax.random.key(0))
+    left = {f"params/{path}" for path in leaves_by_path(shapes)} - given
+    assert given
+    assert left
+    (drawn,) = (r.message for r in said.records if r.message.startswith("  drawn: "))
+    assert min(left) in drawn
+
+
+def test_nothing_that_fits_and_a_wrong_folder_are_errors(source, trained, tmp_path):
+    recipe, config = make(source, trained)
+    other = dataclasses.replace(recipe, init=lambda key: ({"other": jnp.zeros(3)}, {}))
+    with pytest.raises(ValueError, match=r"no weights of .* fit; there .* here params/other"):
+        starting_weights(other)
+    config = dataclasses.replace(config, init_from=str(tmp_path))
+    with pytest.raises(ValueError, match="give the folder of a run"):
+        starting_weights(with_init_from(recipe, config))
+
+
+def test_a_run_of_before_has_no_other_config(source):
+    new, old = to_dict(source.config), to_dict(source.config)
+    del old["init_from"], old["first_stage"]
+    assert diff(old, new) == []
+
+
+def test_the_first_stage_is_the_config_under_its_flags(source):
+    flags = {"optim.learning_rate": "1e-2", "data.image_size": "8 8", "ema.no-enabled": ""}
+    config = dataclasses.replace(source.config, first_stage=flags)
+    staged = first_stage_config(config)
+    assert staged.optim.learning_rate == 1e-2
+    assert staged.data.image_size == (8, 8)
+    assert not staged.ema.enabled
+    assert staged.first_stage is None
+    assert staged.model == config.model
+    wrong = dataclasses.replace(config, first_stage={"optim.lr": "1"})
+    with pytest.raises(ValueError, match=r"first_stage: unknown field .*optim.learning_rate"):
+        first_stage_config(wrong)
+
+
+def test_two_stages_are_one_command_that_goes_on_in_either(tiny, script, tmp_path):
+    flags = [*tiny, "--first_stage", "optim.learning_rate", "1e-2"]
+    whole, workdir = tmp_path / "whole", tmp_path / "stopped"
+    outcome = script("train", *flags, "--workdir", whole)
+    assert outcome.code == 0, outcome.err
+    assert f"weights of {whole / 'stage1'} (ocec, step " in outcome.err
+    rates = [metrics_by_epoch(f)[0]["hparams"]["learning_rate"] for f in (whole / "stage1", whole)]
+    assert rates == pytest.approx([1e-2, open_trained(whole).config.optim.learning_rate])
+
+    for folder in (workdir / "stage1", workdir):
+        process = start("train", *flags, "--workdir", workdir)
+        wait_until((folder / "checkpoints" / "3").exists, process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        assert not (folder / "summary.json").exists(), err
+    assert read_json(workdir / "stage1" / "summary.json")["final"]["step"] == 32
+    shutil.rmtree(workdir / "stage1")  # is not needed any more
+    outcome = script("train", *flags, "--workdir", workdir)
+    assert outcome.code == 0, outcome.err
+    assert_same_end(workdir, whole)
+
+
+def test_a_wrong_flag_of_the_first_stage_is_told_before_anything_is_trained(tiny, script, tmp_path):
+    workdir = tmp_path / "run"
+    outcome = script("train", *tiny, "--first_stage", "epochs", "0", "--workdir", workdir)
+    assert outcome.code == 2
+    assert "epochs is 0" in outcome.err
+    assert not workdir.exists()
