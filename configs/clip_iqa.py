@@ -83,8 +83,10 @@ PRESETS = {
     "d": _preset(freeze=_PARTIAL_18, scale_q=0.3, scale_c=0.15, w_q=0.7, w_c=0.3),
     "e": _preset(freeze=_PARTIAL_18, scale_q=0.15, scale_c=0.3, w_q=0.3, w_c=0.7),
     # The heads first, then the last layers of both towers from there.
-    "stage_1": _preset(freeze=_FROZEN, epochs=10, learning_rate=1e-3),
-    "stage_2": _preset(freeze=_PARTIAL_20, learning_rate=1e-5),
+    "two_stage": replace(
+        _preset(freeze=_PARTIAL_20, learning_rate=1e-5),
+        first_stage={"freeze.mode": "clip", "epochs": "10", "optim.learning_rate": "1e-3"},
+    ),
     # Fewer layers are frozen as the run goes on; one optimizer and one schedule throughout.
     "progressive": replace(
         RECOMMENDED,

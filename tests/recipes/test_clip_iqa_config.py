@@ -8,6 +8,7 @@ from jaxrecipes.config import from_dict, load_config, load_function, to_dict
 from jaxrecipes.recipes.clip_iqa.config import FreezeConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.freezing import freezing_plan
 from jaxrecipes.recipes.clip_iqa.suggest import suggest
+from jaxrecipes.recipes.init_from import first_stage_config
 
 FILE = str(pathlib.Path(__file__).parents[2] / "configs/clip_iqa.py")
 
@@ -50,6 +51,17 @@ def test_a_weight_of_zero_given_as_a_flag_counts():
 def test_a_config_comes_back_from_json_with_its_plan():
     config = preset("progressive")
     assert from_dict(IqaRunConfig, to_dict(config)) == config
+
+
+def test_the_two_stages_have_the_numbers_of_the_source_document():
+    second = preset("two_stage")
+    first = first_stage_config(second)
+    stages = [
+        (config.freeze.mode, config.epochs, config.optim.learning_rate)
+        for config in (first, second)
+    ]
+    assert stages == [("clip", 10, 1e-3), ("partial", 20, 1e-5)]
+    assert second.freeze.layers == 20
 
 
 def test_the_plan_unfreezes_layers_by_epoch_and_always_the_same_rest():
