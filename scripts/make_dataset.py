@@ -112,6 +112,11 @@ def _add_feature_flags(flags: argparse._ArgumentGroup) -> None:
         help="how many those are (default %(default)s)",
     )
     flags.add_argument("--keypoints-key", metavar="KEY", help="the array of keypoints, [N, 5, 3]")
+    flags.add_argument(
+        "--principal-axes",
+        action="store_true",
+        help="turn the embeddings onto their principal axes (cosines stay; OUTPUT/rotation.npy)",
+    )
 
 
 def _make_parquet(arguments: argparse.Namespace) -> None:
@@ -143,6 +148,7 @@ def _make_face_folder(arguments: argparse.Namespace) -> None:
         frontal_key=arguments.frontal_key,
         frontals_per_person=arguments.frontals_per_person,
         keypoints_key=arguments.keypoints_key,
+        principal_axes=arguments.principal_axes,
     )
     print(
         f"{made.people} people, {made.front_rows} frontal photos, {made.video_rows} side views",

@@ -40,6 +40,7 @@ def make_face_folder(
     frontal: np.ndarray | None = None,
     frontals_per_person: int = 1,
     keypoints: np.ndarray | None = None,
+    principal_axes: bool = False,
 ) -> ConvertedFaces:
     """Writes the six files, in the order of the rows.
 
@@ -57,6 +58,10 @@ def make_face_folder(
         earlier row where two are equal).
       frontals_per_person: 1 or more.
       keypoints: `[N, 5, 3]`.
+      principal_axes: turn the embeddings onto the principal axes of all rows, strongest first.
+        Lengths and cosines stay; coordinates now differ in what they carry, which
+        `data.reflect_prob` lives on. `rotation.npy` in the folder, `[D, D]`, turns other
+        embeddings alike: `embeddings @ rotation`.
 
     Raises:
       ValueError: arrays that do not fit, embeddings of length 0, or one side without rows.
@@ -85,6 +90,12 @@ def make_face_folder(
         points = keypoints - keypoints.mean(axis=1, keepdims=True)
         points /= np.linalg.norm(points[frontal].mean(axis=0), axis=-1).max() + 1e-8
     folder = pathlib.Path(output)
+    embeddings = embeddings / lengths
+    if principal_axes:
+        exact = embeddings.astype(np.float64)
+        rotation = np.linalg.eigh(exact.T @ exact).eigenvectors[:, ::-1]
+        embeddings = exact @ rotation
+        _save(folder / "rotation.npy", rotation)
     for side, rows in (("front", np.flatnonzero(frontal)), ("video", np.flatnonzero(~frontal))):
         metadata = {
             "num_samples": len(rows),
@@ -94,7 +105,7 @@ def make_face_folder(
             ],
             "poses": pose[rows].tolist(),
         }
-        _save(folder / f"{side}_feature.npy", embeddings[rows] / lengths[rows])
+        _save(folder / f"{side}_feature.npy", embeddings[rows])
         _save(folder / f"{side}_keypoints.npy", points[rows])
         write_bytes(folder / f"{side}_metadata.json", json.dumps(metadata).encode())
     sides = [{names[row] for row in np.flatnonzero(mask)} for mask in (frontal, ~frontal)]
@@ -150,6 +161,7 @@ def convert_features(
     frontal_key: str | None = None,
     keypoints_key: str | None = None,
     frontals_per_person: int = 1,
+    principal_axes: bool = False,
 ) -> ConvertedFaces:
     """Makes the folder from an `.npz`; see `make_face_folder` and `pose_entries`.
 
@@ -173,6 +185,7 @@ def convert_features(
         frontal=None if frontal_key is None else take(frontal_key),
         frontals_per_person=frontals_per_person,
         keypoints=None if keypoints_key is None else take(keypoints_key),
+        principal_axes=principal_axes,
     )
 
 

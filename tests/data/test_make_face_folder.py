@@ -40,6 +40,21 @@ def test_a_folder_gives_back_unit_embeddings_people_and_poses(arrays, tmp_path):
     assert np.abs(points.mean(axis=1)).max() < 1e-6
 
 
+def test_principal_axes_keep_cosines_and_put_the_strongest_coordinate_first(arrays, tmp_path):
+    keypoints = arrays.pop("keypoints")
+    make_face_folder(tmp_path, *arrays.values(), keypoints=keypoints, principal_axes=True)
+    faces = read_face_folder(tmp_path)
+    turned = np.concatenate(
+        [side.take_features(np.arange(n)) for side, n in ((faces.front, 2), (faces.video, 5))]
+    )
+    embeddings = arrays["embeddings"][[1, 5, 0, 2, 3, 4, 6]]
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    np.testing.assert_allclose(turned @ turned.T, unit @ unit.T, atol=1e-6)
+    strength = np.square(turned).sum(axis=0)
+    assert (np.diff(strength) < 0).all()
+    np.testing.assert_allclose(unit @ np.load(tmp_path / "rotation.npy"), turned, atol=1e-6)
+
+
 def test_more_frontal_rows_or_a_mask_can_be_asked_for(arrays, tmp_path):
     arrays.pop("keypoints")
     make_face_folder(tmp_path, *arrays.values(), frontals_per_person=2)
