@@ -27,7 +27,7 @@ BACKGROUNDS = (
 _RADIUS = (0.14, 0.2)  # of the image's side
 _CELLS = np.array([(0.27, 0.27), (0.27, 0.73), (0.73, 0.27), (0.73, 0.73)], np.float32)
 _JITTER = 0.05
-_GRAIN = 5.0  # levels; what is undistorted has some structure, too
+_GRAIN = 18.0  # levels of a texture that blur, compression and fading take away
 
 
 def paint(rng: IndexedRandom, shown: np.ndarray, size: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def paint(rng: IndexedRandom, shown: np.ndarray, size: int) -> np.ndarray:
     for c in range(3):
         back = backgrounds[background, c][:, None, None]
         front = colours[colour, c][:, None, None] - back
-        image[..., c] = (back + covered * front) * light + _GRAIN * planes[c]
+        image[..., c] = (back + covered * front) * light + _GRAIN * planes[0]
     return image
 
 
