@@ -32,8 +32,8 @@ class RatedImages:
         `quality` and `consistency` float32 `[N]` in [0, 1], 0 where they are not known;
         `image_size` int32 `[N, 2]`, height and width of the files, of images that are stored to be
         cropped; `explanation_tokens` int32 `[N, E]` and `has_explanation` float32 `[N]` where they
-        are learnt from. `text_embedding` and `image_embedding` `[N, d]` may stand in for `tokens`
-        and `image`.
+        are learnt from. `text_embedding` or `text_pooled`, and `image_embedding`, `[N, d]`, may
+        stand in for `tokens` and `image`.
       names: `[N]` the images' names.
       prompts: `[N]` texts.
       generators: `[N]` what made each image; None: not known.

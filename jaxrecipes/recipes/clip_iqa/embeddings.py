@@ -19,13 +19,19 @@ _log = logging.getLogger("jaxrecipes")
 
 
 def cacheable(config: IqaRunConfig) -> tuple[str, ...]:
-    """What stands in for the inputs of a run: `image_embedding`, `text_embedding`.
+    """What stands in for the inputs of a run: `image_embedding`, `text_embedding`, `text_pooled`.
 
     The towers must be frozen from the weights that the config names on, and an image must look the
-    same every time.
+    same every time. Of a text tower all of whose layers are frozen, but not its final norm and
+    projection, `text_pooled` is what these are given.
     """
-    started_elsewhere = getattr(config, "init_from", None) is not None
-    if config.freeze.mode != "clip" or config.clip.weights is None or started_elsewhere:
+    freeze, started_elsewhere = config.freeze, getattr(config, "init_from", None) is not None
+    if config.clip.weights is None or started_elsewhere:
+        return ()
+    fewest = min(freeze.plan.values(), default=freeze.layers)
+    if freeze.mode == "partial" and fewest >= config.network.clip.text.depth:
+        return ("text_pooled",)
+    if freeze.mode != "clip":
         return ()
     return ("text_embedding",) if config.augment.enabled else ("image_embedding", "text_embedding")
 
@@ -41,17 +47,22 @@ def with_embeddings(config: IqaRunConfig, arrays: Arrays, params: dict[str, Any]
     found = dict(arrays)
     clip, dtype = config.network.clip, Policy(config.precision).compute_dtype
     names = cacheable(config)
-    if "text_embedding" in names:
+    batch_size = config.data.eval_batch_size
+    if {"text_embedding", "text_pooled"} & set(names):
         text = ClipText(clip.text, clip.projection_dim, dtype)
         tokens = found.pop("tokens")
         assert isinstance(tokens, IndexedRows)
-        table = _embed(
-            lambda p, rows: text.apply({"params": p}, rows),
-            params["text"],
-            tokens.table,
-            config.data.eval_batch_size,
-        )
-        found["text_embedding"] = IndexedRows(table, tokens.rows)
+
+        def apply_text(params, rows):
+            return text.apply({"params": params}, rows)
+
+        if "text_pooled" in names:
+            without = _without_final_norm(params["text"])
+            table = _embed(apply_text, without, tokens.table, batch_size, give=_pooled)
+            found["text_pooled"] = IndexedRows(table, tokens.rows)
+        else:
+            table = _embed(apply_text, params["text"], tokens.table, batch_size)
+            found["text_embedding"] = IndexedRows(table, tokens.rows)
         _log.info("%d prompts of %d images embedded once", len(table), len(tokens))
     if "image_embedding" in names:
         vision = ClipVision(clip.vision, clip.projection_dim, dtype)
@@ -59,7 +70,7 @@ def with_embeddings(config: IqaRunConfig, arrays: Arrays, params: dict[str, Any]
             lambda p, x: vision.apply({"params": p}, normalize(x, IMAGE_MEAN, IMAGE_STD)),
             params["vision"],
             found.pop("image"),
-            config.data.eval_batch_size,
+            batch_size,
         )
         _log.info("%d images embedded once", len(found["image_embedding"]))
     return found
@@ -70,8 +81,31 @@ def clip_params(config: IqaRunConfig) -> dict[str, Any] | None:
     return read_weights(config.clip) if cacheable(config) else None
 
 
-def _embed(apply: Callable[[Any, Any], Any], params: Any, rows: Any, batch_size: int) -> np.ndarray:
-    program = jax.jit(lambda params, rows: unit(apply(params, rows).features))
+def _features(output: Any) -> jax.Array:
+    return unit(output.features)
+
+
+def _pooled(output: Any) -> jax.Array:
+    return output.pooled
+
+
+def _without_final_norm(text: dict[str, Any]) -> dict[str, Any]:
+    """The text tower with a final norm that neither scales nor shifts."""
+    norm = text["final_norm"]
+    return text | {
+        "final_norm": {"scale": np.ones_like(norm["scale"]), "bias": np.zeros_like(norm["bias"])}
+    }
+
+
+def _embed(
+    apply: Callable[[Any, Any], Any],
+    params: Any,
+    rows: Any,
+    batch_size: int,
+    *,
+    give: Callable[[Any], jax.Array] = _features,
+) -> np.ndarray:
+    program = jax.jit(lambda params, rows: give(apply(params, rows)))
     params = jax.device_put(params)
     parts = []
     for start in range(0, len(rows), batch_size):
