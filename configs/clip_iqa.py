@@ -10,6 +10,7 @@ from dataclasses import replace
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.models.clip_iqa_config import HeadsConfig
 from jaxrecipes.recipes.clip_iqa.config import (
+    AugmentConfig,
     ClipSource,
     FreezeConfig,
     IqaDataConfig,
@@ -21,10 +22,17 @@ from jaxrecipes.tune.space import Distribution, Float, Int, Space
 
 # A small CLIP from scratch on embedded scenes: done within three minutes on two cores.
 DEFAULT = IqaRunConfig(
-    epochs=20,
-    optim=OptimConfig(learning_rate=1e-3, weight_decay=1e-4, clip_norm=1.0),
+    epochs=12,
+    optim=OptimConfig(
+        learning_rate=1e-3,
+        weight_decay=1e-4,
+        clip_norm=1.0,
+        learning_rate_factors={"^(?!clip/)": 5.0},
+    ),
     early_stopping=EarlyStoppingConfig(),
     clip=ClipSource(size="custom"),
+    heads=HeadsConfig(residual_scale_q=0.4, residual_scale_c=0.4),
+    augment=AugmentConfig(enabled=False),
 )
 
 

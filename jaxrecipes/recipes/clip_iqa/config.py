@@ -25,7 +25,7 @@ from jaxrecipes.train.config import (
 
 SMALL = ClipConfig(
     vision=ClipVisionConfig(
-        image_size=64, patch_size=8, width=96, depth=4, num_heads=4, mlp_width=192
+        image_size=32, patch_size=4, width=64, depth=3, num_heads=4, mlp_width=128
     ),
     text=ClipTextConfig(width=64, depth=2, num_heads=4, mlp_width=128, context_length=32),
     projection_dim=64,
