@@ -25,8 +25,8 @@ def cacheable(config: IqaRunConfig) -> tuple[str, ...]:
     same every time. Of a text tower all of whose layers are frozen, but not its final norm and
     projection, `text_pooled` is what these are given.
     """
-    freeze, started_elsewhere = config.freeze, getattr(config, "init_from", None) is not None
-    if config.clip.weights is None or started_elsewhere:
+    freeze, elsewhere = config.freeze, (config.init_from, config.first_stage)
+    if config.clip.weights is None or elsewhere != (None, None):
         return ()
     fewest = min(freeze.plan.values(), default=freeze.layers)
     if freeze.mode == "partial" and fewest >= config.network.clip.text.depth:
