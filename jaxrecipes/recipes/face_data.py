@@ -3,11 +3,9 @@
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrecipes.data.array_files import check_rows, read_arrays
 from jaxrecipes.data.face_folder import FaceSide, FaceViews, read_face_folder
 from jaxrecipes.data.face_pairs import FacePairIndex, pair_views, split_by_person, within_yaw
 from jaxrecipes.data.indexed import Arrays, IndexedRows
@@ -134,7 +132,7 @@ def load_splits(
         )
     else:
         views = read_face_folder(data.path, keypoints=keypoints)
-        _check_width(views.front.features.shape[1], feat_dim, data.path)
+        check_width(views.front.features.shape[1], feat_dim, data.path)
     kept = within_yaw(
         views.video.poses,
         min_yaw_angle=data.min_yaw_angle,
@@ -158,48 +156,6 @@ def load_splits(
 
 def sampling_weights(config: RunConfig, train: FacePairs) -> None:
     """None: every pair is drawn once an epoch, as by the original."""
-
-
-def load_inputs(
-    config: RunConfig,
-    inputs: Sequence[pathlib.Path],
-    *,
-    feat_dim: int,
-    keypoints: bool = False,
-) -> FacePairs:
-    """Embeddings to predict frontal ones for, in the order given.
-
-    Args:
-      config: not needed.
-      inputs: folders of face features, of which every video row counts; `.npy` files of embeddings
-        `[N, D]`; `.npz` files with `embeddings`, and if wanted `pose` `[N, 3]` (degrees, in the
-        order of the training data) and `keypoints_3d` `[N, 5, 3]`.
-      feat_dim: width of the features that the network takes.
-      keypoints: whether `keypoints_3d` is needed.
-
-    Raises:
-      FileNotFoundError: a path that is not there.
-      ValueError: another type of file, arrays that do not fit, or poses in some inputs only.
-    """
-    del config
-    if not inputs:
-        raise ValueError("no inputs; want .npz or .npy files of embeddings, or folders of features")
-    parts = [_read_inputs(path, feat_dim, keypoints) for path in inputs]
-    if len({part.has_pose for part in parts}) > 1:
-        bare = [str(path) for path, part in zip(inputs, parts, strict=True) if not part.has_pose]
-        raise ValueError(f"{', '.join(bare)} without poses, but other inputs have them")
-    return FacePairs(
-        arrays={
-            name: np.concatenate([np.asarray(part.arrays[name]) for part in parts])
-            for name in parts[0].arrays
-        },
-        names=[name for part in parts for name in part.names],
-        persons=[person for part in parts for person in part.persons],
-        front_rows=np.concatenate([part.front_rows for part in parts]),
-        video_rows=np.concatenate([part.video_rows for part in parts]),
-        is_paired=False,
-        has_pose=parts[0].has_pose,
-    )
 
 
 def data_config(config: RunConfig) -> FaceDataConfig:
@@ -226,7 +182,7 @@ def _gather(
         arrays["keypoints_3d"] = IndexedRows(views.video.take_keypoints(video), at_video)
     return FacePairs(
         arrays=arrays,
-        names=_row_names(views.video, video_rows),
+        names=row_names(views.video, video_rows),
         persons=[pairs.persons[i] for i in person],
         front_rows=front_rows,
         video_rows=video_rows,
@@ -239,7 +195,8 @@ def _compact(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return used, at.astype(np.int32)
 
 
-def _row_names(side: FaceSide, rows: np.ndarray) -> list[str]:
+def row_names(side: FaceSide, rows: np.ndarray) -> list[str]:
+    """What to call rows of a side: their image, or their number."""
     return [side.images[row] or f"video/{row}" for row in rows.tolist()]
 
 
@@ -259,48 +216,9 @@ def _report_unpaired(pairs: FacePairIndex, report_dir: pathlib.Path | None) -> N
     )
 
 
-def _check_width(found: int, feat_dim: int, where: str) -> None:
+def check_width(found: int, feat_dim: int, where: str) -> None:
+    """Raises a ValueError unless features have the width that the network takes."""
     if found != feat_dim:
         raise ValueError(
             f"the features of {where} have {found} numbers, the network wants {feat_dim}"
         )
-
-
-def _read_inputs(path: pathlib.Path, feat_dim: int, keypoints: bool) -> FacePairs:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
-    pose = points = None
-    if path.is_dir():
-        side = read_face_folder(path, keypoints=keypoints).video
-        _check_width(side.features.shape[1], feat_dim, str(path))
-        rows = np.arange(len(side))
-        names, persons = _row_names(side, rows), side.persons
-        embeddings, pose = side.take_features(rows), side.poses
-        points = side.take_keypoints(rows) if keypoints else None
-    else:
-        stored = read_arrays(path, npy_name="embeddings")
-        embeddings = check_rows(stored.get("embeddings"), (feat_dim,), f"embeddings of {path}")
-        count = len(embeddings)
-        names, persons = [f"{path}:{row}" for row in range(count)], [""] * count
-        if "pose" in stored:
-            pose = check_rows(stored["pose"], (3,), f"pose of {path}", count=count)
-        if keypoints:
-            points = check_rows(
-                stored.get("keypoints_3d"), (5, 3), f"keypoints_3d of {path}", count=count
-            )
-    count = len(embeddings)
-    arrays = {
-        "src": embeddings,
-        "tgt": embeddings,
-        "pose": np.zeros((count, 3), np.float32) if pose is None else pose,
-        "person": np.zeros(count, np.int32),
-    }
-    return FacePairs(
-        arrays=arrays if points is None else arrays | {"keypoints_3d": points},
-        names=names,
-        persons=persons,
-        front_rows=np.full(count, -1),
-        video_rows=np.arange(count),
-        is_paired=False,
-        has_pose=pose is not None,
-    )

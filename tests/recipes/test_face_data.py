@@ -10,10 +10,10 @@ from jaxrecipes.data.indexed import IndexedRows
 from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import (
     FaceDataConfig,
-    load_inputs,
     load_splits,
     sampling_weights,
 )
+from jaxrecipes.recipes.face_inputs import load_inputs
 from jaxrecipes.train.config import RunConfig
 
 
@@ -142,7 +142,7 @@ def test_inputs_are_files_of_embeddings_and_folders(folder, tmp_path):
     rng = np.random.default_rng(0)
     stored = {"embeddings": rng.normal(size=(4, 8)), "pose": rng.normal(size=(4, 3))}
     np.savez(tmp_path / "some.npz", **stored)
-    inputs = load_inputs(config(), [tmp_path / "some.npz", folder], feat_dim=8)
+    inputs = load_inputs([tmp_path / "some.npz", folder], feat_dim=8)
     assert len(inputs) == 4 + 64
     assert inputs.has_pose
     assert not inputs.is_paired
@@ -155,7 +155,7 @@ def test_inputs_are_files_of_embeddings_and_folders(folder, tmp_path):
 
 def test_embeddings_without_poses_are_marked(tmp_path):
     np.save(tmp_path / "bare.npy", np.ones((2, 8), np.float32))
-    inputs = load_inputs(config(), [tmp_path / "bare.npy"], feat_dim=8)
+    inputs = load_inputs([tmp_path / "bare.npy"], feat_dim=8)
     assert not inputs.has_pose
     assert not inputs.arrays["pose"].any()
 
@@ -174,9 +174,9 @@ def test_bad_inputs_are_one_clear_error(folder, tmp_path):
         ([], {}, "no inputs"),
     ):
         with pytest.raises(ValueError, match=message):
-            load_inputs(config(), inputs, **({"feat_dim": 8} | options))
+            load_inputs(inputs, **({"feat_dim": 8} | options))
     with pytest.raises(FileNotFoundError, match=r"gone\.npz does not exist"):
-        load_inputs(config(), [tmp_path / "gone.npz"], feat_dim=8)
+        load_inputs([tmp_path / "gone.npz"], feat_dim=8)
 
 
 def test_people_are_reflected_only_when_a_config_asks_for_it():

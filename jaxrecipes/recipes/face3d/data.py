@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from jaxrecipes.recipes import face_data
+from jaxrecipes.recipes import face_data, face_inputs
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face_data import FacePairs
 
@@ -22,15 +22,13 @@ def load_splits(
 
 
 def load_inputs(config: Face3DRunConfig, inputs: Sequence[pathlib.Path]) -> FacePairs:
-    """Embeddings and poses to predict with; see `face_data.load_inputs`.
+    """Embeddings and poses to predict with; see `face_inputs.load_inputs`.
 
     Raises:
       ValueError: also for inputs without poses, which the network cannot do without.
     """
     model = config.model
-    pairs = face_data.load_inputs(
-        config, inputs, feat_dim=model.feature_size, keypoints=model.keypoints
-    )
+    pairs = face_inputs.load_inputs(inputs, feat_dim=model.feature_size, keypoints=model.keypoints)
     if not pairs.has_pose:
         raise ValueError(
             "the face3d network needs the pose of each face: give .npz files with embeddings [N, "

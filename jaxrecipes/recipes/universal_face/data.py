@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Sequence
 
-from jaxrecipes.recipes import face_data
+from jaxrecipes.recipes import face_data, face_inputs
 from jaxrecipes.recipes.face_data import FacePairs
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 
@@ -18,5 +18,5 @@ def load_splits(
 
 
 def load_inputs(config: UniversalFaceRunConfig, inputs: Sequence[pathlib.Path]) -> FacePairs:
-    """Embeddings to predict with, and poses if known; see `face_data.load_inputs`."""
-    return face_data.load_inputs(config, inputs, feat_dim=config.model.feat_dim)
+    """Embeddings to predict with, and poses if known; see `face_inputs.load_inputs`."""
+    return face_inputs.load_inputs(inputs, feat_dim=config.model.feat_dim)
