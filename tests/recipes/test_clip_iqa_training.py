@@ -12,7 +12,7 @@ from jaxrecipes.convert.clip_iqa_rules import clip_iqa_rules
 from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
-from jaxrecipes.optim import merge, parameter_paths, split_frozen
+from jaxrecipes.optim import leaves_by_path, merge, parameter_paths, split_frozen
 from jaxrecipes.recipes.clip_iqa.config import (
     AugmentConfig,
     ClipSource,
@@ -23,8 +23,10 @@ from jaxrecipes.recipes.clip_iqa.config import (
 from jaxrecipes.recipes.clip_iqa.freezing import frozen_rules, unused_rules
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.recipes.torch_runs import with_variables
+from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.stages import with_moments
 
 MODES = {
     "full": FreezeConfig(),
@@ -193,6 +195,49 @@ def test_ten_steps_equal_the_originals(golden, original, name):
     assert finals
     for key in finals:
         got = after[key.removeprefix(f"{name}/final/")]
+        np.testing.assert_allclose(got, arrays[key], atol=2e-4, err_msg=key)
+
+
+def test_progressive_unfreezing_equals_the_originals(golden, original):
+    arrays = golden("clip_iqa/trajectory")
+    network, params = original("iqa_residual")
+    steps = len(arrays["progressive/loss"])
+    per_stage = steps // len(arrays["progressive/stages"])
+    layers = map(int, arrays["progressive/stages"])
+    config = dataclasses.replace(
+        run_config(
+            network,
+            "full",
+            explanations=False,
+            steps=steps,
+            optim=OptimConfig(
+                learning_rate=float(arrays["lr"]),
+                weight_decay=float(arrays["weight_decay"]),
+                clip_norm=1.0,
+            ),
+            lr_schedule=LrScheduleConfig(kind="cosine", warmup_ratio=1.5 / steps),
+        ),
+        freeze=FreezeConfig(mode="partial", plan=dict(enumerate(layers, start=1))),
+    )
+    recipe = make_recipe(config, steps_per_epoch=per_stage)
+    state = create_state(dataclasses.replace(recipe, init=lambda key: (params, {})), SEED)
+    state = with_variables(state, params, {})
+    for i in range(steps):
+        if i % per_stage == 0:
+            stage = recipe.stage_at(i)
+            state = with_moments(stage, state, leaves_by_path(state.opt_state), make_mesh())
+            step = jax.jit(make_train_step(stage))
+        rate = current_hparams(recipe, state)["learning_rate"]
+        np.testing.assert_allclose(rate, arrays["progressive/lr"][i], rtol=1e-5, atol=1e-9)
+        state, metrics = step(state, batch_of(arrays, f"batch{i % 2}/"))
+        np.testing.assert_allclose(
+            metrics.log["loss"], arrays["progressive/loss"][i], atol=1e-5, err_msg=str(i)
+        )
+    after = clip_iqa.to_torch(state.params, {}, network)
+    finals = [key for key in arrays if key.startswith("progressive/final/")]
+    assert finals
+    for key in finals:
+        got = after[key.removeprefix("progressive/final/")]
         np.testing.assert_allclose(got, arrays[key], atol=2e-4, err_msg=key)
 
 
