@@ -48,13 +48,13 @@ def shared_state():
 def test_the_loss_falls_and_every_hyperparameter_is_in_the_log():
     state = shared_state()
     losses = []
-    for i in range(30):
+    for i in range(60):
         state, metrics = shared_step(state, toy_batch(i))
         losses.append(float(metrics.log["loss"]))
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     assert {f"hparams/{name}" for name in RECIPE.hparams} <= metrics.log.keys()
     assert {"loss", "loss/bce", "loss/l2", "grad_norm"} <= metrics.log.keys()
-    assert int(state.step) == 30
+    assert int(state.step) == 60
 
 
 @pytest.mark.parametrize("name", sorted(toy_hparams()))
