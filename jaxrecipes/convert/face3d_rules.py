@@ -10,16 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes.convert.pose_text import POSE_TABLE
-from jaxrecipes.convert.rules import LINEAR, Rule
+from jaxrecipes.convert.rules import BATCH_NORM, LINEAR, Rule
 from jaxrecipes.models.face3d_config import Face3DConfig
-
-_BATCH_NORM = (
-    ("weight", "params", "scale"),
-    ("bias", "params", "bias"),
-    ("running_mean", "batch_stats", "mean"),
-    ("running_var", "batch_stats", "var"),
-    ("num_batches_tracked", "batch_stats", "num_batches_tracked"),
-)
 
 
 def face3d_rules(config: Face3DConfig) -> list[Rule]:
@@ -117,7 +109,7 @@ def _decoder(config: Face3DConfig) -> Iterator[Rule]:
             yield from _linear(f"pose_attention.{part}", f"pose_attention/{part}")
     if config.keypoints:
         yield from _linear("keypoint_encoder.0", "keypoint_encoder/dense1")
-        for theirs, collection, ours in _BATCH_NORM:
+        for theirs, collection, ours in BATCH_NORM:
             yield Rule(f"keypoint_encoder.1.{theirs}", f"{collection}/keypoint_encoder/norm/{ours}")
         yield from _linear("keypoint_encoder.4", "keypoint_encoder/dense2")
     if config.encodes_text:

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator
 
-from jaxrecipes.convert.rules import CONV, DEPTHWISE, LINEAR, POINTWISE, SAME, Layout, Rule
-from jaxrecipes.models.ocec_config import OcecConfig
-
-_BATCH_NORM = (
-    ("weight", "params", "scale"),
-    ("bias", "params", "bias"),
-    ("running_mean", "batch_stats", "mean"),
-    ("running_var", "batch_stats", "var"),
-    ("num_batches_tracked", "batch_stats", "num_batches_tracked"),
+from jaxrecipes.convert.rules import (
+    BATCH_NORM,
+    CONV,
+    DEPTHWISE,
+    LINEAR,
+    POINTWISE,
+    SAME,
+    Layout,
+    Rule,
 )
+from jaxrecipes.models.ocec_config import OcecConfig
 
 
 def ocec_rules(config: OcecConfig) -> list[Rule]:
@@ -38,7 +39,7 @@ def _weight(source: str, target: str, layout: Layout, *, bias: bool = True) -> I
 
 
 def _batch_norm(source: str, target: str) -> Iterator[Rule]:
-    for theirs, collection, ours in _BATCH_NORM:
+    for theirs, collection, ours in BATCH_NORM:
         yield Rule(f"{source}.{theirs}", f"{collection}/{target}/{ours}")
 
 

@@ -32,6 +32,15 @@ POINTWISE = Layout(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
 DEPTHWISE = Layout(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None])
 """`[channels, 1, h, w]` and `[h, w, channels]`."""
 
+BATCH_NORM = (
+    ("weight", "params", "scale"),
+    ("bias", "params", "bias"),
+    ("running_mean", "batch_stats", "mean"),
+    ("running_var", "batch_stats", "var"),
+    ("num_batches_tracked", "batch_stats", "num_batches_tracked"),
+)
+"""The tensors of a batch normalisation: the original's name, and our collection and name."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Rule:

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from jaxrecipes.run_once import run_once
+
 
 def init_variables(
     module: nn.Module, key: jax.Array, *inputs: jax.Array | jax.ShapeDtypeStruct, **kwargs: Any
@@ -30,6 +32,5 @@ def init_variables(
         zeros = [jax.numpy.zeros(s.shape, s.dtype) for s in shapes]
         return module.init(key, *zeros, **kwargs)
 
-    fast: dict[str, str | bool] = {"xla_backend_optimization_level": "0"}
-    variables = jax.jit(init).lower(key).compile(compiler_options=fast)(key)
+    variables = run_once(init, key)
     return variables["params"], variables.get("batch_stats", {})
