@@ -17,7 +17,7 @@ class IndexedRows:
 
     Attributes:
       table: `[T, ...]`, may be memory-mapped.
-      rows: `[N]` int32 rows of the table.
+      rows: `[N]` int32 rows of the table, or `[N, T]` for examples of T rows.
     """
 
     table: Any
@@ -25,8 +25,8 @@ class IndexedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(N, ...)`."""
-        return (len(self.rows), *self.table.shape[1:])
+        """`(N, ...)`, with T after N where an example has T rows."""
+        return (*self.rows.shape, *self.table.shape[1:])
 
     @property
     def dtype(self) -> np.dtype:

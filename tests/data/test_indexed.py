@@ -29,3 +29,12 @@ def test_resident_and_streamed_batches_gather_through_it():
 def test_the_device_holds_the_table_and_not_the_examples():
     source = ResidentFeed({"src": IndexedRows(TABLE, ROWS)}, make_mesh()).source
     assert source["src"].table.shape == TABLE.shape
+
+
+def test_an_example_may_have_several_rows():
+    clips = np.array([[0, 1], [1, 2], [2, 3]], np.int32)
+    indexed, array = IndexedRows(TABLE, clips), TABLE[clips]
+    assert indexed.shape == array.shape == (3, 2, 3)
+    feed = ResidentFeed({"src": indexed}, make_mesh())
+    batches = [fetch(feed.source, item)["src"] for item, _ in feed.evaluation_items(3)]
+    np.testing.assert_array_equal(batches[0], array)
