@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxrecipes.models.clip_blocks import ClipBlock, ClipTowerOutput, normal
 from jaxrecipes.models.clip_config import ClipVisionConfig
-from jaxrecipes.nn import Conv, LayerNorm, Linear
+from jaxrecipes.nn import Conv, LayerNorm, Linear, bicubic_matrix
 
 
 class ClipVision(nn.Module):
@@ -79,20 +79,7 @@ def resize_positions(params: Mapping[str, Any], grid: int) -> dict[str, Any]:
     """
     table = np.asarray(params["position_embedding"], np.float64)
     old = round((len(table) - 1) ** 0.5)
-    weights = _bicubic(old, grid)
+    weights = bicubic_matrix(old, grid)
     resized = np.einsum("ij,kl,jlw->ikw", weights, weights, table[1:].reshape(old, old, -1))
     rows = np.concatenate([table[:1], resized.reshape(grid * grid, -1)]).astype(np.float32)
     return {**params, "position_embedding": rows}
-
-
-def _bicubic(old: int, new: int) -> np.ndarray:
-    """`[new, old]` weights of the cubic convolution with a = -0.75, edges repeated."""
-    a, weights = -0.75, np.zeros((new, old))
-    for row in range(new):
-        centre = (row + 0.5) * old / new - 0.5
-        for tap in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
-            x = abs(centre - tap)
-            near = ((a + 2) * x - (a + 3)) * x * x + 1
-            far = ((x - 5) * x + 8) * x * a - 4 * a
-            weights[row, min(max(tap, 0), old - 1)] += near if x <= 1 else far
-    return weights

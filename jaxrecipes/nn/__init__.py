@@ -4,6 +4,7 @@ from jaxrecipes.nn.activations import gelu, quick_gelu, silu
 from jaxrecipes.nn.attention import EncoderLayer, SelfAttention
 from jaxrecipes.nn.backend import by_backend
 from jaxrecipes.nn.batch_norm import BatchNorm, batch_norm_act
+from jaxrecipes.nn.bicubic import bicubic_matrix
 from jaxrecipes.nn.conv import Conv, conv, conv_output_size, patchify
 from jaxrecipes.nn.depthwise import DepthwiseConv, depthwise_conv
 from jaxrecipes.nn.dropout import Dropout, DropPath, Rate, drop_path, dropout
@@ -26,6 +27,7 @@ __all__ = [
     "SelfAttention",
     "SingleKeyAttention",
     "batch_norm_act",
+    "bicubic_matrix",
     "by_backend",
     "conv",
     "conv_output_size",

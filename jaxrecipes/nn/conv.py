@@ -148,6 +148,7 @@ class Conv(nn.Module):
       features, kernel_size, stride, padding: as in `torch.nn.Conv2d`.
       use_bias: whether there is a bias.
       kernel_init: by default normal with the standard deviation sqrt(2 / fan_out).
+      bias_init: by default torch's, uniform in +-1/sqrt(fan_in).
       dtype: of the computation and the result; parameters stay float32.
     """
 
@@ -158,6 +159,7 @@ class Conv(nn.Module):
     use_bias: bool = False
     kernel_init: Initializer | None = None
     dtype: DTypeLike = jnp.float32
+    bias_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -171,6 +173,6 @@ class Conv(nn.Module):
         else:
             y = conv(x, kernel, self.stride, self.padding)
         if self.use_bias:
-            bias_init = uniform_fan_in(x.shape[-1] * area)
-            y = y + self.param("bias", bias_init, (self.features,)).astype(self.dtype)
+            init = self.bias_init or uniform_fan_in(x.shape[-1] * area)
+            y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
         return y
