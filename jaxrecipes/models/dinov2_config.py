@@ -1,0 +1,104 @@
+"""Configuration of DINOv2 and the published sizes."""
+
+import dataclasses
+from typing import Literal, get_args
+
+from jaxrecipes.errors import unknown_name
+
+PosInterp = Literal["hf", "antialias", "official"]
+
+_PUBLISHED = {  # width, depth, heads, SwiGLU
+    "vit_s_14": (384, 12, 6, False),
+    "vit_b_14": (768, 12, 12, False),
+    "vit_l_14": (1024, 24, 16, False),
+    "vit_g_14": (1536, 40, 24, True),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dinov2Config:
+    """DINOv2 (Oquab et al., 2023; with registers: Darcet et al., 2023).
+
+    Attributes:
+      width: channels of a token.
+      depth: blocks.
+      num_heads: attention heads of each block; must divide the width.
+      mlp_ratio: hidden channels of a block's feed-forward part, in widths; two thirds of that with
+        SwiGLU, rounded up to a multiple of eight.
+      swiglu: whether the feed-forward part is gated (SwiGLU) instead of a perceptron with GELU.
+      patch_size: height and width of a patch, in pixels.
+      image_size: height and width, in pixels, of the images that the position table is made for.
+        Other sizes are taken as well: the table is then interpolated.
+      num_registers: register tokens between the class token and the patches; 0 or 4 as published.
+      pos_interp: how the table is interpolated: "hf" (as Hugging Face, whose scale is the exact
+        ratio), "official" (as the original without registers, whose scale has an offset of 0.1), or
+        "antialias" (as both with registers). None: "antialias" with registers, else "hf".
+      norm_eps: of every LayerNorm.
+      remat: whether a backward pass computes the inside of each block anew instead of keeping it:
+        less memory for about a third more work; the numbers stay the same.
+
+    Raises:
+      ValueError: a size below 1, heads that do not divide the width, an image that is not made of
+        whole patches, an unknown interpolation.
+    """
+
+    width: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+    swiglu: bool = False
+    patch_size: int = 14
+    image_size: int = 518
+    num_registers: int = 0
+    pos_interp: PosInterp | None = None
+    norm_eps: float = 1e-6
+    remat: bool = False
+
+    def __post_init__(self):
+        for name in ("width", "depth", "num_heads", "patch_size", "image_size", "mlp_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.num_registers < 0:
+            raise ValueError(f"num_registers must be 0 or more, got {self.num_registers}")
+        if self.width % self.num_heads:
+            raise ValueError(f"{self.num_heads} heads do not divide the width {self.width}")
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}"
+            )
+        if self.pos_interp is not None and self.pos_interp not in get_args(PosInterp):
+            raise unknown_name("pos_interp", self.pos_interp, get_args(PosInterp))
+
+    @property
+    def grid(self) -> int:
+        """Rows, and columns, of the position table."""
+        return self.image_size // self.patch_size
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden channels of the feed-forward part."""
+        hidden = int(self.width * self.mlp_ratio)
+        return (int(hidden * 2 / 3) + 7) // 8 * 8 if self.swiglu else hidden
+
+    @property
+    def interpolation(self) -> PosInterp:
+        """`pos_interp`, chosen where it is None."""
+        return self.pos_interp or ("antialias" if self.num_registers else "hf")
+
+
+def dinov2_config(size: str, *, num_registers: int = 0) -> Dinov2Config:
+    """A published size; `dataclasses.replace` changes its further fields.
+
+    Args:
+      size: "vit_s_14", "vit_b_14", "vit_l_14" or "vit_g_14".
+      num_registers: 4 for the published weights with registers, 0 for those without.
+
+    Raises:
+      ValueError: an unknown size (names the nearest).
+    """
+    if size not in _PUBLISHED:
+        raise unknown_name("size of DINOv2", size, _PUBLISHED)
+    width, depth, num_heads, swiglu = _PUBLISHED[size]
+    return Dinov2Config(
+        width=width, depth=depth, num_heads=num_heads, swiglu=swiglu, num_registers=num_registers
+    )
