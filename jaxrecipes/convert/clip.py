@@ -18,10 +18,9 @@ from jaxrecipes.convert.clip_configs import (
     to_huggingface,
 )
 from jaxrecipes.convert.clip_rules import clean, clip_rules, find_layout
-from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, unwrapped
-from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
-from jaxrecipes.convert.torchscript import is_torchscript, load_torchscript
+from jaxrecipes.convert.safetensors import save_safetensors
+from jaxrecipes.convert.weight_files import read_json, read_state_dict, read_weights
 from jaxrecipes.files import write_bytes
 from jaxrecipes.models.clip import Clip
 from jaxrecipes.models.clip_config import Activation, ClipConfig
@@ -178,48 +177,16 @@ def _read_folder(
     for name, read_config, weights in _FOLDERS:
         if not (folder / name).exists():
             continue
-        config = read_config(_json(folder / name))
-        for file in weights:
-            if (folder / file).exists():
-                state_dict = _state_dict(folder / file, use_torch)
-            elif (folder / f"{file}.index.json").exists():
-                state_dict = _shards(folder / f"{file}.index.json", use_torch)
-            else:
-                continue
+        config = read_config(read_json(folder / name))
+        state_dict = read_weights(folder, weights, use_torch=use_torch)
+        if state_dict is not None:
             return config, state_dict
     raise FileNotFoundError(f"no configuration with weights beside it in {folder}. {SOURCES}")
 
 
 def _read_file(file: pathlib.Path, use_torch: bool) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:
-    state_dict = clean(_state_dict(file, use_torch))
+    state_dict = clean(read_state_dict(file, use_torch=use_torch))
     layout, beside = find_layout(state_dict), file.with_name("config.json")
     if layout == "huggingface" and beside.exists():
-        return from_huggingface(_json(beside)), state_dict
+        return from_huggingface(read_json(beside)), state_dict
     return from_shapes(state_dict, layout), state_dict
-
-
-def _shards(index: pathlib.Path, use_torch: bool) -> dict[str, np.ndarray]:
-    state_dict: dict[str, np.ndarray] = {}
-    for name in sorted(set(_json(index)["weight_map"].values())):
-        state_dict |= _state_dict(index.with_name(name), use_torch)
-    return state_dict
-
-
-def _state_dict(file: pathlib.Path, use_torch: bool) -> dict[str, np.ndarray]:
-    if file.suffix == ".safetensors":
-        return load_safetensors(file)[0]
-    if is_torchscript(file):
-        return load_torchscript(file)
-    loaded = load_torch(file, use_torch=use_torch)
-    if isinstance(loaded, dict):
-        loaded = loaded.get("state_dict", loaded)  # open_clip's training checkpoints
-    if not isinstance(loaded, dict) or not all(isinstance(v, np.ndarray) for v in loaded.values()):
-        raise ValueError(f"{file} is not a state dict: want names and tensors alone")
-    return unwrapped(loaded)
-
-
-def _json(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error

@@ -1,0 +1,66 @@
+"""Files of weights as others publish them: one file or several with an index, JSON beside them."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrecipes.convert.reader import load_torch
+from jaxrecipes.convert.rules import unwrapped
+from jaxrecipes.convert.safetensors import load_safetensors
+from jaxrecipes.convert.torchscript import is_torchscript, load_torchscript
+
+
+def read_state_dict(
+    file: pathlib.Path, *, within: Sequence[str] = ("state_dict",), use_torch: bool = False
+) -> dict[str, np.ndarray]:
+    """Names and arrays of a file: safetensors, `torch.save`, or a TorchScript archive.
+
+    Args:
+      file: to read; safetensors are known by their suffix.
+      within: keys under which training programs keep the state dict, where it is not alone.
+      use_torch: see `load_torch`.
+
+    Raises:
+      ValueError: a damaged file, or one that holds other things than tensors.
+    """
+    if file.suffix == ".safetensors":
+        return load_safetensors(file)[0]
+    if is_torchscript(file):
+        return load_torchscript(file)
+    loaded = load_torch(file, use_torch=use_torch)
+    if isinstance(loaded, dict):
+        loaded = next((loaded[key] for key in within if key in loaded), loaded)
+    if not isinstance(loaded, dict) or not all(isinstance(v, np.ndarray) for v in loaded.values()):
+        raise ValueError(f"{file} is not a state dict: want names and tensors alone")
+    return unwrapped(loaded)
+
+
+def read_weights(
+    folder: pathlib.Path, names: Sequence[str], *, use_torch: bool = False
+) -> dict[str, np.ndarray] | None:
+    """The first of `names` in a folder, whole or in parts with an index; None if none is there."""
+    for name in names:
+        index = folder / f"{name}.index.json"
+        if (folder / name).exists():
+            return read_state_dict(folder / name, use_torch=use_torch)
+        if index.exists():
+            state_dict: dict[str, np.ndarray] = {}
+            for part in sorted(set(read_json(index)["weight_map"].values())):
+                state_dict |= read_state_dict(folder / part, use_torch=use_torch)
+            return state_dict
+    return None
+
+
+def read_json(file: pathlib.Path) -> dict[str, Any]:
+    """The object in a file of JSON.
+
+    Raises:
+      ValueError: not JSON.
+    """
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
