@@ -1,0 +1,78 @@
+"""The similarity (scale, rotation, shift) that takes one set of points nearest to another."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+_HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Similarity(NamedTuple):
+    """A map of points, `scale * rotation @ point + translation`.
+
+    Attributes:
+      scale: `[...]`, not negative.
+      rotation: `[..., 3, 3]`, never a reflection.
+      translation: `[..., 3]`.
+    """
+
+    scale: Array
+    rotation: Array
+    translation: Array
+
+    def __call__(self, points: ArrayLike) -> Array:
+        """`[..., N, 3]` points, mapped."""
+        turned = jnp.einsum("...ij,...nj->...ni", self.rotation, points, precision=_HIGHEST)
+        return self.scale[..., None, None] * turned + self.translation[..., None, :]
+
+
+def similarity(
+    source: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = None
+) -> Similarity:
+    """The similarity that takes `source` nearest to `target` in the least squares sense.
+
+    Args:
+      source: `[..., N, 3]`.
+      target: `[..., N, 3]`.
+      mask: `[..., N]`, 1 = the point counts; None: all count.
+
+    Returns:
+      `Similarity`. Its scale is 0 where all of `source` is one point, or no point counts.
+
+    Raises:
+      ValueError: the shapes differ or do not end in 3.
+
+    Source: Umeyama, "Least-squares estimation of transformation parameters between two point
+    patterns", 1991.
+    """
+    source, target = jnp.asarray(source), jnp.asarray(target)
+    if source.shape != target.shape or source.ndim < 2 or source.shape[-1] != 3:
+        raise ValueError(
+            f"want two equal shapes [..., N, 3], got {source.shape} and {target.shape}"
+        )
+    weights = jnp.ones(source.shape[:-1], source.dtype) if mask is None else jnp.asarray(mask)
+    weights = weights[..., None] / jnp.maximum(weights.sum(-1), 1e-12)[..., None, None]
+    source_mean = jnp.sum(weights * source, -2, keepdims=True)
+    target_mean = jnp.sum(weights * target, -2, keepdims=True)
+    x, y = source - source_mean, target - target_mean
+
+    covariance = jnp.einsum("...ni,...nj->...ij", weights * y, x, precision=_HIGHEST)
+    left, singular, right = jnp.linalg.svd(covariance)
+    mirrored = jnp.linalg.det(left) * jnp.linalg.det(right) < 0
+    signs = jnp.where(mirrored[..., None] & (jnp.arange(3) == 2), -1.0, 1.0)
+    rotation = jnp.matmul(left * signs[..., None, :], right, precision=_HIGHEST)
+    spread = jnp.sum(weights * x * x, (-2, -1))
+    matched = jnp.sum(singular * signs, -1)
+    scale = jnp.where(spread > 0, matched / jnp.where(spread > 0, spread, 1.0), 0.0)
+    placed = Similarity(scale, rotation, jnp.zeros_like(target_mean[..., 0, :]))(source_mean)
+    return Similarity(scale, rotation, (target_mean - placed)[..., 0, :])
+
+
+def procrustes_align(
+    source: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = None
+) -> Array:
+    """`[..., N, 3]`: `source` after the best `similarity` onto `target`; arguments as there."""
+    return similarity(source, target, mask=mask)(source)
