@@ -1,8 +1,20 @@
 """Which examples make up batch i: a function of (seed, i) alone."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
+
+
+class TrainingOrder(Protocol):
+    """Which examples each training step sees."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in a pass over the data."""
+
+    def indices(self, step: int) -> np.ndarray:
+        """`[batch_size]` int32: the examples of batch `step`, counted over all epochs."""
 
 
 class BatchOrder:
@@ -82,18 +94,19 @@ def check_batch_fits(num_examples: int, batch_size: int) -> None:
 
 
 def evaluation_batches(
-    num_examples: int, batch_size: int
+    num_examples: int, batch_size: int, *, rows: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All examples in their own order, in batches of one size.
+    """The examples `rows` `[n]`, or all in their own order, in batches of one size.
 
     Yields:
       `indices` `[batch_size]` int32 and `mask` `[batch_size]` float32 (1 = a real example). The
       last batch is filled up with example 0, masked out.
     """
-    for start in range(0, num_examples, batch_size):
-        indices = np.arange(start, start + batch_size, dtype=np.int32)
-        real = indices < num_examples
-        yield np.where(real, indices, np.int32(0)), real.astype(np.float32)
+    rows = np.arange(num_examples) if rows is None else rows
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size].astype(np.int32)
+        padding = (0, batch_size - len(chosen))
+        yield np.pad(chosen, padding), np.pad(np.ones(len(chosen), np.float32), padding)
 
 
 def _cumulative_chances(weights: np.ndarray, num_examples: int) -> np.ndarray:

@@ -68,6 +68,13 @@ def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int)
     if lr.warmup_ratio is not None:
         return _by_step(config, rate, lr.warmup_ratio, steps_per_epoch)
     total_steps = config.total_steps(steps_per_epoch)
+    if lr.warmup_steps is not None:
+        return schedules.warmup_cosine(
+            rate,
+            warmup_steps=lr.warmup_steps,
+            total_steps=total_steps,
+            num_cycles=lr.num_cycles,
+        )
     epochs = -(-total_steps // steps_per_epoch)
     if lr.kind == "cyclic":
         return _cyclic(

@@ -82,6 +82,11 @@ class LrScheduleConfig:
     """Share of the run's steps in which the rate rises from 0. With it constant, cosine, linear,
     step and cyclic move every step; cosine and linear reach their end with the run. None:
     warmup_epochs."""
+    warmup_steps: int | None = None
+    """cosine: the same as warmup_ratio, counted in steps; in place of it."""
+    num_cycles: float = 0.5
+    """cosine with warmup_steps: how much of a whole cosine wave the rest of the run covers. 0.5
+    ends at 0, less ends above it."""
     warmup_epochs: int = 0
     """Epoch e of the first W runs at e / W of the rate; then the schedule begins. Not with cyclic
     or one_cycle."""
@@ -137,7 +142,16 @@ class LrScheduleConfig:
             f"lr_schedule.warmup_epochs is {self.warmup_epochs}, but kind {self.kind!r} rises by "
             "itself; set it to 0",
         )
-        ratio = self.warmup_ratio
+        ratio, steps = self.warmup_ratio, self.warmup_steps
+        require(
+            steps is None
+            or (steps >= 0 and self.kind == "cosine" and ratio is None and not self.warmup_epochs),
+            f"lr_schedule.warmup_steps is {steps}; it must be 0 or more, with kind 'cosine' (got "
+            f"{self.kind!r}) and without warmup_ratio and warmup_epochs",
+        )
+        require(
+            self.num_cycles > 0, f"lr_schedule.num_cycles is {self.num_cycles}; it must be positive"
+        )
         by_step = ("constant", "cosine", "linear", "step", "cyclic")
         require(
             ratio is None or 0 <= ratio < 1,
@@ -205,6 +219,9 @@ class LoopConfig:
     memory traffic."""
     log_every_steps: int = 50
     """How often the step's numbers go to TensorBoard and to the progress line."""
+    validate_every_steps: int | None = None
+    """Steps from one validation and its checkpoint to the next, which then count as an epoch. None:
+    as many as a pass over the training data has."""
     checkpoint_every_steps: int | None = None
     """Save between validations too. None: only after each validation."""
     keep_latest: int = 2
@@ -227,6 +244,11 @@ class LoopConfig:
             require(
                 getattr(self, name) >= 1,
                 f"loop.{name} is {getattr(self, name)}; it must be at least 1",
+            )
+        for name in ("validate_every_steps", "checkpoint_every_steps"):
+            every = getattr(self, name)
+            require(
+                every is None or every >= 1, f"loop.{name} is {every}; at least 1, or None for off"
             )
 
 
@@ -255,6 +277,9 @@ class DataConfig:
     """Global batch: examples of all devices together, in one micro-batch."""
     eval_batch_size: int = 512
     """Global batch of validation and test."""
+    val_examples_per_pass: int | None = None
+    """Validate on this many examples, other ones each time (drawn from the seed and the step).
+    None: on all, always the same."""
     placement: Literal["auto", "device", "stream"] = "auto"
     """Examples on the device, or streamed from the host. auto: on the device while they fit."""
     stream_threads: int = 4
@@ -266,6 +291,11 @@ class DataConfig:
                 getattr(self, name) >= 1,
                 f"data.{name} is {getattr(self, name)}; it must be at least 1",
             )
+        count = self.val_examples_per_pass
+        require(
+            count is None or count >= 1,
+            f"data.val_examples_per_pass is {count}; it must be at least 1, or None for all",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

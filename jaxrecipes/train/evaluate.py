@@ -18,7 +18,7 @@ from jaxrecipes.train.recipe import PassMetrics, Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Metrics of a pass, and the network's outputs as host arrays `[N, ...]` in the split's
+    """Metrics of a pass, and the recipe's predictions as host arrays `[N, ...]` in the split's
     order.
     """
 
@@ -42,7 +42,7 @@ class EvalProgram:
 
         def run(params, batch_stats, hparams, source, item, mask):
             self.num_compilations += 1
-            batch = fetch(source, item) | {"mask": mask}
+            batch = recipe.preprocess(fetch(source, item) | {"mask": mask})
             outputs, _ = recipe.apply_fn(
                 params,
                 batch_stats,
@@ -55,7 +55,8 @@ class EvalProgram:
             # Each batch's means count by its number of real examples.
             weight = mask.sum()
             sums = {name: Mean(sum=value * weight, count=weight) for name, value in log.items()}
-            return sums | recipe.metrics(outputs, batch, hparams), outputs
+            sums |= recipe.metrics(outputs, batch, hparams)
+            return sums, recipe.predictions(outputs, batch)
 
         self._run = jax.jit(run, out_shardings=replicated(mesh))
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.data.indexed import Arrays, IndexedRows
-from jaxrecipes.data.order import BatchOrder, evaluation_batches
+from jaxrecipes.data.order import TrainingOrder, evaluation_batches
 from jaxrecipes.data.stream import stream_batches
 from jaxrecipes.sharding import batch_sharding, put_global, replicated
 
@@ -43,8 +43,12 @@ class Feed(Protocol):
         axis.
         """
 
-    def evaluation_items(self, batch_size: int) -> Iterable[tuple[Any, jax.Array]]:
-        """`(item, mask)` for each batch of a pass in order, the last one padded."""
+    def evaluation_items(
+        self, batch_size: int, rows: np.ndarray | None = None
+    ) -> Iterable[tuple[Any, jax.Array]]:
+        """`(item, mask)` for each batch of a pass in order, the last one padded; of the examples
+        `rows`, or of all.
+        """
 
 
 class ResidentFeed:
@@ -63,7 +67,7 @@ class ResidentFeed:
         self,
         arrays: Arrays,
         mesh: Mesh,
-        order: BatchOrder | None = None,
+        order: TrainingOrder | None = None,
         *,
         accumulation_steps: int = 1,
         steps_per_call: int = 1,
@@ -83,11 +87,13 @@ class ResidentFeed:
         )
         return put_global(indices, batch_sharding(self._mesh, axis=indices.ndim - 1))
 
-    def evaluation_items(self, batch_size: int) -> list[tuple[Any, jax.Array]]:
+    def evaluation_items(
+        self, batch_size: int, rows: np.ndarray | None = None
+    ) -> list[tuple[Any, jax.Array]]:
         sharding = batch_sharding(self._mesh)
         return [
             (put_global(indices, sharding), put_global(mask, sharding))
-            for indices, mask in evaluation_batches(self._num_examples, batch_size)
+            for indices, mask in evaluation_batches(self._num_examples, batch_size, rows=rows)
         ]
 
 
@@ -107,7 +113,7 @@ class StreamFeed:
         self,
         arrays: Arrays,
         mesh: Mesh,
-        order: BatchOrder,
+        order: TrainingOrder,
         *,
         accumulation_steps: int,
         steps_per_call: int,
@@ -136,9 +142,12 @@ class StreamFeed:
             for name in self._arrays
         }
 
-    def evaluation_items(self, batch_size: int) -> Iterable[tuple[Any, jax.Array]]:
+    def evaluation_items(
+        self, batch_size: int, rows: np.ndarray | None = None
+    ) -> Iterable[tuple[Any, jax.Array]]:
         sharding = batch_sharding(self._mesh)
-        for indices, mask in evaluation_batches(len(next(iter(self._arrays.values()))), batch_size):
+        num_examples = len(next(iter(self._arrays.values())))
+        for indices, mask in evaluation_batches(num_examples, batch_size, rows=rows):
             item = {
                 name: put_global(np.asarray(a[indices]), sharding)
                 for name, a in self._arrays.items()

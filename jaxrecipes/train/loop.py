@@ -234,6 +234,8 @@ class Run:
                         values["examples_per_second"] = rate
                     window_started, window_step = time.monotonic(), step
                     self._write(writer, step, _tagged(values))
+                    if self._recipe.log_line is not None:
+                        _log.info(self._recipe.log_line(step, self._total_steps, values))
                     progress.advance(0, {"loss": values["loss"]})
                     self._check_finite(values, step)
                 # Every process must ask at the same steps, which are the log points.
@@ -256,7 +258,7 @@ class Run:
         train_seconds = time.monotonic() - self._epoch_started
         rate = (step - self._epoch_first_step) * self._data.examples_per_step / train_seconds
 
-        val, _ = self._validate(position.state, self._data.val) if self._data.val else ({}, None)
+        val = self._validation(position.state, step)
         monitored = val or train
         self._after_validation(position, step, monitored)
         position.sums = self._empty_sums()
@@ -299,6 +301,16 @@ class Run:
         )
         if self._after_epoch is not None:
             self._after_epoch(position.history)
+
+    def _validation(self, state: Any, step: int) -> dict[str, float]:
+        split, count = self._data.val, self._config.data.val_examples_per_pass
+        if split is None:
+            return {}
+        rows = None
+        if count is not None:
+            draw = np.random.default_rng([self._config.seed, step])
+            rows = draw.permutation(len(next(iter(split.arrays.values()))))[:count]
+        return self._validate(state, split, rows=rows)[0]
 
     def _after_validation(
         self, position: Position, step: int, metrics: Mapping[str, float]

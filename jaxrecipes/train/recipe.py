@@ -42,6 +42,15 @@ def _no_augmentation(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
     return batch
 
 
+def _as_stored(batch: Batch) -> Batch:
+    return batch
+
+
+def _all_outputs(outputs: Any, batch: Batch) -> Any:
+    del batch
+    return outputs
+
+
 def _same_tag(name: str) -> str:
     return name
 
@@ -66,6 +75,9 @@ class Recipe:
       hparams: every hyperparameter's schedule. They become leaves of the state.
       make_tx: `hparams -> optax.GradientTransformation`, called inside the step.
       augment: `(key, batch, hparams) -> batch`, inside the step, on each micro-batch.
+      preprocess: `batch -> batch`, what evaluation does in place of `augment`.
+      predictions: `(outputs, batch) -> pytree of [B, ...]`: what is kept of an evaluation pass, for
+        `pass_metrics`, reports and predictions.
       pass_metrics: `(outputs, arrays) -> {metric name: float}` on the host: metrics of a whole
         evaluation pass (AUC).
       frozen: regular expressions over parameter paths; a match gets no gradient, no moments and no
@@ -89,6 +101,9 @@ class Recipe:
         rate at it.
       tag: `name -> name` of what goes to TensorBoard: `train/...` and `hparams/...` of a step,
         `epoch/...` means of an epoch, `val/...` and `test/...`.
+      step_metrics: metrics that are also logged for a single step, beside the loss.
+      log_line: `(step, steps of the run, what the step logged) -> message`, logged every
+        `loop.log_every_steps`; None: the progress line alone shows them.
     """
 
     name: str
@@ -100,6 +115,8 @@ class Recipe:
     hparams: Mapping[str, Schedule]
     make_tx: Callable[[Hparams], optax.GradientTransformation]
     augment: Callable[[jax.Array, Batch, Hparams], Batch] = _no_augmentation
+    preprocess: Callable[[Batch], Batch] = _as_stored
+    predictions: Callable[[Any, Batch], Any] = _all_outputs
     pass_metrics: PassMetrics | None = None
     pretrained: Pretrained | None = None
     frozen: tuple[str, ...] = ()
@@ -114,6 +131,8 @@ class Recipe:
     early_stopping: EarlyStopping | None = None
     warmup_steps: int = 0
     tag: Callable[[str], str] = _same_tag
+    step_metrics: tuple[str, ...] = ()
+    log_line: Callable[[int, int, Mapping[str, float]], str] | None = None
 
     def __post_init__(self):
         starts = [start for start, _ in self.frozen_plan]

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.data.indexed import Arrays
-from jaxrecipes.data.order import BatchOrder
+from jaxrecipes.data.order import BatchOrder, TrainingOrder
 from jaxrecipes.sharding import check_batch_divides
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.feed import Feed, ResidentFeed, StreamFeed
@@ -27,6 +27,7 @@ def make_run_data(
     mesh: Mesh,
     *,
     weights: np.ndarray | None = None,
+    order: TrainingOrder | None = None,
 ) -> RunData:
     """The data of a run.
 
@@ -35,6 +36,7 @@ def make_run_data(
       config: batch sizes, placement, seed and accumulation; `config.data` is a `DataConfig`.
       mesh: the devices.
       weights: `[N]` chances of the training examples, for sampling with replacement.
+      order: which examples each step sees, in place of a shuffle of them all.
 
     Raises:
       ValueError: a batch that is larger than the training split or does not divide over the
@@ -45,7 +47,7 @@ def make_run_data(
     eval_batch_size = -(-data.eval_batch_size // mesh.size) * mesh.size
     train = splits["train"]
     examples_per_step = data.batch_size * config.optim.accumulation_steps
-    order = BatchOrder(_length(train), examples_per_step, config.seed, weights=weights)
+    order = order or BatchOrder(_length(train), examples_per_step, config.seed, weights=weights)
     feed: Feed
     steps = {
         "accumulation_steps": config.optim.accumulation_steps,
@@ -62,7 +64,7 @@ def make_run_data(
     return RunData(
         train=feed,
         train_batch=train_batch,
-        steps_per_epoch=order.steps_per_epoch,
+        steps_per_epoch=config.loop.validate_every_steps or order.steps_per_epoch,
         examples_per_step=examples_per_step,
         **{
             name: make_split(splits[name], mesh, eval_batch_size, data.placement)

@@ -24,8 +24,8 @@ class StepMetrics:
 
     Attributes:
       sums: metrics that add up over steps; a skipped step adds nothing.
-      log: float32 scalars of this step: `loss`, `loss/TERM`, `grad_norm`, and each hyperparameter
-        as `hparams/NAME`.
+      log: float32 scalars of this step: `loss`, `loss/TERM`, `grad_norm`, each hyperparameter as
+        `hparams/NAME`, and the recipe's `step_metrics`.
     """
 
     sums: dict[str, Any]
@@ -129,6 +129,7 @@ def make_train_step(
         )
         log = log | {"grad_norm": grad_norm, "num_skipped_in_row": new_state.num_skipped_in_row}
         log |= {f"hparams/{name}": value for name, value in hparams.items()}
+        log |= {name: sums[name].compute() for name in recipe.step_metrics}
         sums = jax.tree.map(lambda x: jnp.where(finite, x, jnp.zeros_like(x)), sums)
         return new_state, StepMetrics(sums=sums, log=log)
 

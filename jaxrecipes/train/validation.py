@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import Split
@@ -22,13 +24,19 @@ class Validator:
         """How many times the evaluation program was traced."""
         return self._program.num_compilations
 
-    def __call__(self, state: TrainState, split: Split) -> tuple[dict[str, float], Evaluation]:
+    def __call__(
+        self, state: TrainState, split: Split, *, rows: np.ndarray | None = None
+    ) -> tuple[dict[str, float], Evaluation]:
+        """Of the examples `rows`, or of all."""
         hparams = current_hparams(self._recipe, state)
+        arrays = split.arrays
+        if rows is not None:
+            arrays = {name: array[rows] for name, array in arrays.items()}
 
         def run(params: Any, batch_stats: Any) -> Evaluation:
-            items = split.feed.evaluation_items(split.batch_size)
+            items = split.feed.evaluation_items(split.batch_size, rows)
             return self._program(
-                *(params, batch_stats, hparams, split.feed.source, items, split.arrays),
+                *(params, batch_stats, hparams, split.feed.source, items, arrays),
                 pass_metrics=self._recipe.pass_metrics,
             )
 
