@@ -1,0 +1,98 @@
+"""Writes samples into tar files (the layout of WebDataset)."""
+
+import io
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+
+class ShardWriter:
+    """Fills one tar after another; none is there under its name before it is complete.
+
+        with ShardWriter("folder", "train-{:06d}.tar", max_samples=1000) as shards:
+            shards.write("seq_0001", {"image.png": png, "label.json": b"3"})
+
+    The same samples give the same bytes: times, owners and rights are left at fixed values. When
+    the block ends with an error, the tar that was being filled is dropped.
+
+    Args:
+      folder: made if need be; files of these names are overwritten.
+      pattern: name of a tar, with a place for its number from 0 on.
+      max_samples, max_bytes: a tar that has so many samples, or contents of so many bytes, is full.
+
+    Raises:
+      ValueError: a pattern without number, or a limit below 1.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        pattern: str = "{:06d}.tar",
+        *,
+        max_samples: int = 1000,
+        max_bytes: int = 2**30,
+    ):
+        if pattern.format(0) == pattern.format(1) or not pattern.endswith(".tar"):
+            raise ValueError(f"pattern {pattern!r}; want a name with a number, as 'a-{{:06d}}.tar'")
+        if max_samples < 1 or max_bytes < 1:
+            raise ValueError(f"max_samples {max_samples}, max_bytes {max_bytes}: both at least 1")
+        self.files: list[Path] = []
+        """The tars that are complete."""
+        self._folder, self._pattern = Path(folder), pattern
+        self._max_samples, self._max_bytes = max_samples, max_bytes
+        self._tar: tarfile.TarFile | None = None
+        self._samples = self._bytes = 0
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._tar is not None:
+            self._finish(keep=kind is None)
+
+    def write(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Adds a sample: its members are named KEY.NAME, in the order given.
+
+        Raises:
+          ValueError: a key with a dot, which would end it, or no members.
+        """
+        if not key or "." in key.rsplit("/", 1)[-1] or not members:
+            raise ValueError(
+                f"sample {key!r} with {len(members)} members; want a key without dot, and members"
+            )
+        if self._tar is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._tar = tarfile.open(self._partial, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
+        for name, content in members.items():
+            info = tarfile.TarInfo(f"{key}.{name}")
+            info.size = len(content)
+            self._tar.addfile(info, io.BytesIO(content))
+            self._bytes += len(content)
+        self._samples += 1
+        if self._samples >= self._max_samples or self._bytes >= self._max_bytes:
+            self._finish(keep=True)
+
+    @property
+    def _file(self) -> Path:
+        return self._folder / self._pattern.format(len(self.files))
+
+    @property
+    def _partial(self) -> Path:
+        return self._file.with_name(f".{self._file.name}.partial")
+
+    def _finish(self, *, keep: bool) -> None:
+        assert self._tar is not None
+        self._tar.close()
+        self._tar = None
+        self._samples = self._bytes = 0
+        if keep:
+            file = self._partial.replace(self._file)
+            self.files.append(file)
+        else:
+            self._partial.unlink()
