@@ -2,7 +2,7 @@
 
 `load_torch` and `save_torch` read and write PyTorch's files without PyTorch. `from_torch` and
 `to_torch` translate the state dict of one original network; `jaxrecipes.convert.ocec` also its
-whole checkpoints, and `jaxrecipes.convert.clip` CLIP's files and folders.
+whole checkpoints, and `jaxrecipes.convert.clip` and `.dinov2` published files and folders.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from jaxrecipes.convert import clip, clip_iqa, face3d, ocec, universal_face
+from jaxrecipes.convert import clip, clip_iqa, dinov2, face3d, ocec, universal_face
 from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
@@ -33,6 +33,7 @@ __all__ = [
 _NETWORKS = {
     "clip": clip,
     "clip_iqa": clip_iqa,
+    "dinov2": dinov2,
     "face3d": face3d,
     "ocec": ocec,
     "universal_face": universal_face,
@@ -54,7 +55,7 @@ def from_torch(
       name: of the network, such as "ocec".
       state_dict: the original's keys and arrays; a "module." prefix is stripped.
       config: the original's configuration; for "ocec" the fields of `model_config`,
-        for "clip" a `config.json` of Hugging Face.
+        for "clip" and "dinov2" a `config.json` of Hugging Face.
 
     Returns:
       (model, params, batch_stats), the last two nested dicts of numpy arrays.

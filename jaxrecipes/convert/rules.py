@@ -6,7 +6,7 @@ where we keep one tensor for them); every tensor on either side must have exactl
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +75,27 @@ class Rule:
         array = self.layout.to_torch(array)
         parts = np.split(array, len(self.sources)) if self.followed_by else [array]
         return dict(zip(self.sources, parts, strict=True))
+
+
+def weight_rules(
+    source: str, target: str, layout: Layout = LINEAR, *, bias: bool = True
+) -> Iterator[Rule]:
+    """Those of a linear layer or a convolution: `weight` and `kernel`, and the biases."""
+    yield Rule(f"{source}.weight", f"{target}/kernel", layout)
+    if bias:
+        yield Rule(f"{source}.bias", f"{target}/bias")
+
+
+def norm_rules(source: str, target: str) -> Iterator[Rule]:
+    """Those of a layer normalisation: `weight` and `scale`, and the biases."""
+    yield Rule(f"{source}.weight", f"{target}/scale")
+    yield Rule(f"{source}.bias", f"{target}/bias")
+
+
+def batch_norm_rules(source: str, target: str) -> Iterator[Rule]:
+    """Those of a batch normalisation; `target` without "params/" or "batch_stats/"."""
+    for theirs, collection, ours in BATCH_NORM:
+        yield Rule(f"{source}.{theirs}", f"{collection}/{target}/{ours}")
 
 
 def parameter_rules(rules: Sequence[Rule]) -> list[Rule]:
