@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Turns a MANO file into an npz of the same names, which needs neither Python 2 nor chumpy.
+
+  python scripts/convert_mano.py MANO_RIGHT.pkl --output MANO_RIGHT.npz
+
+The pickle is read without running code that it may hold. MANO's licence holds for the npz too.
+"""
+
+import pathlib
+import sys
+
+from jaxrecipes import cli
+from jaxrecipes.convert.mano import convert_mano
+
+
+def main() -> None:
+    flags = cli.parser(__doc__)
+    flags.add_argument("file", type=pathlib.Path, help="MANO_RIGHT.pkl of MANO's authors")
+    flags.add_argument("--output", required=True, type=pathlib.Path, help="the npz to write")
+    arguments = flags.parse_args()
+    fields = convert_mano(arguments.file, arguments.output)
+    print(f"{arguments.output}: {len(fields['v_template'])} vertices, {len(fields['f'])} triangles")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
