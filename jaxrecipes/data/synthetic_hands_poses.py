@@ -28,7 +28,7 @@ _FRONTAL = np.array([0.5, 0.5, 0.5, 0.5])
 # Of a clip's second pose against its first, and of the motion there and back.
 _MOTION_ANGLE = 40.0  # degrees
 _MOTION_DEPTH, _MOTION_ASIDE = 0.08, 0.03  # of the depth
-_MOTION_PERIOD = (800.0, 2000.0)  # ms
+_MOTION_PERIOD = (500.0, 1200.0)  # ms
 
 
 @dataclass(frozen=True)
