@@ -7,6 +7,7 @@ each one runs the same program on its own devices.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -44,22 +45,23 @@ def initialize_distributed(
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
 
 
-def make_mesh(fsdp_devices: int = 1) -> Mesh:
+def make_mesh(fsdp_devices: int = 1, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """All devices of all processes as a (`data`, `fsdp`) mesh.
 
     Args:
       fsdp_devices: over how many devices the state is split; 1 replicates it.
+      devices: in place of all there are.
 
     Raises:
       ValueError: `fsdp_devices` does not divide the number of devices.
     """
-    devices = np.asarray(jax.devices())
-    if fsdp_devices < 1 or devices.size % fsdp_devices:
+    grid = np.asarray(jax.devices() if devices is None else devices)
+    if fsdp_devices < 1 or grid.size % fsdp_devices:
         raise ValueError(
-            f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {devices.size} "
-            f"devices; choose one of {_divisors(devices.size)}"
+            f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {grid.size} "
+            f"devices; choose one of {_divisors(grid.size)}"
         )
-    return Mesh(devices.reshape(-1, fsdp_devices), _BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    return Mesh(grid.reshape(-1, fsdp_devices), _BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def _divisors(n: int) -> list[int]:
@@ -117,6 +119,16 @@ def put_global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def shard_bytes(abstract_tree: Any, shardings: Any) -> int:
+    """How many bytes of a tree of shapes would lie on each device."""
+    sizes = jax.tree.map(
+        lambda leaf, sharding: math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
+        abstract_tree,
+        shardings,
+    )
+    return sum(jax.tree.leaves(sizes))
 
 
 def bytes_per_device(tree: Any) -> dict[str, int]:

@@ -13,6 +13,7 @@ from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
 from jaxrecipes.sharding import replicated
 from jaxrecipes.train.feed import fetch
+from jaxrecipes.train.fsdp import with_gathered_params
 from jaxrecipes.train.recipe import PassMetrics, Recipe
 
 
@@ -39,11 +40,12 @@ class EvalProgram:
 
     def __init__(self, recipe: Recipe, *, mesh: Mesh):
         self.num_compilations = 0
+        apply_fn = with_gathered_params(recipe, mesh).apply_fn
 
         def run(params, batch_stats, hparams, source, item, mask):
             self.num_compilations += 1
             batch = recipe.preprocess(fetch(source, item) | {"mask": mask})
-            outputs, _ = recipe.apply_fn(
+            outputs, _ = apply_fn(
                 params,
                 batch_stats,
                 recipe.inputs(batch),

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.sharding import put_global, replicated, state_shardings
 from jaxrecipes.train.feed import fetch
+from jaxrecipes.train.fsdp import with_gathered_params
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import make_train_step
@@ -42,7 +43,7 @@ class TrainProgram:
     ):
         self.num_compilations = 0
         self.shardings = state_shardings(abstract_state, mesh)
-        train_step = make_train_step(recipe)
+        train_step = make_train_step(with_gathered_params(recipe, mesh))
 
         @partial(jax.jit, inline=True)  # for its cache of traces: all uses here share one
         def fetch_and_step(state, source, item):
