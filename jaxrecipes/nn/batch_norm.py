@@ -163,7 +163,8 @@ class BatchNorm(nn.Module):
         )
         if not self.is_initializing():
             unbiased = batch_var * (n / (n - 1))
-            mean.value += self.momentum * (batch_mean - mean.value)
-            var.value += self.momentum * (unbiased - var.value)
-            count.value += 1
+            # Not "+=", which would change a caller's numpy arrays.
+            mean.value = mean.value + self.momentum * (batch_mean - mean.value)
+            var.value = var.value + self.momentum * (unbiased - var.value)
+            count.value = count.value + 1
         return y

@@ -144,6 +144,16 @@ def test_batch_norm_refuses_one_value_per_channel_in_training():
         norm.apply(variables, jnp.ones((1, 3)), train=True, mutable=["batch_stats"])
 
 
+def test_batch_norm_does_not_change_the_callers_arrays():
+    norm = layers.BatchNorm()
+    variables = norm.init(jax.random.key(0), jnp.ones((2, 3)), train=False)
+    variables = jax.tree.map(np.array, variables)  # writable
+    train = functools.partial(norm.apply, variables, train=True, mutable=["batch_stats"])
+    train(jnp.arange(6.0).reshape(2, 3))
+    assert variables["batch_stats"]["num_batches_tracked"] == 0
+    np.testing.assert_array_equal(variables["batch_stats"]["mean"], np.zeros(3))
+
+
 def test_depthwise_refuses_kernels_it_has_no_formulation_for():
     (x,) = arrays((1, 8, 8, 4))
     with pytest.raises(ValueError, match="odd k"):
