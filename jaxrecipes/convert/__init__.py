@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from jaxrecipes.convert import clip, clip_iqa, dinov2, face3d, ocec, universal_face
+from jaxrecipes.convert import clip, clip_iqa, dinov2, face3d, hand_pose, ocec, universal_face
 from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
@@ -35,6 +35,7 @@ _NETWORKS = {
     "clip_iqa": clip_iqa,
     "dinov2": dinov2,
     "face3d": face3d,
+    "hand_pose": hand_pose,
     "ocec": ocec,
     "universal_face": universal_face,
 }
