@@ -64,17 +64,33 @@ def with_table(batch_stats: Mapping[str, Any], table: np.ndarray | None) -> Any:
     """`batch_stats` whose encoders of phrases have this table.
 
     Without one their shapes are right, but the program that makes the values fails: such variables
-    are to be restored.
+    are to be restored, or taken from another run.
     """
 
     def filled(path: Any, leaf: jax.Array) -> jax.Array:
-        if [str(key.key) for key in path[-2:]] != ["pose_text", "table"]:
+        if not _is_table(path):
             return leaf
         if table is None:
             return jax.pure_callback(_fail, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
         return jnp.asarray(table)
 
     return jax.tree_util.tree_map_with_path(filled, batch_stats)
+
+
+def without_table(params: Any, batch_stats: Any) -> tuple[Any, Any]:
+    """The `Recipe.pretrained` of a network whose table is not at hand: a new run wants it.
+
+    Raises:
+      ValueError: there is a table among the shapes; the message says how to bring a CLIP.
+    """
+    del params
+    if any(_is_table(path) for path, _ in jax.tree.leaves_with_path(batch_stats)):
+        _fail()
+    return {}, {}
+
+
+def _is_table(path: Any) -> bool:
+    return [str(key.key) for key in path[-2:]] == ["pose_text", "table"]
 
 
 @functools.lru_cache(maxsize=1)  # the trials of a search share it
@@ -84,6 +100,6 @@ def _table(clip: str) -> np.ndarray:
 
 def _fail() -> np.ndarray:
     raise ValueError(
-        "a new run with model.use_clip_pose_encoder reads a CLIP: give its folder or file as "
-        "--pose_text_clip"
+        "there is no checkpoint to go on from; a new run with model.use_clip_pose_encoder reads a "
+        f"CLIP: give its folder or file as --pose_text_clip. {SOURCES}"
     )

@@ -64,22 +64,26 @@ def _weights_of(folder: str, *, otherwise: Pretrained | None) -> Pretrained:
                 f"init_from: no weights of {where} fit; there {_named(there)}; here {_named(here)}"
             )
         _log.info("weights of %s: %d of %d taken", where, len(taken), len(here))
-        if left := [path for path in here if path not in taken]:
-            own = "as without init_from" if otherwise else "drawn"
-            _log.info("  %s: %s", own, _named({path: here[path] for path in left}))
+        if left := {path: leaf for path, leaf in here.items() if path not in taken}:
+            _log.info("  %s: %s", "as without init_from" if otherwise else "drawn", _named(left))
         if unused := {path: leaf for path, leaf in there.items() if path not in taken}:
             _log.info("  not used: %s", _named(unused))
-        own_weights = otherwise(params, batch_stats) if otherwise and left else ({}, {})
+        own_weights = otherwise(*_parts(left)) if otherwise and left else ({}, {})
         given: dict[str, Any] = {
             f"{name}/{path}": leaf
             for name, tree in zip(wanted, own_weights, strict=True)
             for path, leaf in leaves_by_path(tree).items()
         }
         given |= {path: np.asarray(there[path]) for path in taken}
-        nested = _nested(given)
-        return nested.get("params", {}), nested.get("batch_stats", {})
+        return _parts(given)
 
     return read
+
+
+def _parts(leaves: Mapping[str, Any]) -> tuple[Any, Any]:
+    """`(params, batch_stats)` of leaves by their paths."""
+    nested = _nested(leaves)
+    return nested.get("params", {}), nested.get("batch_stats", {})
 
 
 def _nested(leaves: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from jaxrecipes.recipes import face3d, universal_face
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face_pose_text import with_table
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
-from jaxrecipes.train.state import create_state
+from jaxrecipes.train.state import create_state, starting_weights
 from jaxrecipes.train.step import make_train_step
 
 WIDTH = 64  # of CLIP's features here
@@ -205,6 +205,8 @@ def test_a_run_goes_on_without_the_clip_and_none_starts_without(name):
     assert {leaf.shape for leaf in tables(shapes)} == {(45, WIDTH)}
     with pytest.raises(jax.errors.JaxRuntimeError, match="--pose_text_clip"):
         jax.block_until_ready(with_table({"pose_text": {"table": jnp.zeros((45, 2))}}, None))
+    with pytest.raises(ValueError, match=r"no checkpoint.*--pose_text_clip"):
+        starting_weights(recipe)
 
 
 @both

@@ -14,7 +14,7 @@ from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import FacePairs
-from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table
+from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table, without_table
 from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
@@ -123,6 +123,7 @@ def make_recipe(
     return Recipe(
         name=config.RECIPE,
         init=init,
+        pretrained=without_table if starts and table is None else None,
         apply_fn=linen_apply(model, rates=tuple(name for name in rates if on[name])),
         inputs=inputs,
         loss_terms=loss_terms,

@@ -20,7 +20,7 @@ from jaxrecipes.models.universal_face import UniversalFace
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import FacePairs
-from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table
+from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table, without_table
 from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
@@ -159,6 +159,7 @@ def make_recipe(
     return Recipe(
         name=config.RECIPE,
         init=init,
+        pretrained=without_table if starts and table is None else None,
         apply_fn=apply_fn,
         inputs=lambda batch: {"src": batch["src"], "pose": batch["pose"]},
         loss_terms=loss_terms,
