@@ -1,6 +1,6 @@
 """A table of images that lie encoded inside files, decoded when their rows are asked for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,14 @@ class EncodedImages:
         del copy  # decoding always makes a new array
         return np.asarray(self[:], dtype)
 
-    def decode_all(self) -> Iterator[DecodedChunk]:
-        """All images, decoded by threads, in chunks for an `ImageCache`."""
+    def decode_all(
+        self, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[DecodedChunk]:
+        """All images, decoded by threads, in chunks for an `ImageCache`.
+
+        Args:
+          progress: called with (images done, images in all).
+        """
 
         def attempt(row: int) -> tuple[np.ndarray, str]:
             image = np.zeros(self.shape[1:], np.uint8)
@@ -80,6 +86,8 @@ class EncodedImages:
                 failed = [
                     (row, reason) for row, reason in zip(rows, reasons, strict=True) if reason
                 ]
+                if progress is not None:
+                    progress(rows.stop, len(self))
                 yield np.reshape(readable, (-1, *self.shape[1:])).astype(np.uint8), failed
 
     def _decode(self, row: int, canvas: np.ndarray) -> None:

@@ -97,7 +97,8 @@ def read_hand_clips(
       decode: "cache" needs the decoded images' room on disk; "lazy" decodes every image once to see
         that it can be, and then again for each batch.
       cache_dir: None: `default_cache_dir()`.
-      progress: called with (samples done, samples in all) while labels are read.
+      progress: called with (samples done, samples in all) while labels are read, then with
+        (images done, images in all) while images are decoded; not when they are cached.
 
     Raises:
       FileNotFoundError: a source without tars.
@@ -114,7 +115,7 @@ def read_hand_clips(
         cache_dir=folder,
         progress=progress,
     )
-    table, row_of_frame, broken = _images(frames, decode, folder)
+    table, row_of_frame, broken = _images(frames, decode, folder, progress)
     usable = row_of_frame >= 0
     complete = np.logical_and.reduceat(usable, frames.starts[:-1])
     counts = np.maximum((frames.lengths - num_frames) // stride + 1, 0) * complete
@@ -164,7 +165,10 @@ def write_hand_shards(
 
 
 def _images(
-    frames: HandFrames, decode: Decode, folder: Path
+    frames: HandFrames,
+    decode: Decode,
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
 ) -> tuple[Any, np.ndarray, tuple[BrokenSample, ...]]:
     """The table of images, the row there of every frame (-1: none), and what cannot be decoded."""
     height, width = frames.image_size.max(axis=0).tolist()
@@ -173,7 +177,7 @@ def _images(
     if decode == "lazy":
         return images, np.arange(len(images), dtype=np.int32), ()
     cache = ImageCache(folder, shards_digest(frames.files, height, width), (height, width))
-    entry = cache.read(len(images)) or cache.write(images.decode_all())
+    entry = cache.read(len(images)) or cache.write(images.decode_all(progress))
     readable = np.ones(len(images), bool)
     readable[[row for row, _ in entry.unreadable]] = False
     row_of_frame = np.where(readable, np.cumsum(readable) - 1, -1).astype(np.int32)
