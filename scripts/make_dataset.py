@@ -1,8 +1,10 @@
 """Makes a dataset: of images, the parquet that ocec reads (--annotation, --images); of embeddings,
-the folder that the face recipes read (--features).
+the folder that the face recipes read (--features); of hand crops with joints, the tar shards that
+hand_pose reads (--hands).
 
   python scripts/make_dataset.py --images FOLDER [FOLDER ...] --output FILE.parquet
   python scripts/make_dataset.py --features FILE.npz --pose-order pitch,yaw,roll --output FOLDER
+  python scripts/make_dataset.py --hands FILE.parquet --handedness left --output FOLDER
 """
 
 import argparse
@@ -10,6 +12,7 @@ import sys
 from pathlib import Path
 
 from jaxrecipes.data.make_face_folder import convert_features
+from jaxrecipes.data.make_hand_shards import make_hand_shards
 from jaxrecipes.data.make_parquet import make_parquet
 
 
@@ -22,13 +25,18 @@ def main() -> int:
     )
     _add_image_flags(parser.add_argument_group("images"))
     _add_feature_flags(parser.add_argument_group("embeddings"))
+    _add_hand_flags(parser.add_argument_group("hands"))
     arguments = parser.parse_args()
     from_images = bool(arguments.annotation or arguments.images)
-    if from_images == (arguments.features is not None):
-        parser.error("give --annotation or --images, or else --features")
+    if from_images + (arguments.features is not None) + (arguments.hands is not None) != 1:
+        parser.error("give --annotation or --images, or else --features, or else --hands")
+    if arguments.hands is not None and arguments.handedness is None:
+        parser.error("--hands wants --handedness left or --handedness right")
     try:
         if from_images:
             _make_parquet(arguments)
+        elif arguments.hands is not None:
+            _make_hand_shards(arguments)
         else:
             _make_face_folder(arguments)
     except (OSError, ValueError) as error:
@@ -119,6 +127,13 @@ def _add_feature_flags(flags: argparse._ArgumentGroup) -> None:
     )
 
 
+def _add_hand_flags(flags: argparse._ArgumentGroup) -> None:
+    flags.add_argument(
+        "--hands", type=Path, metavar="PARQUET", help="crops of hands with joints, camera and split"
+    )
+    flags.add_argument("--handedness", choices=("left", "right"), help="of all these hands")
+
+
 def _make_parquet(arguments: argparse.Namespace) -> None:
     def show(done: int, total: int) -> None:
         print(f"{done} of {total} rows", file=sys.stderr)
@@ -160,6 +175,13 @@ def _make_face_folder(arguments: argparse.Namespace) -> None:
             + ", ".join(made.unpaired[:10]),
             file=sys.stderr,
         )
+    print(arguments.output)
+
+
+def _make_hand_shards(arguments: argparse.Namespace) -> None:
+    counts = make_hand_shards(arguments.hands, arguments.output, handedness=arguments.handedness)
+    made = ", ".join(f"{count} frames of {split}" for split, count in sorted(counts.items()))
+    print(made, file=sys.stderr)
     print(arguments.output)
 
 
