@@ -166,12 +166,13 @@ def hand_terms(
         trans = absolute(trans)
     else:
         trans_valid = root_valid
-        trans = sum(
+        x, y, z = (
             heatmap_cross_entropy(
                 outputs[f"log_heatmap_{axis}"], root[..., i], centers[i], sigma=heatmap_sigma
             )
             for i, axis in enumerate("xyz")
         )
+        trans = x + y + z
 
     theta, theta_valid = _residual(outputs["pose"], batch["mano_pose"], mano_valid)
     shape, shape_valid = _residual(outputs["betas"], batch["mano_shape"], mano_valid)
