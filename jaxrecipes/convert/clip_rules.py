@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxrecipes.convert.rules import CONV, LINEAR, SAME, Rule
+from jaxrecipes.convert.rules import CONV, LINEAR, SAME, Rule, norm_rules, weight_rules
 from jaxrecipes.models.clip_config import ClipConfig
 
 ClipLayout = Literal["huggingface", "openai"]
@@ -65,11 +65,6 @@ def clean(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def _norm(source: str, target: str) -> Iterator[Rule]:
-    yield Rule(f"{source}.weight", f"{target}/scale")
-    yield Rule(f"{source}.bias", f"{target}/bias")
-
-
 def _block(source: str, target: str, layout: ClipLayout) -> Iterator[Rule]:
     packed = f"{target}/self_attn/in_proj"
     if layout == "openai":
@@ -81,10 +76,9 @@ def _block(source: str, target: str, layout: ClipLayout) -> Iterator[Rule]:
             yield Rule(query, f"{packed}/{ours}", rows, followed_by=(key, value))
     for ours, theirs in _BLOCK[layout].items():
         if ours.startswith("norm"):
-            yield from _norm(f"{source}.{theirs}", f"{target}/{ours}")
+            yield from norm_rules(f"{source}.{theirs}", f"{target}/{ours}")
         else:
-            yield Rule(f"{source}.{theirs}.weight", f"{target}/{ours}/kernel", LINEAR)
-            yield Rule(f"{source}.{theirs}.bias", f"{target}/{ours}/bias")
+            yield from weight_rules(f"{source}.{theirs}", f"{target}/{ours}")
 
 
 def _huggingface(config: ClipConfig) -> Iterator[Rule]:
@@ -93,16 +87,16 @@ def _huggingface(config: ClipConfig) -> Iterator[Rule]:
     yield Rule(f"{tower}.embeddings.position_embedding.weight", "text/position_embedding")
     for i in range(config.text.depth):
         yield from _block(f"{tower}.encoder.layers.{i}", f"text/blocks_{i}", "huggingface")
-    yield from _norm(f"{tower}.final_layer_norm", "text/final_norm")
+    yield from norm_rules(f"{tower}.final_layer_norm", "text/final_norm")
     tower = "vision_model"
     yield Rule(f"{tower}.embeddings.class_embedding", "vision/class_embedding")
     patches = f"{tower}.embeddings.patch_embedding.weight"
     yield Rule(patches, "vision/patch_embedding/kernel", CONV)
     yield Rule(f"{tower}.embeddings.position_embedding.weight", "vision/position_embedding")
-    yield from _norm(f"{tower}.pre_layrnorm", "vision/pre_norm")  # Hugging Face's spelling
+    yield from norm_rules(f"{tower}.pre_layrnorm", "vision/pre_norm")  # Hugging Face's spelling
     for i in range(config.vision.depth):
         yield from _block(f"{tower}.encoder.layers.{i}", f"vision/blocks_{i}", "huggingface")
-    yield from _norm(f"{tower}.post_layernorm", "vision/post_norm")
+    yield from norm_rules(f"{tower}.post_layernorm", "vision/post_norm")
     yield Rule("visual_projection.weight", "vision/projection/kernel", LINEAR)
     yield Rule("text_projection.weight", "text/projection/kernel", LINEAR)
 
@@ -114,11 +108,11 @@ def _openai(config: ClipConfig) -> Iterator[Rule]:
     yield Rule("visual.positional_embedding", "vision/position_embedding")
     yield Rule("visual.proj", "vision/projection/kernel")
     yield Rule("visual.conv1.weight", "vision/patch_embedding/kernel", CONV)
-    yield from _norm("visual.ln_pre", "vision/pre_norm")
+    yield from norm_rules("visual.ln_pre", "vision/pre_norm")
     for i in range(config.vision.depth):
         yield from _block(f"visual.transformer.resblocks.{i}", f"vision/blocks_{i}", "openai")
-    yield from _norm("visual.ln_post", "vision/post_norm")
+    yield from norm_rules("visual.ln_post", "vision/post_norm")
     for i in range(config.text.depth):
         yield from _block(f"transformer.resblocks.{i}", f"text/blocks_{i}", "openai")
     yield Rule("token_embedding.weight", "text/token_embedding")
-    yield from _norm("ln_final", "text/final_norm")
+    yield from norm_rules("ln_final", "text/final_norm")
