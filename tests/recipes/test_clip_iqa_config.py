@@ -7,6 +7,7 @@ import pytest
 from jaxrecipes.config import from_dict, load_config, load_function, to_dict
 from jaxrecipes.recipes.clip_iqa.config import FreezeConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.freezing import freezing_plan
+from jaxrecipes.recipes.clip_iqa.recipe import check_config
 from jaxrecipes.recipes.clip_iqa.suggest import suggest
 from jaxrecipes.recipes.init_from import first_stage_config
 
@@ -46,6 +47,21 @@ def test_presets_have_the_numbers_of_the_source_document(
 
 def test_a_weight_of_zero_given_as_a_flag_counts():
     assert preset("b", "--loss.w_q", "0").loss.w_q == 0.0
+
+
+def test_a_published_size_without_weights_must_be_meant():
+    def check(*flags):
+        check_config(preset("recommended", "--clip.weights", "None", *flags))
+
+    with pytest.raises(ValueError, match=r"vit_l_14.*--clip\.weights.*from_scratch.*not download"):
+        check()
+    check("--clip.from_scratch")
+    check("--init_from", "runs/other")
+    check_config(preset("default"))
+    two = preset("two_stage", "--clip.weights", "None")
+    check_config(two)
+    with pytest.raises(ValueError, match="from_scratch"):
+        check_config(first_stage_config(two))
 
 
 def test_a_config_comes_back_from_json_with_its_plan():

@@ -50,6 +50,9 @@ class ClipSource:
     weights: str | None = None
     """Folder of Hugging Face or open_clip, or file of weights, to start from. None: from scratch,
     which is for small towers."""
+    from_scratch: bool = False
+    """Train a published size without weights, init_from or first_stage. Size custom needs no such
+    word."""
     activation: Activation = "quick_gelu"
     """Of a published size: quick_gelu for OpenAI's weights, gelu for most of LAION's."""
     image_size: int | None = None

@@ -4,19 +4,33 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from jaxrecipes.convert.clip import read_clip
+from jaxrecipes.convert.clip import SOURCES, read_clip
 from jaxrecipes.models.clip import PUBLISHED, resize_positions
 from jaxrecipes.models.clip_config import ClipConfig
 from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource
 from jaxrecipes.train.recipe import Pretrained
 
 
-def check_weights(source: ClipSource) -> None:
-    """Raises a FileNotFoundError where weights are to be read and are not there; it says where such
-    weights come from.
+def check_weights(source: ClipSource, *, start_elsewhere: bool) -> None:
+    """Raises where weights of CLIP are wanted and not there; it says where such weights come from.
+
+    Args:
+      source: the CLIP.
+      start_elsewhere: whether another run's weights are what the run starts from.
+
+    Raises:
+      ValueError: a published size that would start from nothing, and no word that this is meant.
+      FileNotFoundError: the weights that it names do not exist.
     """
-    if source.weights is not None and not pathlib.Path(source.weights).exists():
-        read_clip(source.weights)
+    if source.weights is not None:
+        if not pathlib.Path(source.weights).exists():
+            read_clip(source.weights)
+    elif source.size != "custom" and not (source.from_scratch or start_elsewhere):
+        raise ValueError(
+            f"clip.size is {source.size!r} and clip.weights None, so that a CLIP which takes "
+            "hundreds of millions of images would learn from nothing: give its folder or file as "
+            f"--clip.weights, or --clip.from_scratch if that is meant. {SOURCES}"
+        )
 
 
 def read_weights(source: ClipSource) -> dict[str, Any]:

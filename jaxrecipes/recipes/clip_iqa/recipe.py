@@ -30,9 +30,11 @@ _INPUTS = ("image", "image_embedding", "tokens", "text_embedding", "text_pooled"
 def check_config(config: IqaRunConfig) -> None:
     """Raises a ValueError for what could not train, or would select by a metric that is not there.
 
-    Weights that are not there are a FileNotFoundError, which says where they come from.
+    A published size without weights is one, weights that are not there a FileNotFoundError; both
+    say where they come from.
     """
-    check_weights(config.clip)
+    elsewhere = config.init_from is not None or config.first_stage is not None
+    check_weights(config.clip, start_elsewhere=elsewhere)
     terms = [f"loss/{term}" for term in loss_weights(config)]
     errors = [f"{figure}_{score}" for figure in ("rmse", "mae") for score in SCORES]
     correlations = [

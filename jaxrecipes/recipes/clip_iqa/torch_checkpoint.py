@@ -102,7 +102,8 @@ def _source(clip: ClipConfig) -> ClipSource:
     for size in SIZES:
         published: dict[str, Any] = {"size": size, "activation": clip.vision.activation}
         if ClipSource(**published).architecture == clip:
-            return ClipSource(**published)
+            # The run goes on from its own checkpoint, so it needs no weights.
+            return ClipSource(**published, from_scratch=True)
     return ClipSource(size="custom", custom=clip)
 
 
