@@ -53,10 +53,9 @@ def test_parquet_has_images_splits_and_generators(tmp_path):
     assert table.image_sizes().tolist() == [[4, 6], [8, 2]]
 
 
-def test_an_empty_explanation_is_none(tmp_path):
-    file = write(
-        tmp_path / "d.csv", "name,prompt,mos_quality,mos_align,why\na,b,1,1,good\nc,d,1,1,\n"
-    )
+def test_the_named_column_of_explanations_is_read_and_an_empty_one_is_none(tmp_path):
+    header = "name,prompt,mos_quality,mos_align,explanation,why\n"
+    file = write(tmp_path / "d.csv", header + "a,b,1,1,other,good\nc,d,1,1,other,\n")
     table = read_rated_images(file, explanation_column="why")
     assert table.explanations.tolist() == ["good", None]
 
