@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxrecipes.data.hand_crop import HandCrop
 from jaxrecipes.data.hand_schema import pack_sequence, parse_sequence
 from jaxrecipes.data.quaternions import rotate, times, to_axis_angle, turn_about
 from jaxrecipes.data.synthetic_hands import as_sequences, synthetic_hands
@@ -112,28 +113,22 @@ def test_the_hand_is_drawn_where_its_silhouette_is():
         assert off[mask].mean() > 2 * off[outside].mean()
 
 
-def test_flipping_a_left_hand_gives_a_right_hand():
-    """What the flip of left hands does to labels restores the hand that was mirrored."""
-    right = synthetic_hands(4, seed=1, image_size=64, left_every=0)
-    left = synthetic_hands(4, seed=1, image_size=64, left_every=1)
-    assert left["left"].all()
-    assert not right["left"].any()
-    np.testing.assert_array_equal(left["joint_cam"] * [-1, 1, 1], right["joint_cam"])
-    pose = left["mano_pose"].reshape(4, 1, 16, 3) * [1, -1, -1]
-    np.testing.assert_array_equal(pose.reshape(4, 1, 48), right["mano_pose"])
-    for name in ("joint_img", "princpt"):
-        mirrored = left[name].copy()
-        mirrored[..., 0] = 64 - mirrored[..., 0]
-        np.testing.assert_allclose(mirrored, right[name], atol=1e-4)
-    x1, y1, x2, y2 = np.moveaxis(left["hand_bbox"], -1, 0)
-    box = np.stack([64 - x2, y1, 64 - x1, y2], axis=-1)
-    np.testing.assert_allclose(box, right["hand_bbox"], atol=1e-4)
-    silhouettes = [
-        synthetic_hands(4, seed=1, image_size=64, left_every=k, silhouettes=True)["silhouette"]
-        for k in (0, 1)
-    ]
-    # Column u shows what column 64 - u does in the mirror.
-    np.testing.assert_array_equal(silhouettes[1][..., :0:-1], silhouettes[0][..., 1:])
+def test_crops_of_a_left_hand_are_those_of_the_right_hand_that_it_mirrors():
+    crop = jax.jit(HandCrop(img_size=24).plain)
+    cropped = []
+    options = {"image_size": 64, "drop_joint_fraction": 0.1, "silhouettes": True}
+    for left_every in (0, 1):
+        hands = synthetic_hands(4, seed=1, left_every=left_every, **options)
+        assert (hands["left"] == left_every).all()
+        # Light and noise are not mirrored, so silhouettes stand for the images.
+        mask = hands.pop("silhouette")[..., None] * np.array([255, 255, 255], np.uint8)
+        cropped.append(crop(hands | {"image": mask}))
+    right, left = cropped
+    for name in sorted(set(right) - {"left", "patch"}):
+        np.testing.assert_allclose(left[name], right[name], atol=2e-4, err_msg=name)
+    off = np.abs(np.asarray(left["patch"]) - np.asarray(right["patch"]))
+    assert off.mean() < 1e-3
+    assert 0.05 < np.asarray(right["patch"]).mean() < 0.9
 
 
 def test_every_third_hand_is_a_left_one(hands):
