@@ -1,0 +1,100 @@
+import colorsys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrecipes.data import pixel_augment
+from jaxrecipes.data.pixel_augment import Jitter, augment_pixels, blur, jitter_colours, turn_hue
+
+
+@pytest.fixture(scope="module")
+def arrays(golden):
+    return golden("hand_pose/pixel_aug")
+
+
+@pytest.fixture(scope="module")
+def images(arrays):
+    return jnp.moveaxis(arrays["in/img"], 1, -1)
+
+
+@pytest.mark.parametrize("case", ["always", "half"])
+def test_colour_jitter_equals_the_original(arrays, images, case):
+    on = arrays[f"draw/{case}/batch_prob"] > 0.5
+    factors = np.zeros((4, 5), np.float32)
+    for i, name in enumerate(("brightness", "contrast", "saturation", "hue")):
+        factors[i] = i < 3  # a factor of 1, a turn of 0
+        factors[i, on] = arrays[f"draw/{case}/{name}_factor"]
+    found = jax.jit(jitter_colours)(images, Jitter(*factors), arrays[f"draw/{case}/order"])
+    expected = np.moveaxis(arrays[f"out/{case}"], 1, -1)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_hue_is_turned_on_the_colour_circle():
+    colours = np.array([[0.9, 0.2, 0.1], [0.1, 0.8, 0.3], [0.2, 0.3, 0.7], [0.5, 0.5, 0.5]])
+    turns = np.array([0.1, -0.4, 0.5, 0.3])
+    found = np.stack(jax.jit(turn_hue)(tuple(colours.T), turns), -1)
+    for colour, turn, actual in zip(colours, turns, found, strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*colour)
+        expected = colorsys.hsv_to_rgb((hue + turn) % 1.0, saturation, value)
+        np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_blur_is_a_gaussian_and_leaves_images_of_sigma_0_alone():
+    images = np.zeros((3, 11, 11, 3), np.float32)
+    images[:2, 5, 5] = 1.0
+    images[2] = 1.0
+    sigma = np.array([0.8, 0.0, 1.0], np.float32)
+    found = np.asarray(jax.jit(partial(blur, size=5))(images, sigma))
+    np.testing.assert_array_equal(found[1], images[1])
+    np.testing.assert_allclose(found[2], 1.0, atol=1e-6)
+    row = np.exp(-0.5 * (np.arange(-2, 3) / 0.8) ** 2)
+    row /= row.sum()
+    np.testing.assert_allclose(found[0, 3:8, 3:8, 0], np.outer(row, row), atol=1e-7)
+
+
+@pytest.fixture(scope="module")
+def aggressive():
+    group = pixel_augment.AGGRESSIVE
+    return jax.jit(lambda key, patch, hparams: augment_pixels(key, patch, hparams, group=group))
+
+
+def test_probabilities_and_strengths_are_data(aggressive, images):
+    hparams = pixel_augment.AGGRESSIVE.hparams()
+    off = hparams | {"jitter_prob": 0.0, "noise_prob": 0.0, "blur_prob": 0.0}
+    np.testing.assert_allclose(aggressive(jax.random.key(0), images, off), images, atol=2e-6)
+    found = aggressive(jax.random.key(0), images, hparams)
+    assert aggressive._cache_size() == 1
+    assert found.min() >= 0.0
+    assert found.max() <= 1.0
+    assert np.abs(found - images).max() > 0.05
+
+
+def test_frames_share_their_clips_draws(aggressive, images):
+    clips = jnp.stack([images, images], axis=1)
+    hparams = pixel_augment.AGGRESSIVE.hparams() | {"noise_prob": 0.0}
+    found = aggressive(jax.random.key(1), clips, hparams)
+    np.testing.assert_allclose(found[:, 0], found[:, 1], atol=1e-6)
+
+
+def test_noise_has_its_standard_deviation_and_half_of_the_images():
+    group = pixel_augment.PixelAugment(noise_prob=0.5, noise_std=0.03)
+    grey = jnp.full((64, 8, 8, 3), 0.5)
+    noise = jax.jit(partial(augment_pixels, group=group))
+    found = noise(jax.random.key(3), grey, group.hparams())
+    std = np.asarray(found).std(axis=(1, 2, 3))
+    noisy = std > 0
+    assert 20 <= noisy.sum() <= 44
+    np.testing.assert_allclose(std[noisy].mean(), 0.03, rtol=0.03)
+
+
+def test_groups_hold_only_the_numbers_of_their_operations():
+    assert pixel_augment.NONE.hparams() == {}
+    assert "hue" not in pixel_augment.DEFAULT.hparams()
+    assert pixel_augment.WITH_GAUSSIAN_BLUR.hparams()["blur_prob"] == 0.15
+    with pytest.raises(ValueError, match="noise_std"):
+        augment_pixels(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), {}, group=pixel_augment.DEFAULT)
+    with pytest.raises(ValueError, match="blur_size"):
+        pixel_augment.PixelAugment(blur_size=4)
