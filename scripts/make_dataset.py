@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from jaxrecipes.data.make_face_folder import convert_features
-from jaxrecipes.data.make_hand_shards import make_hand_shards
+from jaxrecipes.data.make_hand_shards import FitHands, fit_with, make_hand_shards
 from jaxrecipes.data.make_parquet import make_parquet
 
 
@@ -132,6 +132,14 @@ def _add_hand_flags(flags: argparse._ArgumentGroup) -> None:
         "--hands", type=Path, metavar="PARQUET", help="crops of hands with joints, camera and split"
     )
     flags.add_argument("--handedness", choices=("left", "right"), help="of all these hands")
+    flags.add_argument(
+        "--fit",
+        nargs="?",
+        const="procedural",
+        metavar="MANO",
+        help="fit a hand to the joints and store its pose and shape as labels: that of a "
+        "MANO_RIGHT.pkl, or without a file the procedural one; use the same hand in training",
+    )
 
 
 def _make_parquet(arguments: argparse.Namespace) -> None:
@@ -179,10 +187,24 @@ def _make_face_folder(arguments: argparse.Namespace) -> None:
 
 
 def _make_hand_shards(arguments: argparse.Namespace) -> None:
-    counts = make_hand_shards(arguments.hands, arguments.output, handedness=arguments.handedness)
-    made = ", ".join(f"{count} frames of {split}" for split, count in sorted(counts.items()))
-    print(made, file=sys.stderr)
+    made = make_hand_shards(
+        arguments.hands,
+        arguments.output,
+        handedness=arguments.handedness,
+        fit=None if arguments.fit is None else _fit(arguments.fit),
+    )
+    said = ", ".join(f"{count} frames of {split}" for split, count in sorted(made.frames.items()))
+    if arguments.fit is not None:
+        said += f"; {made.fitted} of them fitted, {made.fit_error:.1f} mm from the joints"
+    print(said, file=sys.stderr)
     print(arguments.output)
+
+
+def _fit(mano: str) -> FitHands:
+    from jaxrecipes.convert.mano import load_mano  # here, since nothing else needs jax
+    from jaxrecipes.models.procedural_hand import procedural_hand
+
+    return fit_with(procedural_hand() if mano == "procedural" else load_mano(mano))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 import collections
 import contextlib
+import dataclasses
 import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,10 +18,28 @@ from jaxrecipes.data.labelled_images import find_parquet_files, split_name
 from jaxrecipes.data.tar_writer import ShardWriter
 from jaxrecipes.models.hand_joints import NUM_JOINTS, POSE_SIZE, SHAPE_SIZE
 
-FitHands = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Joints of right hands `[N, 21, 3]` mm in the camera's frame to pose `[N, 48]` (axis-angle) and
-shape `[N, 10]`."""
+if TYPE_CHECKING:
+    from jaxrecipes.models.hand_model import HandModel
+
+FitHands = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""Joints of right hands `[N, 21, 3]` mm in the camera's frame to pose `[N, 48]` (axis-angle), shape
+`[N, 10]`, and `[N]` mm, how far the joints of that hand are from the given ones."""
 _COLUMNS = ("K", "joints_cam_mm", "joints_uv", "image_bytes", "split")
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertedHands:
+    """What was written.
+
+    Attributes:
+      frames: their number by split.
+      fitted: frames with MANO labels.
+      fit_error: mm, the mean distance of their joints from those of the fitted hands; 0 for none.
+    """
+
+    frames: dict[str, int]
+    fitted: int
+    fit_error: float
 
 
 def make_hand_shards(
@@ -29,9 +48,10 @@ def make_hand_shards(
     *,
     handedness: Literal["left", "right"],
     fit: FitHands | None = None,
+    max_fit_error: float = 10.0,
     frames_per_second: float = 30.0,
     max_samples: int = 1000,
-) -> dict[str, int]:
+) -> ConvertedHands:
     """Writes `OUTPUT/SPLIT/hands-000000.tar` and so on. Images are kept byte for byte.
 
     Columns: `K` (9 numbers, row-major intrinsics in pixels), `joints_cam_mm` (63, joints in the
@@ -45,12 +65,10 @@ def make_hand_shards(
       output: folder.
       handedness: of all hands.
       fit: gives MANO labels to hands whose joints are all known. A left hand is mirrored for it,
-        and its labels back, as the schema has them. None: no hand has MANO labels.
+        and its labels back, as the schema has them. None: no hand has MANO labels. See `fit_with`.
+      max_fit_error: mm; hands whose fit is worse get no MANO labels.
       frames_per_second: of `frame`.
       max_samples: sequences in a tar.
-
-    Returns:
-      Frames by split.
 
     Raises:
       FileNotFoundError: no data.
@@ -64,7 +82,8 @@ def make_hand_shards(
         if missing:
             raise ValueError(f"{file} has no column {', '.join(missing)}; want {_COLUMNS}")
     left = handedness == "left"
-    pose, shape = _fit_all(files, left, fit)
+    pose, shape, error = _fit_all(files, left, fit)
+    fitted = error <= max_fit_error
     counts: collections.Counter[str] = collections.Counter()
     rows = enumerate(_rows(files))
     with contextlib.ExitStack() as stack:
@@ -77,11 +96,11 @@ def make_hand_shards(
                 writers[split] = stack.enter_context(shards)
             indices, members = zip(*group, strict=True)
             labels = _labels(members, frames_per_second)
-            fitted = fit is not None and labels["joint_valid"].all(axis=1)
+            chosen = list(indices)
             labels |= {
-                "mano_pose": pose[list(indices)],
-                "mano_shape": shape[list(indices)],
-                "mano_valid": np.broadcast_to(fitted, len(members)).astype(np.float32),
+                "mano_pose": pose[chosen],
+                "mano_shape": shape[chosen],
+                "mano_valid": fitted[chosen].astype(np.float32),
             }
             sequence = HandSequence(
                 key=f"sequence_{number:06d}",
@@ -93,7 +112,25 @@ def make_hand_shards(
             )
             writers[split].write(sequence.key, pack_sequence(sequence))
             counts[split] += len(members)
-    return dict(counts)
+    mean_error = float(error[fitted].mean()) if fitted.any() else 0.0
+    return ConvertedHands(frames=dict(counts), fitted=int(fitted.sum()), fit_error=mean_error)
+
+
+def fit_with(model: "HandModel", *, joint_std: float = 5.0) -> FitHands:
+    """Fits this right hand to the joints, see `hand_fit.fit_hands`.
+
+    Args:
+      model: the hand that poses and shapes are of.
+      joint_std: mm, how exact the joints are. Annotated joints are not those of a model, and with a
+        smaller number the shape is bent to meet them.
+    """
+    from jaxrecipes.models.hand_fit import fit_hands  # here, since nothing else needs jax
+
+    def fit(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        fitted = fit_hands(model, joints, np.ones(joints.shape[:2]), joint_std=joint_std)
+        return np.asarray(fitted.pose), np.asarray(fitted.betas), np.asarray(fitted.error)
+
+    return fit
 
 
 def mirror_pose(pose: np.ndarray) -> np.ndarray:
@@ -119,19 +156,20 @@ def _group(index: int, row: Mapping[str, Any]) -> tuple[str, Any, tuple[int, int
 
 def _fit_all(
     files: tuple[Path, ...], left: bool, fit: FitHands | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pose `[N, 48]` and shape `[N, 10]` of all rows; 0 where there is no fit."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pose `[N, 48]`, shape `[N, 10]` and error `[N]` of all rows; 0 and infinite without a fit."""
     joints = np.stack(
         [_numbers(row, "joints_cam_mm", (NUM_JOINTS, 3)) for row in _rows(files, ["joints_cam_mm"])]
     )
     pose = np.zeros((len(joints), POSE_SIZE), np.float32)
     shape = np.zeros((len(joints), SHAPE_SIZE), np.float32)
+    error = np.full(len(joints), np.inf, np.float32)
     known = np.isfinite(joints).all(axis=(1, 2))
     if fit is not None and known.any():
         mirror = np.array([-1, 1, 1] if left else [1, 1, 1], np.float32)
-        fitted, shape[known] = fit(joints[known] * mirror)
+        fitted, shape[known], error[known] = fit(joints[known] * mirror)
         pose[known] = mirror_pose(fitted) if left else fitted
-    return pose, shape
+    return pose, shape, error
 
 
 def _labels(rows: tuple[Mapping[str, Any], ...], frames_per_second: float) -> dict[str, np.ndarray]:

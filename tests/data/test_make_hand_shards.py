@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from jaxrecipes.data.hand_shards import read_hand_clips
-from jaxrecipes.data.make_hand_shards import make_hand_shards, mirror_pose
+from jaxrecipes.data.make_hand_shards import ConvertedHands, make_hand_shards, mirror_pose
+from jaxrecipes.data.synthetic_hands import synthetic_hands
+from jaxrecipes.models.hand_model import hand_geometry
+from jaxrecipes.models.procedural_hand import procedural_hand
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_dataset.py"
 
@@ -47,8 +50,8 @@ def parquet(table, tmp_path):
 
 
 def test_rows_become_sequences_by_split_and_block(parquet, table, tmp_path):
-    counts = make_hand_shards(parquet, tmp_path / "out", handedness="left")
-    assert counts == {"train": 4, "val": 3}
+    made = make_hand_shards(parquet, tmp_path / "out", handedness="left")
+    assert made == ConvertedHands(frames={"train": 4, "val": 3}, fitted=0, fit_error=0.0)
     train, val = (
         read_hand_clips(tmp_path / "out" / split, cache_dir=tmp_path / "cache")
         for split in ("train", "val")
@@ -82,17 +85,27 @@ def test_a_fit_sees_right_hands_and_its_labels_are_mirrored_back(
 
     def fit(joints):
         seen.append(joints)
-        return np.full((len(joints), 48), 2.0), np.full((len(joints), 10), 3.0)
+        pose, shape = np.full((len(joints), 48), 2.0), np.full((len(joints), 10), 3.0)
+        return pose, shape, np.array([1.0, 30.0, 2.0, 3.0, 4.0, 5.0])
 
-    make_hand_shards(parquet, tmp_path / "out", handedness=handedness, fit=fit)
+    made = make_hand_shards(parquet, tmp_path / "out", handedness=handedness, fit=fit)
+    assert (made.fitted, made.fit_error) == (5, 3.0)
     sign = -1 if handedness == "left" else 1
     expected = np.reshape(table["joints_cam_mm"][:6], (6, 21, 3)) * [sign, 1, 1]
     np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
     arrays = read_hand_clips(tmp_path / "out" / "train", cache_dir=tmp_path / "cache").arrays
-    np.testing.assert_array_equal(arrays["mano_valid"][:, 0], [1, 1, 1, 0])
+    np.testing.assert_array_equal(arrays["mano_valid"][:, 0], [1, 0, 1, 0])
     np.testing.assert_array_equal(arrays["mano_pose"][0, 0, :6], [2, 2 * sign, 2 * sign] * 2)
     np.testing.assert_array_equal(arrays["mano_pose"][3], 0)
     np.testing.assert_array_equal(arrays["mano_shape"][:3], 3)
+
+
+def test_mirrored_labels_of_a_left_hand_give_the_joints_that_a_fit_sees():
+    hands = synthetic_hands(3, seed=1, image_size=32, left_every=1)
+    pose = mirror_pose(hands["mano_pose"][:, 0])
+    fitted = hand_geometry(procedural_hand(), pose, hands["mano_shape"][:, 0]).joint_rel
+    joints = hands["joint_cam"][:, 0] * np.array([-1, 1, 1])
+    np.testing.assert_allclose(fitted, joints - joints[:, :1], atol=0.01)
 
 
 def test_a_mirror_twice_is_none():
