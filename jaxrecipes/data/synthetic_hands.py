@@ -51,7 +51,7 @@ def synthetic_hands(
       drop_joint_fraction: of the joints that are marked as not labelled.
       drop_mano_fraction: of the clips whose pose and shape are marked as not labelled.
       max_angle: degrees that wrists turn at most from upright fingers and a palm that faces the
-        camera; 180 is any orientation.
+        camera, in the first frame; 180 is any orientation.
       silhouettes: adds `silhouette`.
 
     Returns:

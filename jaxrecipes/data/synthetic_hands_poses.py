@@ -64,7 +64,7 @@ def hand_motion(
       num_frames: T.
       image_size: side of the square image in pixels.
       max_angle: degrees that a wrist turns at most from upright fingers and a palm that faces the
-        camera, uniform among such rotations; 180 is any orientation.
+        camera, in the first frame, uniform among such rotations; 180 is any orientation.
     """
     time = FRAME_MS * np.arange(num_frames)
     period = uniform(rng, "period", *_MOTION_PERIOD)[:, None]
