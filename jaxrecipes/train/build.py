@@ -2,6 +2,8 @@
 recipe.
 """
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +19,12 @@ from jaxrecipes.train.recipe import Hparams
 
 
 def build_hparams(
-    config: RunConfig, recipe_hparams: Mapping[str, float], *, batch_size: int, steps_per_epoch: int
+    config: RunConfig,
+    recipe_hparams: Mapping[str, float],
+    *,
+    batch_size: int,
+    steps_per_epoch: int,
+    restarts: Sequence[int] = (),
 ) -> dict[str, Schedule]:
     """Every hyperparameter of a run as a schedule.
 
@@ -26,6 +33,8 @@ def build_hparams(
       recipe_hparams: the recipe's own (dropout rate, loss weights ...), as constants.
       batch_size: global batch of one micro-batch, for the linear scaling of the learning rate.
       steps_per_epoch: optimizer steps in an epoch; `epoch` in the config's schedules.
+      restarts: steps, in ascending order, at which `lr_schedule` begins anew, for what lies before
+        the next one or the run's end. The config's own `schedules` go on, and so does a plateau.
 
     Raises:
       ValueError: `schedules` names an unknown hyperparameter, or holds an expression that cannot be
@@ -36,8 +45,17 @@ def build_hparams(
     if opt.reference_batch_size is not None:
         rate *= batch_size * opt.accumulation_steps / opt.reference_batch_size
     total_steps = config.total_steps(steps_per_epoch)
+    starts = [0, *(step for step in restarts if 0 < step < total_steps)]
+
+    def anew(build: Callable[[RunConfig], Schedule]) -> Schedule:
+        parts = [
+            build(dataclasses.replace(config, steps=end - start))
+            for start, end in itertools.pairwise([*starts, total_steps])
+        ]
+        return parts[0] if len(parts) == 1 else schedules.join(parts, starts[1:])
+
     hparams: dict[str, Any] = {
-        "learning_rate": learning_rate_schedule(config, rate, steps_per_epoch),
+        "learning_rate": anew(lambda part: learning_rate_schedule(part, rate, steps_per_epoch)),
         "weight_decay": opt.weight_decay,
         **(
             {"momentum": opt.momentum}
@@ -51,7 +69,7 @@ def build_hparams(
     lr = config.lr_schedule
     if lr.kind == "cyclic" and lr.cycle_momentum:
         name = "momentum" if opt.optimizer == "sgd" else "b1"
-        hparams[name] = _cyclic(config, 0.9, 0.8)
+        hparams[name] = anew(lambda part: _cyclic(part, 0.9, 0.8))
     names = {"epoch": float(steps_per_epoch), "run": float(total_steps)}
     for name, text in config.schedules.items():
         if name not in hparams:

@@ -171,8 +171,9 @@ class Run:
 
     def _enter_stage(self, position: Position, step: int) -> None:
         """Sees to it that the moments and the program are those of the stage that `step` is in."""
-        recipe, moments = self._recipe.stage_at(step), leaves_by_path(position.state.opt_state)
-        if recipe.frozen != self._programs.stage[0]:
+        recipe, restarts = self._recipe.stage_at(step), self._recipe.restarts_at(step)
+        if recipe.frozen != self._programs.stage[0] or restarts:
+            moments = None if restarts else leaves_by_path(position.state.opt_state)
             _log.info("frozen from step %d on: %s", step, " ".join(recipe.frozen) or "nothing")
             position.state = with_moments(recipe, position.state, moments, self._mesh)
         late = late_paths(leaves_by_path(position.state.opt_state))
@@ -203,7 +204,9 @@ class Run:
         title = f"epoch {step // per_epoch + 1}/{epochs}"
         with Progress(title, total=epoch_end - step, last_line=False) as progress:
             while step < epoch_end:
-                if self._recipe.frozen_at(step) != self._programs.stage[0]:
+                if self._recipe.frozen_at(step) != self._programs.stage[
+                    0
+                ] or self._recipe.restarts_at(step):
                     self._enter_stage(position, step)
                 stage_end = self._recipe.stage_end(step) or epoch_end
                 stops = [epoch_end, stage_end, _next_multiple(step, loop.log_every_steps)]

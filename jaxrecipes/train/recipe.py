@@ -86,6 +86,8 @@ class Recipe:
         0 on, in place of `frozen`. Each stage has a step program of its own. Moments of parameters
         that go on training are carried over; those that are released begin with none, and their
         own count of updates.
+      restart: each stage of `frozen_plan` begins with new moments for all; its learning rate begins
+        anew where `build_hparams` is given the stages' first steps.
       accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps,
         B, ...]`.
       ema: keep averaged parameters. `hparams["ema_decay"]` is the decay.
@@ -121,6 +123,7 @@ class Recipe:
     pretrained: Pretrained | None = None
     frozen: tuple[str, ...] = ()
     frozen_plan: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    restart: bool = False
     accumulation_steps: int = 1
     ema: bool = False
     ema_warmup: bool = False
@@ -150,6 +153,10 @@ class Recipe:
     def stage_at(self, step: int) -> "Recipe":
         """The recipe of the stage that `step` is in: one set of rules, no plan."""
         return dataclasses.replace(self, frozen=self.frozen_at(step), frozen_plan=())
+
+    def restarts_at(self, step: int) -> bool:
+        """Whether the optimizer begins anew before the step that is taken at `step`."""
+        return self.restart and any(start == step for start, _ in self.frozen_plan[1:])
 
     def stage_end(self, step: int) -> int | None:
         """The step at which the next stage begins, or None in the last one."""

@@ -18,14 +18,15 @@ _log = logging.getLogger("jaxrecipes")
 
 
 def with_moments(
-    recipe: Recipe, state: TrainState, moments: Mapping[str, jax.Array], mesh: Mesh
+    recipe: Recipe, state: TrainState, moments: Mapping[str, jax.Array] | None, mesh: Mesh
 ) -> TrainState:
     """The state with these moments of parameters that `recipe` trains; the rest begin anew.
 
     Args:
       recipe: of the stage that begins or goes on.
       state: its `opt_state` is not looked at.
-      moments: leaves of an earlier optimizer state by path, laid out by `state_shardings`.
+      moments: leaves of an earlier optimizer state by path, laid out by `state_shardings`. None:
+        all begin anew.
       mesh: the devices.
 
     Raises:
@@ -39,7 +40,7 @@ def with_moments(
 
     abstract = jax.eval_shape(begin, state.params)
     leaves = leaves_by_path(abstract)
-    missing = {path: leaf for path, leaf in leaves.items() if path not in moments}
+    missing = {path: leaf for path, leaf in leaves.items() if path not in (moments or {})}
     if missing:
 
         def begin_missing(params: Any) -> dict[str, jax.Array]:
@@ -50,4 +51,4 @@ def with_moments(
         _log.info("moments begin anew: %d arrays of %d", len(missing), len(leaves))
         leaves |= create(state.params)
     begun = jax.tree.unflatten(jax.tree.structure(abstract), list(leaves.values()))
-    return state.replace(opt_state=carry_over(moments, begun))
+    return state.replace(opt_state=begun if moments is None else carry_over(moments, begun))

@@ -7,7 +7,7 @@ import pytest
 from jaxrecipes.config import from_dict, load_config, load_function, to_dict
 from jaxrecipes.recipes.clip_iqa.config import FreezeConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.freezing import freezing_plan
-from jaxrecipes.recipes.clip_iqa.recipe import check_config
+from jaxrecipes.recipes.clip_iqa.recipe import check_config, make_recipe
 from jaxrecipes.recipes.clip_iqa.suggest import suggest
 from jaxrecipes.recipes.init_from import first_stage_config
 
@@ -132,3 +132,14 @@ def test_suggestions_follow_the_tables_and_are_commands_that_parse(samples, size
 def test_freezing_that_makes_no_sense_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         FreezeConfig(**fields)
+
+
+def test_a_restart_wants_a_plan_and_a_schedule_that_can_begin_anew():
+    recipe = make_recipe(preset("progressive", "--freeze.restart"), steps_per_epoch=75)
+    assert [step for step in range(2250) if recipe.restarts_at(step)] == [750, 1500]
+    assert recipe.hparams["learning_rate"](750) == 0 != recipe.hparams["learning_rate"](749)
+    with pytest.raises(ValueError, match=r"restart is for freeze\.plan"):
+        preset("recommended", "--freeze.restart")
+    flags = ["--lr_schedule.kind", "plateau", "--lr_schedule.warmup_ratio", "None"]
+    with pytest.raises(ValueError, match="'plateau'"):
+        preset("progressive", "--freeze.restart", *flags)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxrecipes.train.build import learning_rate_schedule
+from jaxrecipes.train.build import build_hparams, learning_rate_schedule
 from jaxrecipes.train.config import LrScheduleConfig, RunConfig
 
 STEPS_PER_EPOCH = 3
@@ -84,3 +84,18 @@ def test_steps_and_cycles_begin_where_the_warmup_ratio_ends(golden):
 def test_lr_schedule_options_that_exclude_each_other_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         LrScheduleConfig(**fields)
+
+
+def test_a_learning_rate_that_restarts_is_that_of_a_run_of_each_stage():
+    lr = LrScheduleConfig(kind="cosine", warmup_ratio=0.25)
+    sizes = {"batch_size": 1, "steps_per_epoch": STEPS_PER_EPOCH}
+
+    def learning_rates(steps, restarts=()):
+        config = RunConfig(steps=steps, lr_schedule=lr)
+        schedule = build_hparams(config, {}, **sizes, restarts=restarts)["learning_rate"]
+        return [float(schedule(step)) for step in range(steps)]
+
+    got = learning_rates(30, [0, 8, 20, 30, 40])
+    want = learning_rates(8) + learning_rates(12) + learning_rates(10)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert learning_rates(30, [0]) == learning_rates(30)

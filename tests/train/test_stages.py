@@ -3,8 +3,9 @@ import json
 import jax
 import numpy as np
 import pytest
-from toy_recipe import toy_batch, toy_config, toy_recipe, toy_run
+from toy_recipe import toy_batch, toy_config, toy_hparams, toy_recipe, toy_run
 
+from jaxrecipes import schedules
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.sharding import make_mesh
@@ -68,6 +69,48 @@ def test_stages_in_the_loop_equal_steps_by_hand():
     # The first update of a tensor under Adam is the learning rate in size, beside the decay.
     step = after.params["hidden"]["kernel"] - start * (1 - 0.05 * 0.01)
     np.testing.assert_allclose(np.abs(step), 0.05, rtol=1e-3)
+
+
+RESTARTED = toy_hparams(
+    learning_rate=schedules.join(
+        [schedules.linear(0.0, 0.05, steps=4), schedules.linear(0.0, 0.02, steps=4)], [6]
+    )
+)
+
+
+def restarting_run(workdir):
+    plan = ((0, ("^hidden/",)), (6, ("^norm/",)))
+    recipe = toy_recipe(hparams=RESTARTED, frozen_plan=plan, restart=True, ema=False)
+    return toy_run(workdir, recipe, config=toy_config(epochs=2))
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("restart")
+    return workdir, restarting_run(workdir).fit()
+
+
+def test_with_restart_a_stage_counts_its_own_updates_of_all_parameters(restarted):
+    with CheckpointManager(restarted[0] / "checkpoints") as checkpoints:
+        shapes, count = checkpoints.shapes(16), "state/opt_state/0/count"
+        saved = checkpoints.restore({count: shapes[count]}, step=16, partial=True).tree
+    assert saved[count] == 10
+    assert not late_paths(shapes)
+
+
+@pytest.mark.parametrize(("after_calls", "step"), [(2, 6), (5, 11)])
+def test_a_run_that_restarts_goes_on_bit_for_bit_at_a_stages_start_and_within_it(
+    restarted, tmp_path, monkeypatch, after_calls, step
+):
+    calls = iter(range(100))
+    monkeypatch.setattr(Interrupt, "requested", lambda self: next(calls) >= after_calls)
+    assert restarting_run(tmp_path).fit() is None
+    monkeypatch.undo()
+    with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == step
+    finished = restarting_run(tmp_path).fit()
+    assert rows(tmp_path) == rows(restarted[0])
+    jax.tree.map(np.testing.assert_array_equal, finished.params, restarted[1].params)
 
 
 def test_rules_that_are_changed_by_hand_keep_the_moments(tmp_path):

@@ -102,6 +102,9 @@ class FreezeConfig:
     """partial: layers that are frozen, from the first; more than a tower has: all of them."""
     plan: dict[int, int] = dataclasses.field(default_factory=dict)
     """partial: progressive unfreezing. Epoch, from 1 -> layers from then on, in place of layers."""
+    restart: bool = False
+    """With plan: each of its stages begins with new moments and a learning rate that begins anew,
+    warm-up included, for the length of the stage. Off: one optimizer and one schedule."""
     pre_norm: bool = False
     """partial: freeze the norm before the image tower's first layer, too, so that the backward
     pass ends at the first trained layer. The original trains it."""
@@ -111,6 +114,10 @@ class FreezeConfig:
         require(
             not self.plan or self.mode == "partial",
             f"freeze.plan is for freeze.mode 'partial', which is {self.mode!r}",
+        )
+        require(
+            bool(self.plan) or not self.restart,
+            "freeze.restart is for freeze.plan, which is empty",
         )
         require(
             not self.plan or min(self.plan) == 1,
@@ -259,6 +266,14 @@ class IqaRunConfig(RunConfig):
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     plcc_fit: LogisticFit | None = None
     """Also report the linear correlation after a logistic fit with 4 or 5 parameters."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(
+            not (self.freeze.restart and self.lr_schedule.kind == "plateau"),
+            "freeze.restart begins the learning rate's schedule anew, which lr_schedule.kind "
+            "'plateau' has none of; choose another kind",
+        )
 
     @property
     def network(self) -> ClipIqaConfig:

@@ -77,8 +77,13 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
             "crop_scale_max": augment.crop_scale_max,
             "flip_prob": augment.flip_prob,
         }
+    plan = freezing_plan(config, steps_per_epoch=steps_per_epoch)
     hparams = build_hparams(
-        config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
+        config,
+        own,
+        batch_size=config.data.batch_size,
+        steps_per_epoch=steps_per_epoch,
+        restarts=[start for start, _ in plan] if config.freeze.restart else (),
     )
     # Dropout at a rate that is 0 and stays 0 is left out of the program.
     off = {
@@ -86,7 +91,6 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
         for name, value in rates.items()
         if "dropout" in name and value == 0 and name not in config.schedules
     }
-    plan = freezing_plan(config, steps_per_epoch=steps_per_epoch)
     inert = (INERT,) if heads.refinement else ()
 
     def init(key: jax.Array) -> tuple[Any, Any]:
@@ -147,7 +151,9 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
     def pass_metrics(outputs: Any, arrays: Mapping[str, Any]) -> dict[str, float]:
         return score_metrics(config, outputs, arrays)
 
-    stages = {"frozen": plan[0][1]} if len(plan) == 1 else {"frozen": (), "frozen_plan": plan}
+    stages: dict[str, Any] = {"frozen": plan[0][1]}
+    if len(plan) > 1:
+        stages = {"frozen": (), "frozen_plan": plan, "restart": config.freeze.restart}
     shared = shared_parts(config, steps_per_epoch) | stages
     return Recipe(
         name=config.RECIPE,
