@@ -1,8 +1,11 @@
 """Shared by all tests: where the golden arrays are, and how to read them."""
 
+import atexit
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 
 import numpy as np
 import pytest
@@ -10,6 +13,15 @@ import pytest
 # Most of the time goes into compiling; machine code without optimisation is ready a quarter sooner.
 # Set before jax is imported, and inherited by the processes that tests start.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+# Many tests need the same programs: all processes of a session share a folder of compiled ones,
+# which begins empty.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="jaxrecipes-tests-")
+    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import runpy
 import sys
 
@@ -11,9 +12,9 @@ from script_runs import ROOT, TINY, run, write_pngs
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """Flags of the tiny configuration, with one compilation cache for all processes."""
-    return [*TINY, "--loop.compilation_cache", tmp_path_factory.mktemp("xla")]
+def tiny():
+    """Flags of the tiny configuration, with the session's folder of compiled programs."""
+    return [*TINY, "--loop.compilation_cache", os.environ["JAX_COMPILATION_CACHE_DIR"]]
 
 
 @pytest.fixture(scope="session")
