@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -103,7 +104,7 @@ def test_a_fit_sees_right_hands_and_its_labels_are_mirrored_back(
 def test_mirrored_labels_of_a_left_hand_give_the_joints_that_a_fit_sees():
     hands = synthetic_hands(3, seed=1, image_size=32, left_every=1)
     pose = mirror_pose(hands["mano_pose"][:, 0])
-    fitted = hand_geometry(procedural_hand(), pose, hands["mano_shape"][:, 0]).joint_rel
+    fitted = jax.jit(hand_geometry)(procedural_hand(), pose, hands["mano_shape"][:, 0]).joint_rel
     joints = hands["joint_cam"][:, 0] * np.array([-1, 1, 1])
     np.testing.assert_allclose(fitted, joints - joints[:, :1], atol=0.01)
 
