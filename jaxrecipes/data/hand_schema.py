@@ -107,7 +107,7 @@ def pack_sequence(sequence: HandSequence) -> dict[str, bytes]:
     paths = sequence.paths or [f"{sequence.key}/{i:06d}" for i in range(num_frames)]
     members = {
         "imgs_path.json": json.dumps(list(paths)).encode(),
-        "img_bytes.pickle": pickle.dumps([bytes(image) for image in sequence.images]),
+        "img_bytes.pickle": pickle.dumps([bytes(image) for image in sequence.images], protocol=4),
         "handedness.json": json.dumps("left" if sequence.left else "right").encode(),
     }
     if sequence.source is not None:
