@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -222,9 +223,10 @@ def _save(file: Path, frames: HandFrames) -> None:
     } | {f"label.{name}": value for name, value in frames.labels.items()}
     broken = np.array([dataclasses.astuple(sample) for sample in frames.broken], str)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    partial = Path(name)
     try:
-        with partial.open("wb") as stream:
+        with os.fdopen(handle, "wb") as stream:
             np.savez(stream, broken=broken.reshape(-1, 3), **arrays)
         partial.replace(file)
     finally:
