@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from jaxrecipes.data.shard_order import ShardOrder
 from jaxrecipes.data.stream import stream_batches
+from jaxrecipes.train.feed import StreamFeed
 
 SEQUENCES = np.repeat(np.arange(60, dtype=np.int32), np.arange(60) % 7 + 1)
 SHARDS = SEQUENCES // 10
@@ -42,6 +43,18 @@ def test_a_stream_resumes_in_the_middle_of_a_shard():
     batches = [next(whole)["x"] for _ in range(9)]
     rest = stream_batches(arrays, ShardOrder(SHARDS, SEQUENCES, 4, 1).indices, 7, num_threads=1)
     np.testing.assert_array_equal(np.stack(batches[7:]), [next(rest)["x"] for _ in range(2)])
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 4])
+def test_the_processes_of_a_run_share_its_batches(monkeypatch, num_processes):
+    order, parts = ShardOrder(SHARDS, SEQUENCES, 16, 1), []
+    feed = StreamFeed({}, None, order, accumulation_steps=2, steps_per_call=1, num_threads=1)
+    monkeypatch.setattr("jax.process_count", lambda: num_processes)
+    for process in range(num_processes):
+        monkeypatch.setattr("jax.process_index", lambda process=process: process)
+        parts.append(feed._rows(11))
+    together = np.concatenate(parts, axis=1)
+    np.testing.assert_array_equal(together.reshape(-1), order.indices(11))
 
 
 def test_few_sequences_are_read_from_at_a_time():
