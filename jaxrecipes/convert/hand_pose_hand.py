@@ -1,5 +1,7 @@
 """The hand, MANO, inside of the original's weights: taken out and put back."""
 
+import os
+import pathlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -76,6 +78,32 @@ def hand_tensors(hand: HandModel) -> dict[str, np.ndarray]:
             **{f"{_LAYER}{name}": a for name, a in layer.items()},
         }.items()
     }
+
+
+def write_hand(
+    file: str | os.PathLike[str], hand: HandModel, *, regressor: str | os.PathLike[str]
+) -> None:
+    """Writes a hand as `jaxrecipes.convert.mano.load_mano(file, regressor=regressor)` reads it.
+
+    Args:
+      file: the .npz to write, with the names of a MANO file.
+      hand: such as `hand_model` gives.
+      regressor: the .npy to write the 21 joints' regressor to.
+
+    Raises:
+      ValueError: file names with other endings.
+    """
+    contents = {
+        name: np.asarray(getattr(hand, name))
+        for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "hands_mean")
+    }
+    tree = np.array([MANO_PARENTS, range(NUM_ROTATIONS)], np.int64)
+    contents |= {"f": np.asarray(hand.faces), "kintree_table": tree}
+    for path, suffix in ((file, ".npz"), (regressor, ".npy")):
+        if pathlib.Path(path).suffix != suffix:
+            raise ValueError(f"want a file name that ends in {suffix}, got {path}")
+    np.savez_compressed(file, allow_pickle=False, **contents)
+    np.save(regressor, np.asarray(hand.joint_regressor, np.float32), allow_pickle=False)
 
 
 def without_hand(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -5,7 +5,8 @@ import pytest
 
 from jaxrecipes.convert import ConversionError, from_torch, load_safetensors, save_safetensors
 from jaxrecipes.convert.hand_pose import read_hand_pose, write_hand_pose
-from jaxrecipes.convert.hand_pose_hand import hand_model
+from jaxrecipes.convert.hand_pose_hand import hand_model, write_hand
+from jaxrecipes.convert.mano import load_mano
 from jaxrecipes.models.hand_model import HandModel
 
 HEADS = {"backbone": {"num_heads": 2}, "handec": {"num_head": 3}}
@@ -81,6 +82,14 @@ def test_hand_inside_is_the_one_that_was_put_in(checkpoint, golden):
     for name in HandModel.__dataclass_fields__:
         want = mano[f"mano/{theirs.get(name, name)}"]
         np.testing.assert_allclose(getattr(hand, name), want, rtol=1e-6, err_msg=name)
+
+
+def test_hand_inside_can_be_kept_as_a_mano_file(checkpoint, tmp_path):
+    hand, file, regressor = hand_model(checkpoint), tmp_path / "hand.npz", tmp_path / "joints.npy"
+    write_hand(file, hand, regressor=regressor)
+    read = load_mano(file, regressor=regressor)
+    for name in HandModel.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(read, name), getattr(hand, name), err_msg=name)
 
 
 def test_missing_and_unexpected_tensors_are_all_listed(checkpoint):
