@@ -15,6 +15,7 @@ SCRIPTS = [
     "predict",
     "export",
     "convert",
+    "convert_mano",
     "find_lr",
     "tune",
     "make_dataset",
