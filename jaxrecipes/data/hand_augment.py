@@ -27,11 +27,14 @@ Array = jax.Array
 _UNIFORM = ("rad", "scale_z", "scale_f", "persp_dir", "persp_rot")
 _HIGHEST = jax.lax.Precision.HIGHEST
 
+PRINCPT_NOISE = 0.1111111
+"""Standard deviation of the principal point, as a share of its distance from the corner."""
+
 NO_DRAWS = {name: np.zeros(1, np.float32) for name in _UNIFORM}
 NO_DRAWS |= {"princpt_noise": np.zeros((1, 2), np.float32)}
 NO_RANGES = {"scale_z_min": 1.0, "scale_z_max": 1.0, "scale_f_min": 1.0, "scale_f_max": 1.0}
 NO_RANGES |= {"princpt_noise": 0.0, "persp_rot_max": 0.0}
-"""With `NO_DRAWS` the view stays as it is."""
+"""With these draws and ranges the view stays as it is."""
 
 
 class View(NamedTuple):
@@ -86,8 +89,8 @@ def drawn_view(
       princpt: `[B, T, 2]` pixels.
       draws: of `draw`.
       ranges: scalars that may be traced: `scale_z_min`, `scale_z_max`, `scale_f_min`,
-        `scale_f_max`, `princpt_noise` (a share of the principal point's distance from the corner),
-        and `persp_rot_max` in radians.
+        `scale_f_max`, `persp_rot_max` in radians, and `princpt_noise`, without which it is
+        `PRINCPT_NOISE`.
       center: `[B, T, 2]` pixels; the ray through it is first turned onto the optical axis, and in
         return the view is not turned aside.
       root_fix: turn the hand's orientation aside as well, as its points are.
@@ -101,7 +104,9 @@ def drawn_view(
     angle = between("rad", 0.0, 2.0 * jnp.pi)
     scale_z = between("scale_z", ranges["scale_z_min"], ranges["scale_z_max"])
     scale_f = between("scale_f", ranges["scale_f_min"], ranges["scale_f_max"])
-    shift = jnp.asarray(draws["princpt_noise"])[:, None] * ranges["princpt_noise"]
+    shift = jnp.asarray(draws["princpt_noise"])[:, None] * ranges.get(
+        "princpt_noise", PRINCPT_NOISE
+    )
     aside = jnp.broadcast_to(jnp.eye(3), (*frames, 3, 3))
     if center is None:
         direction = between("persp_dir", 0.0, 2.0 * jnp.pi)

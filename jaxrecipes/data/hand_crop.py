@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from jaxrecipes.camera import transform_points
 from jaxrecipes.data.bilinear import sample_bilinear
-from jaxrecipes.data.hand_augment import NO_DRAWS, NO_RANGES, View, drawn_view
+from jaxrecipes.data.hand_augment import NO_DRAWS, NO_RANGES, View, draw, drawn_view
 from jaxrecipes.rotations import (
     JointType,
     axis_angle_to_matrix,
@@ -24,6 +24,8 @@ from jaxrecipes.rotations import (
 
 Array = jax.Array
 Batch = dict[str, Array]
+
+__all__ = ["HandCrop", "draw"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

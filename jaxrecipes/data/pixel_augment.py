@@ -8,7 +8,8 @@ the batch.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ Planes = tuple[Array, Array, Array]
 class PixelAugment:
     """Which operations there are, and how strong they are to begin with.
 
-    The numbers become hyperparameters (`hparams`); an operation whose probability is 0 here is not
+    The numbers may be hyperparameters (`hparams`); an operation whose probability is 0 here is not
     in the program, nor is the hue where `hue` is 0.
 
     Attributes:
@@ -56,7 +57,7 @@ class PixelAugment:
             raise ValueError(f"blur_size is {self.blur_size}; want an odd number of pixels")
 
     def hparams(self) -> dict[str, float]:
-        """The numbers that `augment_pixels` reads, by name."""
+        """The numbers of its operations, by name."""
         names: tuple[str, ...] = ()
         if self.jitter_prob:
             names += ("jitter_prob", "brightness", "contrast", "saturation")
@@ -68,23 +69,27 @@ class PixelAugment:
         return {name: getattr(self, name) for name in names}
 
 
-NONE = PixelAugment()
-COLOR_JITTER_ONLY = PixelAugment(jitter_prob=0.5)
-DEFAULT = PixelAugment(jitter_prob=0.5, noise_prob=0.5)
-WITH_GAUSSIAN_BLUR = PixelAugment(jitter_prob=0.5, noise_prob=0.5, blur_prob=0.15)
-AGGRESSIVE = PixelAugment(
-    jitter_prob=0.8,
-    brightness=0.4,
-    contrast=0.4,
-    saturation=0.4,
-    hue=0.1,
-    blur_prob=0.3,
-    blur_sigma_min=0.5,
-    blur_sigma_max=2.0,
-    blur_size=7,
-    noise_prob=0.8,
-    noise_std=0.05,
-)
+PixelGroup = Literal["none", "color_jitter_only", "default", "with_gaussian_blur", "aggressive"]
+
+GROUPS: dict[PixelGroup, PixelAugment] = {
+    "none": PixelAugment(),
+    "color_jitter_only": PixelAugment(jitter_prob=0.5),
+    "default": PixelAugment(jitter_prob=0.5, noise_prob=0.5),
+    "with_gaussian_blur": PixelAugment(jitter_prob=0.5, noise_prob=0.5, blur_prob=0.15),
+    "aggressive": PixelAugment(
+        jitter_prob=0.8,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+        blur_prob=0.3,
+        blur_sigma_min=0.5,
+        blur_sigma_max=2.0,
+        blur_size=7,
+        noise_prob=0.8,
+        noise_std=0.05,
+    ),
+}
 
 
 class Jitter(NamedTuple):
@@ -101,53 +106,64 @@ class Jitter(NamedTuple):
     hue: Array | None = None
 
 
+def pixel_augment(
+    key: Array,
+    patch: Array,
+    *,
+    group: PixelGroup,
+    hparams: Mapping[str, ArrayLike] = MappingProxyType({}),
+) -> Array:
+    """`augment_pixels` with one of `GROUPS`."""
+    return augment_pixels(key, patch, GROUPS[group], hparams=hparams)
+
+
 def augment_pixels(
-    key: Array, patch: Array, hparams: Mapping[str, ArrayLike], *, group: PixelAugment
+    key: Array,
+    patch: Array,
+    augment: PixelAugment,
+    *,
+    hparams: Mapping[str, ArrayLike] = MappingProxyType({}),
 ) -> Array:
     """Jitter, blur, noise, and what leaves [0, 1] clamped.
 
     Args:
       key: PRNG key.
       patch: `[B, ..., S, S, 3]` float32 in [0, 1], RGB.
-      hparams: at least the names of `group.hparams()`.
-      group: which operations are in the program; its strengths are not read here.
+      augment: which operations are in the program, and their numbers.
+      hparams: scalars that may be traced; those named as in `augment.hparams()` take the place of
+        its numbers.
 
     Returns:
       The shape of `patch`.
-
-    Raises:
-      ValueError: a number that `group` needs is not among `hparams`.
     """
-    missing = sorted(set(group.hparams()) - set(hparams))
-    if missing:
-        raise ValueError(f"augmentation needs the hyperparameters {missing}, got {sorted(hparams)}")
+    numbers = {name: hparams.get(name, value) for name, value in augment.hparams().items()}
     jitter_key, blur_key, noise_key = jax.random.split(key, 3)
     batch = len(patch)
-    if group.jitter_prob:
-        patch = jitter_colours(patch, *draw_jitter(jitter_key, batch, hparams, hue=group.hue > 0))
-    if group.blur_prob:
+    if augment.jitter_prob:
+        patch = jitter_colours(patch, *draw_jitter(jitter_key, batch, numbers, hue=augment.hue > 0))
+    if augment.blur_prob:
         choice, strength = jax.random.uniform(blur_key, (2, batch))
-        low, high = hparams["blur_sigma_min"], hparams["blur_sigma_max"]
+        low, high = numbers["blur_sigma_min"], numbers["blur_sigma_max"]
         sigma = low + jnp.subtract(high, low) * strength
-        sigma = jnp.where(choice < hparams["blur_prob"], sigma, 0.0)
-        patch = blur(patch, sigma, size=group.blur_size)
-    if group.noise_prob:
+        sigma = jnp.where(choice < numbers["blur_prob"], sigma, 0.0)
+        patch = blur(patch, sigma, size=augment.blur_size)
+    if augment.noise_prob:
         choice_key, normal_key = jax.random.split(noise_key)
-        on = jax.random.uniform(choice_key, (batch,)) < hparams["noise_prob"]
-        std = jnp.where(on, hparams["noise_std"], 0.0)
+        on = jax.random.uniform(choice_key, (batch,)) < numbers["noise_prob"]
+        std = jnp.where(on, numbers["noise_std"], 0.0)
         patch = patch + _like(std, patch) * _normals(normal_key, patch.shape)
     return jnp.clip(patch, 0.0, 1.0)
 
 
 def draw_jitter(
-    key: Array, batch: int, hparams: Mapping[str, ArrayLike], *, hue: bool
+    key: Array, batch: int, numbers: Mapping[str, ArrayLike], *, hue: bool
 ) -> tuple[Jitter, Array]:
     """A `Jitter` per image, and the order of its parts `[4]` (3 without hue) for all of them."""
     choice_key, factor_key, order_key = jax.random.split(key, 3)
-    on = jax.random.uniform(choice_key, (batch,)) < hparams["jitter_prob"]
+    on = jax.random.uniform(choice_key, (batch,)) < numbers["jitter_prob"]
     names = ("brightness", "contrast", "saturation", "hue")[: 4 if hue else 3]
     shares = jax.random.uniform(factor_key, (len(names), batch), minval=-1.0)
-    drawn = [jnp.where(on, hparams[name] * x, 0.0) for name, x in zip(names, shares, strict=True)]
+    drawn = [jnp.where(on, numbers[name] * x, 0.0) for name, x in zip(names, shares, strict=True)]
     factors = [1.0 + x for x in drawn[:3]]
     return Jitter(*factors, *drawn[3:]), jax.random.permutation(order_key, len(names))
 

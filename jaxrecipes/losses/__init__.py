@@ -13,6 +13,7 @@ from jaxrecipes.losses.binary import (
 from jaxrecipes.losses.composite import composite_loss
 from jaxrecipes.losses.contrastive import info_nce
 from jaxrecipes.losses.difficulty import difficulty_weights
+from jaxrecipes.losses.heatmap import gaussian_target, heatmap_cross_entropy
 from jaxrecipes.losses.identity import (
     id_similarity,
     orthogonality,
@@ -23,6 +24,7 @@ from jaxrecipes.losses.identity import (
     similarity_protection,
 )
 from jaxrecipes.losses.mixed import mixed_loss
+from jaxrecipes.losses.robust import absolute, robust_l1
 from jaxrecipes.losses.similarity import (
     cosine_loss,
     cosine_similarity,
@@ -32,6 +34,7 @@ from jaxrecipes.losses.similarity import (
 
 __all__ = [
     "Triplets",
+    "absolute",
     "angle_triplet",
     "angle_triplets",
     "bce_with_logits",
@@ -40,6 +43,8 @@ __all__ = [
     "cosine_similarity",
     "difficulty_weights",
     "focal_label_smooth_ce",
+    "gaussian_target",
+    "heatmap_cross_entropy",
     "id_similarity",
     "info_nce",
     "mean_squared_error",
@@ -51,6 +56,7 @@ __all__ = [
     "prob_open",
     "prob_open_from_focal",
     "reconstruction",
+    "robust_l1",
     "similarity_protection",
     "unit",
 ]

@@ -4,7 +4,7 @@ Arrays are `[B, T, ...]`, clips of T frames. Joints are the 21 of `models.hand_j
 first. Terms come per clip, so that `composite_loss` can weigh and mask them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import jax
@@ -125,7 +125,7 @@ def hand_terms(
     predictions: Arrays,
     batch: Arrays,
     *,
-    centers: tuple[Array, Array, Array] | None,
+    centers: Sequence[Array] | None,
     heatmap_sigma: Array | float = 0.09,
     norm_eps: Array | float = 1e-6,
     norm_by_hand: bool = True,

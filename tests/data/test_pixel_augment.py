@@ -6,8 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipes.data import pixel_augment
-from jaxrecipes.data.pixel_augment import Jitter, augment_pixels, blur, jitter_colours, turn_hue
+from jaxrecipes.data.pixel_augment import (
+    GROUPS,
+    Jitter,
+    PixelAugment,
+    augment_pixels,
+    blur,
+    jitter_colours,
+    pixel_augment,
+    turn_hue,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +65,13 @@ def test_blur_is_a_gaussian_and_leaves_images_of_sigma_0_alone():
 
 @pytest.fixture(scope="module")
 def aggressive():
-    group = pixel_augment.AGGRESSIVE
-    return jax.jit(lambda key, patch, hparams: augment_pixels(key, patch, hparams, group=group))
+    return jax.jit(
+        lambda key, patch, hparams: pixel_augment(key, patch, group="aggressive", hparams=hparams)
+    )
 
 
 def test_probabilities_and_strengths_are_data(aggressive, images):
-    hparams = pixel_augment.AGGRESSIVE.hparams()
+    hparams = GROUPS["aggressive"].hparams()
     off = hparams | {"jitter_prob": 0.0, "noise_prob": 0.0, "blur_prob": 0.0}
     np.testing.assert_allclose(aggressive(jax.random.key(0), images, off), images, atol=2e-6)
     found = aggressive(jax.random.key(0), images, hparams)
@@ -74,16 +83,15 @@ def test_probabilities_and_strengths_are_data(aggressive, images):
 
 def test_frames_share_their_clips_draws(aggressive, images):
     clips = jnp.stack([images, images], axis=1)
-    hparams = pixel_augment.AGGRESSIVE.hparams() | {"noise_prob": 0.0}
+    hparams = GROUPS["aggressive"].hparams() | {"noise_prob": 0.0}
     found = aggressive(jax.random.key(1), clips, hparams)
     np.testing.assert_allclose(found[:, 0], found[:, 1], atol=1e-6)
 
 
 def test_noise_has_its_standard_deviation_and_half_of_the_images():
-    group = pixel_augment.PixelAugment(noise_prob=0.5, noise_std=0.03)
+    augment = PixelAugment(noise_prob=0.5, noise_std=0.03)
     grey = jnp.full((64, 8, 8, 3), 0.5)
-    noise = jax.jit(partial(augment_pixels, group=group))
-    found = noise(jax.random.key(3), grey, group.hparams())
+    found = jax.jit(partial(augment_pixels, augment=augment))(jax.random.key(3), grey)
     std = np.asarray(found).std(axis=(1, 2, 3))
     noisy = std > 0
     assert 20 <= noisy.sum() <= 44
@@ -91,10 +99,8 @@ def test_noise_has_its_standard_deviation_and_half_of_the_images():
 
 
 def test_groups_hold_only_the_numbers_of_their_operations():
-    assert pixel_augment.NONE.hparams() == {}
-    assert "hue" not in pixel_augment.DEFAULT.hparams()
-    assert pixel_augment.WITH_GAUSSIAN_BLUR.hparams()["blur_prob"] == 0.15
-    with pytest.raises(ValueError, match="noise_std"):
-        augment_pixels(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), {}, group=pixel_augment.DEFAULT)
+    assert GROUPS["none"].hparams() == {}
+    assert "hue" not in GROUPS["default"].hparams()
+    assert GROUPS["with_gaussian_blur"].hparams()["blur_prob"] == 0.15
     with pytest.raises(ValueError, match="blur_size"):
-        pixel_augment.PixelAugment(blur_size=4)
+        PixelAugment(blur_size=4)
