@@ -19,7 +19,7 @@ from jaxrecipes.data.hand_schema import LABELS, HandSequence, parse_sequence
 from jaxrecipes.data.tar_shards import TarSample, TarShards, scan_shards
 
 _log = logging.getLogger("jaxrecipes")
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _SHOWN = 3  # broken samples that are named in a message
 
 
@@ -43,8 +43,8 @@ class HandFrames:
       files: the tars.
       labels: float32 `[F, ...]` by the names of `hand_schema.LABELS`.
       places: int64 `[F, 2]`, where in its tar an image begins, and its number of bytes.
+      image_size: int32 `[F, 2]`, height and width.
       starts: int64 `[S + 1]`, first frame of each sequence; F at the end.
-      image_size: int32 `[S, 2]`, height and width.
       left: float32 `[S]`, 1 = a left hand.
       shards: int32 `[S]`, which of `files`.
       keys: `[S]` str.
@@ -55,8 +55,8 @@ class HandFrames:
     files: tuple[Path, ...]
     labels: dict[str, np.ndarray]
     places: np.ndarray
-    starts: np.ndarray
     image_size: np.ndarray
+    starts: np.ndarray
     left: np.ndarray
     shards: np.ndarray
     keys: np.ndarray
@@ -132,7 +132,7 @@ class _Read:
 
     sequence: HandSequence
     places: np.ndarray
-    image_size: tuple[int, int]
+    image_size: np.ndarray
 
 
 def _read(
@@ -166,8 +166,8 @@ def _read(
         files=shards.files,
         labels={name: np.concatenate([s.labels[name] for s in sequences]) for name in LABELS},
         places=np.concatenate([result.places for result in reads]),
+        image_size=np.concatenate([result.image_size for result in reads]),
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        image_size=np.array([result.image_size for result in reads], np.int32),
         left=np.array([s.left for s in sequences], np.float32),
         shards=np.array([sample.shard for sample, _ in good], np.int32),
         keys=np.array([sample.key for sample, _ in good]),
@@ -184,9 +184,7 @@ def _read(
 def _read_sample(shards: TarShards, sample: TarSample, verify: bool) -> _Read:
     members = shards.read(sample)
     sequence = parse_sequence(sample.key, members)
-    sizes = {_image_size(image, frame, verify) for frame, image in enumerate(sequence.images)}
-    if len(sizes) > 1:
-        raise ValueError(f"its images have different sizes (height, width): {sorted(sizes)}")
+    sizes = [_image_size(image, frame, verify) for frame, image in enumerate(sequence.images)]
     pickled, first = members["img_bytes.pickle"], sample.members["img_bytes.pickle"][0]
     places, position = [], 0
     for image in sequence.images:
@@ -195,7 +193,7 @@ def _read_sample(shards: TarShards, sample: TarSample, verify: bool) -> _Read:
         position = found if found >= 0 else pickled.index(image)
         places.append((first + position, len(image)))
     without_images = dataclasses.replace(sequence, images=())
-    return _Read(without_images, np.array(places, np.int64), sizes.pop())
+    return _Read(without_images, np.array(places, np.int64), np.array(sizes, np.int32))
 
 
 def _image_size(encoded: bytes, frame: int, verify: bool) -> tuple[int, int]:

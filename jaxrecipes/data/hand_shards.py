@@ -1,6 +1,7 @@
 """Clips of hands from tar shards: the labels in memory, the images decoded ahead or when needed."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,6 +23,8 @@ from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.tar_shards import find_shards
 from jaxrecipes.data.tar_writer import ShardWriter
 from jaxrecipes.errors import unknown_name
+
+_log = logging.getLogger("jaxrecipes")
 
 Decode = Literal["cache", "lazy"]
 """cache: all images decoded once, raw pixels memory-mapped. lazy: decoded for each batch."""
@@ -88,7 +91,7 @@ def read_hand_clips(
     """All clips of the shards, in the order of the shards.
 
     A sequence of F frames has the clips that start at frame 0, `stride`, 2 `stride` ... and end
-    within it. Broken samples are logged and left out.
+    within it. Broken samples, and clips whose images have different sizes, are logged and left out.
 
     Args:
       sources: tars, folders or patterns, see `find_shards`.
@@ -116,22 +119,11 @@ def read_hand_clips(
         progress=progress,
     )
     table, row_of_frame, broken = _images(frames, decode, folder, progress)
-    usable = row_of_frame >= 0
-    complete = np.logical_and.reduceat(usable, frames.starts[:-1])
-    counts = np.maximum((frames.lengths - num_frames) // stride + 1, 0) * complete
-    if not counts.any():
-        raise ValueError(
-            f"no sequence has {num_frames} frames; the longest of {len(counts)} has "
-            f"{frames.lengths.max()}"
-        )
-    sequence = np.repeat(np.arange(len(counts)), counts)
-    number = np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)
-    rows = (frames.starts[sequence] + number * stride)[:, None] + np.arange(num_frames)
-    rows = rows.astype(np.int32)
+    rows, sequence, number = _windows(frames, row_of_frame >= 0, num_frames, stride)
     keys = zip(frames.keys[sequence].tolist(), number.tolist(), strict=True)
     arrays: dict[str, np.ndarray | IndexedRows] = {
         "image": IndexedRows(table, row_of_frame[rows]),
-        "image_size": frames.image_size[sequence],
+        "image_size": frames.image_size[rows[:, 0]],
         "left": frames.left[sequence],
     }
     for name, label in frames.labels.items():
@@ -162,6 +154,32 @@ def write_hand_shards(
         for sequence in sequences:
             shards.write(sequence.key, pack_sequence(sequence))
     return shards.files
+
+
+def _windows(
+    frames: HandFrames, readable: np.ndarray, num_frames: int, stride: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the clips: frames `[N, T]` int32, sequence `[N]`, and number in the sequence `[N]`."""
+    complete = np.logical_and.reduceat(readable, frames.starts[:-1])
+    counts = np.maximum((frames.lengths - num_frames) // stride + 1, 0) * complete
+    if not counts.any():
+        raise ValueError(
+            f"no sequence has {num_frames} frames; the longest of {len(counts)} has "
+            f"{frames.lengths.max()}"
+        )
+    sequence = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows = (frames.starts[sequence] + number * stride)[:, None] + np.arange(num_frames)
+    sizes = frames.image_size[rows]
+    alike = (sizes == sizes[:, :1]).all(axis=(1, 2))
+    if not alike.any():
+        raise ValueError(f"none of the {len(alike)} clips has {num_frames} images of one size")
+    if not alike.all():
+        _log.warning(
+            "%d of %d clips have images of different sizes and are left out",
+            *((~alike).sum(), len(alike)),
+        )
+    return rows[alike].astype(np.int32), sequence[alike], number[alike]
 
 
 def _images(

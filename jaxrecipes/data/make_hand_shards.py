@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
-from PIL import Image
 
 from jaxrecipes.data.hand_schema import HandSequence, pack_sequence
 from jaxrecipes.data.labelled_images import find_parquet_files, split_name
@@ -89,7 +87,7 @@ def make_hand_shards(
     with contextlib.ExitStack() as stack:
         writers: dict[str, ShardWriter] = {}
         groups = itertools.groupby(rows, lambda item: _group(*item))
-        for number, ((split, *_), group) in enumerate(groups):
+        for number, ((split, _), group) in enumerate(groups):
             if split not in writers:
                 folder = Path(output) / split
                 shards = ShardWriter(folder, "hands-{:06d}.tar", max_samples=max_samples)
@@ -145,13 +143,12 @@ def _rows(files: tuple[Path, ...], columns: list[str] | None = None) -> Iterator
                 yield from batch.to_pylist()
 
 
-def _group(index: int, row: Mapping[str, Any]) -> tuple[str, Any, tuple[int, int]]:
-    """What the rows of a sequence share: split, block and size of the image."""
+def _group(index: int, row: Mapping[str, Any]) -> tuple[str, Any]:
+    """What the rows of a sequence share: split and block."""
     split = split_name(row["split"])
     if split is None:
         raise ValueError(f"row {index} has split {row['split']!r}; want train, val or test")
-    with Image.open(io.BytesIO(row["image_bytes"])) as image:
-        return split, row.get("block", index), image.size
+    return split, row.get("block", index)
 
 
 def _fit_all(

@@ -91,7 +91,7 @@ def test_written_sequences_come_back(read, tmp_path):
 
 
 def broken_shards(folder):
-    """Two good samples between seven broken ones."""
+    """Three good samples between five broken ones."""
     good = pack_sequence(make_sequence("good"))
     damaged = make_sequence("x").images
     damaged[1] = damaged[1][:60] + bytes(len(damaged[1]) - 60)  # the head is fine
@@ -101,8 +101,6 @@ def broken_shards(folder):
         shards.write("shape", good | {"mano_shape.npy": good["mano_pose.npy"]})
         shards.write("sizes", pack_sequence(make_sequence("x", size=(5, 5))))
         shards.write("text", good | {"img_bytes.pickle": pickle.dumps([b"no image"] * 3)})
-        mixed = make_sequence("x").images[:2] + make_sequence("x", size=(7, 5)).images[:1]
-        shards.write("mixed", good | {"img_bytes.pickle": pickle.dumps(mixed)})
         shards.write("damaged", good | {"img_bytes.pickle": pickle.dumps(damaged)})
         shards.write("good_1", good)
         shards.write("cut", good)
@@ -119,13 +117,24 @@ def test_broken_samples_are_counted_named_and_left_out(read, tmp_path, caplog, d
     assert clips.keys.tolist() == ["good_0_0000", "sizes_0000", "good_1_0000"]
     reasons = {sample.key: sample.reason for sample in clips.broken}
     assert reasons.pop("what follows") == "unexpected end of data"
-    assert reasons.keys() == {"no_focal", "shape", "text", "mixed", "damaged", "cut"}
+    assert reasons.keys() == {"no_focal", "shape", "text", "damaged", "cut"}
     assert reasons["no_focal"] == "focal.npy is missing"
     assert reasons["text"] == "image 0 cannot be decoded: no image that Pillow can read"
-    assert "different sizes (height, width): [(6, 8), (7, 5)]" in reasons["mixed"]
     assert "samples are broken and left out: " in caplog.text
     assert "no_focal of " in caplog.text
     assert clips.arrays["image"][np.arange(3)].shape == (3, 3, 6, 8, 3)
+
+
+def test_a_clip_has_images_of_one_size(read, tmp_path, caplog):
+    images = make_sequence("x", num_frames=4).images[:2]
+    images += make_sequence("x", num_frames=4, size=(7, 5)).images[:2]
+    sequence = make_sequence("s", num_frames=4, images=images)
+    write_hand_shards([sequence], tmp_path / "own")
+    clips = read(tmp_path / "own", num_frames=2)
+    assert clips.keys.tolist() == ["s_0000", "s_0002"]
+    assert clips.arrays["image_size"].tolist() == [[6, 8], [7, 5]]
+    assert "1 of 3 clips have images of different sizes and are left out" in caplog.text
+    assert len(read(tmp_path / "own")) == 4
 
 
 def test_only_broken_samples_are_an_error(read, tmp_path):
