@@ -1,6 +1,7 @@
 """Writes samples into tar files (the layout of WebDataset)."""
 
 import io
+import itertools
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,8 @@ class ShardWriter:
             shards.write("seq_0001", {"image.png": png, "label.json": b"3"})
 
     The same samples give the same bytes: times, owners and rights are left at fixed values. When
-    the block ends with an error, the tar that was being filled is dropped.
+    the block ends with an error, the tar that was being filled is dropped. When it ends well, tars
+    of the next numbers, which a longer set left in the folder, are removed.
 
     Args:
       folder: made if need be; files of these names are overwritten.
@@ -55,6 +57,12 @@ class ShardWriter:
     ) -> None:
         if self._tar is not None:
             self._finish(keep=kind is None)
+        if kind is None:
+            for number in itertools.count(len(self.files)):
+                try:
+                    (self._folder / self._pattern.format(number)).unlink()
+                except FileNotFoundError:
+                    break
 
     def write(self, key: str, members: Mapping[str, bytes]) -> None:
         """Adds a sample: its members are named KEY.NAME, in the order given.

@@ -51,6 +51,12 @@ def test_the_same_samples_give_the_same_bytes(shards, tmp_path):
     assert [f.read_bytes() for f in writer.files] == [f.read_bytes() for f in shards]
 
 
+def test_a_shorter_set_leaves_nothing_of_a_longer_one(shards, tmp_path):
+    with ShardWriter(tmp_path, "s-{:03d}.tar") as writer:
+        writer.write("k", {"x": b"1"})
+    assert find_shards(tmp_path) == (shards[0],)
+
+
 def test_a_tar_is_full_at_its_number_of_bytes(tmp_path):
     with ShardWriter(tmp_path, max_bytes=1000) as writer:
         for i in range(4):
