@@ -37,6 +37,10 @@ _THUMB_LIMITS = (((-45, 45), (-60, 60), (-60, 60)),) * 2 + (((-20, 20), (-40, 10
 """Degrees from the flat hand, for each joint of a finger: about the bone, to the palm, sideways."""
 
 
+_CAUTION = 30.0
+"""By how much joints count as less exact at first, so that fingers bend the way they can."""
+
+
 class HandFit(NamedTuple):
     """Fitted hands.
 
@@ -101,12 +105,12 @@ def fit_hands(
         def offsets(pose: Array, betas: Array, root: Array) -> Array:
             return jnp.where(known[:, None], _joints(model, pose, betas) + root - target, 0.0)
 
-        def residuals(numbers: Array) -> Array:
+        def residuals(numbers: Array, caution: Array) -> Array:
             pose, betas, root = _split(numbers)
             turns = jnp.einsum("jab,jb->ja", axes, (pose[3:] + mean).reshape(-1, 3))
             beyond = jax.nn.relu(least - turns) + jax.nn.relu(turns - most)
             parts = (
-                offsets(pose, betas, root) / joint_std,
+                offsets(pose, betas, root) / (joint_std * caution),
                 pose[3:] / pose_std,
                 betas / shape_std,
                 beyond / limit_std,
@@ -144,21 +148,29 @@ def _start(rest: Array, target: Array, known: Array) -> Array:
     return jnp.concatenate([turn, jnp.zeros(POSE_SIZE - 3 + SHAPE_SIZE), placed(rest)[0]])
 
 
-def _least_squares(residuals: Callable[[Array], Array], start: Array, num_steps: int) -> Array:
-    """Levenberg-Marquardt: a step that does not help is taken back, and the next one is shorter."""
+def _least_squares(
+    residuals: Callable[[Array, Array], Array], start: Array, num_steps: int
+) -> Array:
+    """Levenberg-Marquardt: a step that does not help is taken back, and the next one is shorter.
 
-    def step(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+    `residuals` is called with numbers and with how cautiously to follow the joints, from
+    `_CAUTION` at first to 1 in the second half of the steps.
+    """
+
+    def step(state: tuple[Array, Array], caution: Array) -> tuple[tuple[Array, Array], None]:
         numbers, damping = state
-        values, slopes = residuals(numbers), jax.jacfwd(residuals)(numbers)
+        values = residuals(numbers, caution)
+        slopes = jax.jacfwd(residuals)(numbers, caution)
         curvature = jnp.matmul(slopes.T, slopes, precision=_HIGHEST)
         descent = jnp.matmul(slopes.T, values, precision=_HIGHEST)
         damped = curvature + jnp.diag(damping * jnp.diag(curvature) + 1e-6)
         moved = numbers - jnp.linalg.solve(damped, descent)
-        better = jnp.sum(residuals(moved) ** 2) < jnp.sum(values**2)
+        better = jnp.sum(residuals(moved, caution) ** 2) < jnp.sum(values**2)
         damping = jnp.clip(damping * jnp.where(better, 0.2, 5.0), 1e-6, 1e6)
         return (jnp.where(better, moved, numbers), damping), None
 
-    (numbers, _), _ = jax.lax.scan(step, (start, jnp.asarray(0.01)), length=num_steps)
+    caution = jnp.asarray(_CAUTION) ** jnp.clip(1.0 - 2.0 * jnp.arange(num_steps) / num_steps, 0.0)
+    (numbers, _), _ = jax.lax.scan(step, (start, jnp.asarray(0.01)), caution)
     return numbers
 
 
