@@ -1,16 +1,38 @@
 """The hand_pose original's checkpoints: read in every form, and written back to the bit."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
-from jaxrecipes.convert import ConversionError, from_torch, load_safetensors, save_safetensors
-from jaxrecipes.convert.hand_pose import read_hand_pose, write_hand_pose
+from jaxrecipes.convert import (
+    ConversionError,
+    from_torch,
+    load_safetensors,
+    save_safetensors,
+    to_torch,
+)
+from jaxrecipes.convert.hand_pose import read_hand_pose, template, write_hand_pose
 from jaxrecipes.convert.hand_pose_hand import hand_model, write_hand
 from jaxrecipes.convert.mano import load_mano
+from jaxrecipes.models.dinov2_config import Dinov2Config
 from jaxrecipes.models.hand_model import HandModel
+from jaxrecipes.models.hand_pose_config import (
+    HandDecoderConfig,
+    HandPoseConfig,
+    PerspectiveConfig,
+    TemporalConfig,
+)
 
 HEADS = {"backbone": {"num_heads": 2}, "handec": {"num_head": 3}}
 LOSS = "loss_fn.rmano_layer."
+SMALL = HandPoseConfig(
+    backbone=Dinov2Config(width=8, depth=1, num_heads=2, mlp_ratio=1, image_size=28),
+    img_size=28,
+    handec=HandDecoderConfig(num_layer=1, num_head=2, dim_head=4, dim_mlp=8, heatmap_resolution=5),
+    persp_info_embed=PerspectiveConfig(num_sample=2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +147,28 @@ def test_unknown_fields_of_a_configuration_are_named(checkpoint):
 def test_no_file_is_a_clear_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="checkpoint-STEP"):
         read_hand_pose(tmp_path)
+
+
+VARIANTS = {
+    "dense": {"persp_info_embed": PerspectiveConfig(type="dense", num_sample=2)},
+    "none": {"persp_info_embed": PerspectiveConfig(type="none"), "drop_cls": True},
+    "infused": {"infusion_layer": (0, 1), "joint_type": "6d"},
+    "denormed": {"handec": dataclasses.replace(SMALL.handec, denorm_output="statistics.npz")},
+    "one_head": {"handec": dataclasses.replace(SMALL.handec, num_head=1, dim_head=8)},
+    "registers": {"backbone": dataclasses.replace(SMALL.backbone, num_registers=4)},
+    "stage_2": {"temporal": TemporalConfig(layers=1, heads=2), "num_frame": 3},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_comes_back_as_it_was(name):
+    config = dataclasses.replace(SMALL, **VARIANTS[name])
+    generator = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda s: (10.0 * generator.uniform(size=s.shape)).astype(s.dtype), template(config)
+    )
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    state_dict = to_torch("hand_pose", params, batch_stats, config)
+    model, *again = from_torch("hand_pose", state_dict, config)
+    assert model.config == config
+    jax.tree.map(np.testing.assert_array_equal, again, [params, batch_stats])

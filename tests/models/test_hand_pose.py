@@ -95,6 +95,27 @@ def test_rates_are_data_and_act_apart(params, run):
     np.testing.assert_allclose(every_branch_dropped[0], every_branch_dropped[1], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("changes", "tokens"),
+    [
+        ({}, 5),
+        ({"drop_cls": True}, 4),
+        ({"infusion_layer": (0, 1)}, 5),
+        ({"backbone": dataclasses.replace(BACKBONE, num_registers=4)}, 5),
+    ],
+)
+def test_decoder_sees_the_class_token_and_patches(changes, tokens):
+    config = stage_1(**changes)
+    model, inputs = HandPose(config), hand_inputs(config, batch_size=3)
+
+    def features(key, inputs):
+        variables = model.init(key, inputs, train=False)
+        return model.apply(variables, inputs, train=False, method="features")
+
+    shape = jax.eval_shape(features, jax.random.key(0), inputs).shape
+    assert shape == (3, tokens, BACKBONE.width)
+
+
 @pytest.mark.parametrize(("config", "sites"), [(stage_1(), 6), (CONFIG, 4)])
 def test_dropout_acts_in_the_decoder_and_in_stage_2_in_the_refiner_alone(params, config, sites):
     def run(rate):
