@@ -5,8 +5,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from jax import numpy as jnp
 from PIL import Image
 
+from jaxrecipes.data.augment import normalize
+from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
 from jaxrecipes.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from jaxrecipes.recipes.clip_iqa.config import (
     AugmentConfig,
@@ -16,6 +19,7 @@ from jaxrecipes.recipes.clip_iqa.config import (
     LossConfig,
 )
 from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits
+from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 
 TINY = ClipConfig(
     vision=ClipVisionConfig(
@@ -67,6 +71,23 @@ def test_training_images_are_stored_larger_and_know_their_size(folder):
     assert plain["train"].arrays["image"].shape[1:] == (16, 16, 3)
     whole = load_splits(run_config(folder, data={"stored_size": 100}))
     assert whole["train"].arrays["image"].shape[1:] == (24, 40, 3)
+
+
+def test_the_middle_of_larger_images_can_be_evaluated(folder):
+    tiny = ClipSource(size="custom", custom=TINY, image_size=24)
+    whole = load_splits(dataclasses.replace(run_config(folder), clip=tiny))
+    config = run_config(folder, data={"eval_size": 24, "stored_size": 24})
+    splits = load_splits(config)
+    expected = whole["val"].arrays["image"][:, 4:20, 4:20]
+    np.testing.assert_array_equal(splits["val"].arrays["image"], expected)
+
+    train = splits["train"].arrays["image"]
+    assert train.shape[1:] == (24, 24, 3)
+    seen = make_recipe(config, steps_per_epoch=1).inputs({"image": jnp.asarray(train)})["image"]
+    middle = normalize(jnp.asarray(train[:, 4:20, 4:20]), IMAGE_MEAN, IMAGE_STD)
+    np.testing.assert_allclose(seen, middle, atol=1e-6)
+    with pytest.raises(ValueError, match=r"data\.eval_size is 8; the network takes images of 16"):
+        run_config(folder, data={"eval_size": 8})
 
 
 def test_a_prompt_is_stored_once_and_as_short_as_it_fits(folder):

@@ -204,6 +204,9 @@ class IqaDataConfig(DataConfig):
     official_preprocessing: bool = False
     """Evaluate on a central crop with bicubic resampling, as CLIP's authors do. Off: the whole
     image, squashed, bilinear."""
+    eval_size: int | None = None
+    """Height and width that images get in evaluation; the network sees the middle. None: what the
+    network takes, so that it sees all."""
     cleaning: Cleaning = "huggingface"
     """Cleaning of texts before they are tokenised; the two differ for odd characters alone."""
     stored_size: int | None = None
@@ -273,6 +276,12 @@ class IqaRunConfig(RunConfig):
             not (self.freeze.restart and self.lr_schedule.kind == "plateau"),
             "freeze.restart begins the learning rate's schedule anew, which lr_schedule.kind "
             "'plateau' has none of; choose another kind",
+        )
+        size, shown = self.clip.architecture.vision.image_size, self.data.eval_size
+        require(
+            shown is None or shown >= size,
+            f"data.eval_size is {shown}; the network takes images of {size} pixels, so it must be "
+            "that or more",
         )
 
     @property

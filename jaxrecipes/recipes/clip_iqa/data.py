@@ -193,7 +193,8 @@ def _load(
 ) -> RatedImages:
     data, size = config.data, config.network.clip.vision.image_size
     fit: Fit = "center_crop" if data.official_preprocessing else "squash"
-    stored = (size, size)
+    whole = data.eval_size or size
+    stored = (whole, whole)
     if name == "train" and config.augment.enabled:
         sizes = table.image_sizes()
         table = dataclasses.replace(table, sizes=sizes)
@@ -219,9 +220,12 @@ def _load(
             "%d of %d images of %s cannot be read and are left out; the first is %s: %s",
             *(len(decoded.unreadable), len(table), name, first.path, first.reason),
         )
-    kept = decoded.data
+    kept, images = decoded.data, decoded.images
+    if kept.sizes is None and whole > size:
+        start = (whole - size) // 2
+        images = np.ascontiguousarray(images[:, start : start + size, start : start + size])
     arrays: dict[str, np.ndarray | IndexedRows] = {
-        "image": decoded.images,
+        "image": images,
         "tokens": _tokens(config, kept.prompts, length),
         "quality": np.nan_to_num(kept.quality),
         "consistency": np.nan_to_num(kept.consistency),

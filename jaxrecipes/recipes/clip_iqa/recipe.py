@@ -121,19 +121,21 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
         )
         return batch | {"image": random_flip(flip_key, images, hparams["flip_prob"])}
 
-    def whole(images: jax.Array) -> jax.Array:
-        """Images that are stored larger, to be cropped, in the size that the network takes."""
+    def as_evaluated(images: jax.Array) -> jax.Array:
+        """What evaluation sees of images that are stored to be cropped."""
         size = config.network.clip.vision.image_size
         if images.shape[1:3] == (size, size):
             return images
-        box = jnp.array([0, 0, *images.shape[1:3]], jnp.float32)
+        share = size / (config.data.eval_size or size)
+        stored = jnp.array(images.shape[1:3], jnp.float32)
+        box = jnp.concatenate([stored * (1.0 - share) / 2.0, stored * share])
         return resize_boxes(images, jnp.tile(box, (len(images), 1)), size=(size, size))
 
     def inputs(batch: Batch) -> dict[str, jax.Array]:
         names = (*_INPUTS, "explanation_tokens") if loss.explanations else _INPUTS
         given = {name: batch[name] for name in names if name in batch}
         if "image" in given:
-            given["image"] = whole(given["image"])
+            given["image"] = as_evaluated(given["image"])
             given["image"] = normalize(given["image"], IMAGE_MEAN, IMAGE_STD)
         return given
 
