@@ -12,7 +12,9 @@ Where a mode freezes the text tower, or all of CLIP, ours runs also without what
 for the whole run: "cached text" takes each prompt's embedding from a table, "cached" each image's
 as well (no augmentation). The original has no such caches.
 
-With a GPU both sides run on it.
+With a GPU both sides run on it. --compile-only runs neither: a table of what the compiler says of
+our step in each mode, its floating-point operations, its temporary memory and that of its arguments
+(weights, moments, batch).
 """
 
 import argparse
@@ -46,6 +48,7 @@ from jaxrecipes.recipes.clip_iqa.config import (
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import LrScheduleConfig
+from jaxrecipes.train.recipe import Recipe
 
 MODES = {
     "full": FreezeConfig(),
@@ -74,6 +77,37 @@ def made_up_batch(config: IqaRunConfig, *, size: int, tokens: int) -> Batch:
     }
 
 
+def compile_step(recipe: Recipe, state: Any, batch: Any) -> tuple[Any, dict[str, Any]]:
+    """The compiled step for such a state and batch (arrays or their shapes), and what the compiler
+    says of it.
+    """
+    step = jax.jit(make_train_step(recipe), donate_argnums=0)
+    program = step.lower(state, batch).compile()
+    memory = program.memory_analysis()
+    facts = {
+        "gflop": round((program.cost_analysis() or {}).get("flops", float("nan")) / 1e9, 2),
+        "temp_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+    }
+    return program, facts
+
+
+def print_compiled(config: IqaRunConfig, mode: str, batch: Batch) -> dict[str, dict[str, Any]]:
+    """What the compiler says of a mode's step, by batch; printed, too. Nothing runs."""
+    recipe = make_recipe(config, steps_per_epoch=100)
+    state = jax.eval_shape(functools.partial(create_state, recipe), jax.random.key(0))
+    rows = {}
+    for name, inputs in {"jax": batch, **cached_batches(config, batch)}.items():
+        _, facts = compile_step(recipe, state, inputs)
+        rows[name] = facts
+        print(
+            f"  {mode:12}{name:14}{facts['gflop']:9.1f} GFLOP {facts['temp_bytes'] / 1e6:8.0f} MB "
+            f"temporary {facts['argument_bytes'] / 1e6:8.0f} MB arguments",
+            flush=True,
+        )
+    return rows
+
+
 class Ours:
     """The recipe's step and its first state."""
 
@@ -83,22 +117,15 @@ class Ours:
 
     def contestant(self, batch: Batch) -> Contestant:
         """The compiled step on one batch, with what the compiler says of it."""
-        step = jax.jit(make_train_step(self.recipe), donate_argnums=0)
         state = jax.tree.map(jax.numpy.copy, self.state)
         data = jax.device_put(batch)
-        program = step.lower(state, data).compile()
+        program, facts = compile_step(self.recipe, state, data)
         states = [state]
 
         def call() -> None:
             states[0], metrics = program(states[0], data)
             jax.block_until_ready((states[0], metrics))
 
-        memory = program.memory_analysis()
-        facts = {
-            "gflop": round((program.cost_analysis() or {}).get("flops", float("nan")) / 1e9, 2),
-            "temp_bytes": memory.temp_size_in_bytes,
-            "state_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
-        }
         return Contestant(call, 1, facts)
 
     def outputs(self, batch: Batch) -> dict[str, np.ndarray]:
@@ -213,15 +240,18 @@ def main() -> None:
     )
     parser.add_argument("--freeze-pre-norm", action="store_true", help="ours: freeze.pre_norm")
     parser.add_argument("--torch-compile", action="store_true", help="also torch.compile")
+    parser.add_argument("--compile-only", action="store_true", help="operations and bytes alone")
     add_timing_arguments(parser, rounds=7, steps=2)
     args = parser.parse_args()
     prepare(args)
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
-    import torch
+    gpu = False
+    if not args.compile_only:
+        if importlib.util.find_spec("torch") is None:
+            sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
+        import torch
 
-    gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
-    torch.set_float32_matmul_precision("high" if gpu else "highest")
+        gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+        torch.set_float32_matmul_precision("high" if gpu else "highest")
     settings = {}
     for precision in args.precision:
         for mode in args.modes:
@@ -236,6 +266,11 @@ def main() -> None:
                 precision=precision,
             )
             for tokens in args.tokens:
+                name = f"{args.size}, {mode}, {tokens} tokens, {precision}"
+                if args.compile_only:
+                    batch = made_up_batch(config, size=args.batch_size, tokens=tokens)
+                    settings[name] = print_compiled(config, mode, batch)
+                    continue
                 rows = compare(
                     contestants_of(
                         config,
@@ -248,15 +283,17 @@ def main() -> None:
                     steps=args.steps,
                     reference="torch eager",
                 )
-                name = f"{args.size}, {mode}, {tokens} tokens, {precision}"
                 settings[name] = rows
                 print(f"\n{name}, batch {args.batch_size}")
                 print_comparison(rows)
                 for contestant, row in rows.items():
                     if "gflop" in row:
-                        state = row["state_bytes"] / 1e6
-                        print(f"  {contestant:22}{row['gflop']:9.1f} GFLOP, {state:.0f} MB state")
-    write_json({"machine": conditions(args, "jax", "torch"), "settings": settings}, args.json)
+                        held = row["argument_bytes"] / 1e6
+                        print(
+                            f"  {contestant:22}{row['gflop']:9.1f} GFLOP, {held:.0f} MB arguments"
+                        )
+    packages = ["jax"] if args.compile_only else ["jax", "torch"]
+    write_json({"machine": conditions(args, *packages), "settings": settings}, args.json)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """Bytes that a train step takes on each device, whole and split over several (FSDP).
 
     python benchmarks/fsdp_bytes.py --config configs/clip_iqa.py:scenario_large \
-        --data.no_path --data.embedded_train 64 --data.embedded_val 8 --data.batch_size 8
+        --clip.weights None --data.path None --data.embedded_train 32 --data.embedded_val 8 \
+        --data.batch_size 8
 
-Takes the config's flags as scripts/train.py does. The step is compiled for CPU devices that the host
-fakes and never run: no weights are read and no state is made, so that a network is judged that has no
-room here. Of the data only shapes matter; a little is enough.
+Takes the config's flags as scripts/train.py does. The step is compiled for CPU devices that the
+host fakes, and never run: no weights are read and no state is made, so that a network can be judged
+that has no room here. Of the data only shapes matter; a little is enough.
 
-`temporary` is what the compiled step holds at once beside its arguments: activations, gradients, and
-with FSDP the weights that are gathered. It is the CPU compiler's figure, scheduled for little memory; an
-accelerator's differs.
+`temporary` is what the compiled step holds at once beside its arguments: activations, gradients,
+and with FSDP the weights that are gathered. It is the CPU compiler's figure, scheduled for little
+memory; an accelerator's differs.
 """
 
 import argparse
