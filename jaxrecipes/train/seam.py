@@ -15,9 +15,11 @@ from flax import nnx
 from jaxrecipes.train.recipe import ApplyFn
 
 
-def linen_apply(model: nn.Module, *, rates: tuple[str, ...] = ()) -> ApplyFn:
+def linen_apply(
+    model: nn.Module, *, rates: tuple[str, ...] = (), fixed: Mapping[str, Any] | None = None
+) -> ApplyFn:
     """The seam of a Linen module; `rates` names the hyperparameters passed to `__call__` as keyword
-    arguments.
+    arguments in training, beside what is `fixed`.
     """
 
     def apply_fn(params, batch_stats, inputs, *, hparams, train, key):
@@ -30,6 +32,7 @@ def linen_apply(model: nn.Module, *, rates: tuple[str, ...] = ()) -> ApplyFn:
             inputs,
             train=True,
             **arguments,
+            **(fixed or {}),
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )

@@ -1,0 +1,144 @@
+"""The data of the hand_pose recipe: tar shards of hand sequences, or rendered hands."""
+
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrecipes.data.hand_selection import (
+    depth_weights,
+    sample_digest,
+    select_validation,
+    source_weights,
+)
+from jaxrecipes.data.hand_shards import HandClips, read_hand_clips
+from jaxrecipes.data.synthetic_hands import synthetic_hands
+from jaxrecipes.recipes.hand_pose.config import HandRunConfig
+from jaxrecipes.report.progress import Progress
+from jaxrecipes.train.run_files import read_json, write_json
+
+_log = logging.getLogger("jaxrecipes")
+
+_FIRST_VAL = 10_000_000
+"""Index of the first embedded clip for validation: training clips are far below, whatever their
+seed."""
+VALIDATION_RECORD = "validation_samples.json"
+
+
+def load_splits(
+    config: HandRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+) -> dict[str, HandClips]:
+    """The splits that have clips.
+
+    The validation split depends on `data.val_seed` and the data alone. A digest of it (keys, labels
+    and pixels) is written to `validation_samples.json`, and checked when a run goes on.
+
+    Args:
+      config: where the data is; its seed is that of embedded training clips.
+      report_dir: where the digest goes.
+      train: whether a run begins: then the training split is loaded.
+
+    Raises:
+      FileNotFoundError: there is nothing at `data.path`.
+      ValueError: no usable sample, or a run that goes on with other validation samples.
+    """
+    splits = _embedded(config, train) if config.data.path is None else _from_shards(config, train)
+    if report_dir is not None and train:
+        _record(splits["val"], config.data.val_seed, report_dir / VALIDATION_RECORD)
+    return splits
+
+
+def load_inputs(config: HandRunConfig, inputs: Sequence[pathlib.Path]) -> HandClips:
+    """Tars, folders of tars or patterns to predict, as they are validated; clips are in order.
+
+    Raises:
+      FileNotFoundError: an input that is not there.
+      ValueError: no inputs, or none that can be used.
+    """
+    if not inputs:
+        raise ValueError("no inputs; want tar shards of hand sequences")
+    return _read(config, [str(path) for path in inputs], config.data.val_stride, "inputs")
+
+
+def sampling_weights(config: HandRunConfig, train: HandClips) -> np.ndarray | None:
+    """`[N]` chances by depth or by source where the config asks for them."""
+    if config.data.depth_bins is not None:
+        return depth_weights(train, config.data.depth_bins)
+    if config.data.source_weights:
+        return source_weights(train, config.data.source_weights)
+    return None
+
+
+def _embedded(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
+    data = config.data
+
+    def drawn(num: int, *, seed: int, start: int) -> HandClips:
+        arrays = synthetic_hands(
+            num,
+            seed=seed,
+            start=start,
+            image_size=data.embedded_image_size,
+            num_frames=config.network.num_frame,
+            max_angle=data.embedded_max_angle,
+        )
+        keys = np.array([f"synthetic_{start + i:08d}_0000" for i in range(num)])
+        return HandClips(arrays, keys, None, np.zeros(num, np.int32))
+
+    val = drawn(data.embedded_val, seed=data.val_seed, start=_FIRST_VAL)
+    splits = {"val": _selected(config, val)}
+    if train:
+        splits["train"] = drawn(data.embedded_train, seed=config.seed, start=0)
+    return splits
+
+
+def _from_shards(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
+    data = config.data
+    path, val_path = data.path, data.val_path
+    if val_path is None:
+        folders = [pathlib.Path(str(path)) / name for name in ("train", "val")]
+        if not all(folder.is_dir() for folder in folders):
+            raise FileNotFoundError(
+                f"{path} has no folders train and val; give data.val_path, the shards to validate "
+                "on"
+            )
+        path, val_path = map(str, folders)
+    splits = {"val": _selected(config, _read(config, val_path, data.val_stride, "val"))}
+    if train:
+        splits["train"] = _read(config, str(path), data.stride, "train")
+    return splits
+
+
+def _read(config: HandRunConfig, sources: str | list[str], stride: int, name: str) -> HandClips:
+    with Progress(f"reading {name}", unit="samples", last_line=False) as progress:
+        return read_hand_clips(
+            sources,
+            num_frames=config.network.num_frame,
+            stride=stride,
+            decode=config.data.decode,
+            cache_dir=config.data.cache_dir,
+            progress=progress,
+        )
+
+
+def _selected(config: HandRunConfig, clips: HandClips) -> HandClips:
+    data = config.data
+    return clips.take(select_validation(clips, seed=data.val_seed, max_clips=data.max_val_clips))
+
+
+def _record(val: HandClips, val_seed: int, path: pathlib.Path) -> None:
+    found: Mapping[str, Any] = {
+        "sha256": sample_digest(val),
+        "num_clips": len(val),
+        "val_seed": val_seed,
+    }
+    if path.exists() and (stored := read_json(path)) != found:
+        raise ValueError(
+            f"this run validated on {stored['num_clips']} other samples (data.val_seed "
+            f"{stored['val_seed']}) than the {len(val)} that are there now (data.val_seed "
+            f"{val_seed}), so its figures would not compare: bring them back, or delete {path} to "
+            "go on all the same"
+        )
+    _log.info("validation: %d clips, sha256 %s", len(val), found["sha256"])
+    write_json(path, found)

@@ -1,0 +1,229 @@
+"""The hand_pose recipe: network, losses, metrics and augmentation, wired for the generic step."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxrecipes import optim, schedules
+from jaxrecipes.data.hand_augment import draw
+from jaxrecipes.data.hand_crop import HandCrop
+from jaxrecipes.data.pixel_augment import GROUPS, augment_pixels
+from jaxrecipes.joint_errors import hand_errors, more_hand_errors
+from jaxrecipes.losses.hand import hand_predictions, hand_targets, hand_terms
+from jaxrecipes.models.hand_decoder import bin_centres
+from jaxrecipes.models.hand_pose import HandPose, constants
+from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.hand_pose.config import DropoutConfig, HandRunConfig
+from jaxrecipes.recipes.hand_pose.sources import check_sources, hand_model, pretrained
+from jaxrecipes.recipes.monitored import check_monitored
+from jaxrecipes.schedules import Schedule
+from jaxrecipes.train.build import build_hparams, shared_parts
+from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.seam import linen_apply
+
+_ERRORS = ("micro_mpjpe", "micro_mpjpe_rel", "micro_mpvpe", "micro_mpvpe_rel", "micro_rte")
+_MORE_ERRORS = ("pa_mpjpe", "macro_mpjpe")
+_AREAS = ("pck_auc", "pa_pck_auc")
+_TERMS = ("theta", "shape", "trans", "joint_rel", "joint_img")
+_RANGES = (
+    *("scale_z_min", "scale_z_max", "scale_f_min", "scale_f_max"),
+    *("persp_rot_max", "princpt_noise"),
+)
+_BACKBONE = "^backbone/"
+_TAGS = {
+    "train/loss": "train/loss_total",
+    "hparams/learning_rate": "train/lr",
+    "hparams/dropout_rate": "train/dropout_rate",
+}
+
+
+def check_config(config: HandRunConfig) -> None:
+    """Raises a ValueError for what could not train, or would select by a metric that is not there.
+
+    Weights or a hand that are not there are a FileNotFoundError.
+    """
+    check_sources(config)
+    sigma, network = config.loss.heatmap_sigma, config.network
+    spacing = max(
+        (high - low) / (bins - 1)
+        for (low, high), bins in zip(
+            network.ranges, network.handec.heatmap_resolution, strict=True
+        )
+    )
+    if config.loss.supervise_heatmap and sigma < 0.7 * spacing:
+        raise ValueError(
+            f"loss.heatmap_sigma is {sigma}, but the bins are up to {spacing:.3g} apart, so that a "
+            f"target could lie between them all: give {0.7 * spacing:.2g} or more, or more bins in "
+            "model.handec.heatmap_resolution"
+        )
+    check_monitored(
+        config,
+        lower=["loss", *(f"loss/{term}" for term in _TERMS), *_ERRORS, *_MORE_ERRORS],
+        higher=_AREAS,
+    )
+
+
+def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = None) -> Recipe:
+    """The recipe of a config.
+
+    Args:
+      config: what to train.
+      steps_per_epoch: optimizer steps between validations, which schedules in epochs refer to.
+      train: not needed.
+    """
+    del train
+    network, loss, augment = config.network, config.loss, config.augment
+    model = HandPose(network, Policy(config.precision).compute_dtype)
+    hand = hand_model(config.hand)
+    pixels = GROUPS[augment.pixels]
+    centers = bin_centres(network) if loss.supervise_heatmap else None
+    crop = HandCrop(
+        img_size=network.img_size,
+        expansion_ratio=augment.expansion_ratio,
+        crop=augment.crop,
+        persp_rot_root_fix=augment.persp_rot_root_fix,
+        perspective_normalization=augment.perspective_normalization,
+        joint_type=network.joint_type,
+    )
+    robust = loss.reproj_type == "robust_l1"
+    backbone_rate = config.backbone.learning_rate
+    frozen = backbone_rate is None
+    own: dict[str, Any] = {
+        **_dropout(config.dropout),
+        "loss_weight/theta": loss.lambda_theta,
+        "loss_weight/shape": loss.lambda_shape,
+        "loss_weight/trans": loss.lambda_trans,
+        "loss_weight/joint_rel": loss.lambda_rel,
+        "loss_weight/joint_img": loss.lambda_img,
+        "norm_eps": loss.norm_eps,
+        **({"heatmap_sigma": loss.heatmap_sigma} if loss.supervise_heatmap else {}),
+        **({"reproj_delta": loss.reproj_delta} if robust else {}),
+        **{name: getattr(augment, name) for name in _RANGES},
+        **pixels.hparams(),
+    }
+    if backbone_rate is not None:
+        rate = config.optim.learning_rate
+        own["backbone_rate_factor"] = backbone_rate / rate if rate else 0.0
+    hparams = build_hparams(
+        config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
+    )
+
+    def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
+        draw_key, pixel_key = jax.random.split(key)
+        draws = draw(draw_key, len(batch["left"]))
+        batch = crop.augmented(batch, draws, {name: hparams[name] for name in _RANGES})
+        patch = augment_pixels(pixel_key, batch["patch"], pixels, hparams=hparams)
+        return batch | {"patch": patch}
+
+    def inputs(batch: Batch) -> dict[str, jax.Array]:
+        mean, std = jnp.array(network.img_mean), jnp.array(network.img_std)
+        names = ("patch_bbox", "focal", "princpt", "timestamp")
+        return {"patch": (batch["patch"] - mean) / std} | {name: batch[name] for name in names}
+
+    def predicted(outputs: Any, batch: Batch, norm_eps: Any) -> dict[str, jax.Array]:
+        return hand_predictions(
+            hand,
+            outputs,
+            batch,
+            fk_grad=loss.fk_grad,
+            norm_eps=norm_eps,
+            joint_type=network.joint_type,
+            norm_by_hand=network.norm_by_hand,
+        )
+
+    def loss_terms(outputs: Any, batch: Batch, hparams: Hparams) -> dict[str, jax.Array]:
+        return hand_terms(
+            outputs,
+            predicted(outputs, batch, hparams["norm_eps"]),
+            batch,
+            centers=centers,
+            heatmap_sigma=hparams.get("heatmap_sigma", loss.heatmap_sigma),
+            norm_eps=hparams["norm_eps"],
+            norm_by_hand=network.norm_by_hand,
+            reproj_delta=hparams["reproj_delta"] if robust else None,
+            reduction=loss.reduction,
+        )
+
+    def metrics(outputs: Any, batch: Batch, hparams: Hparams) -> dict[str, Any]:
+        pair = (
+            predicted(outputs, batch, hparams["norm_eps"]),
+            hand_targets(hand, batch, joint_type=network.joint_type),
+        )
+        options: dict[str, Any] = {
+            "norm_by_hand": network.norm_by_hand,
+            "last_frame": network.temporal is not None,
+        }
+        found = hand_errors(*pair, batch, **options)
+        if "mask" not in batch:  # a training step
+            return dict(found)
+        return found | more_hand_errors(*pair, batch, **options)
+
+    def predictions(outputs: Any, batch: Batch) -> dict[str, jax.Array]:
+        found = predicted(outputs, batch, loss.norm_eps)
+        kept = {name: found[name] for name in ("joint_rel", "joint_cam", "joint_img")}
+        return kept | {name: outputs[name] for name in ("pose", "betas", "trans")}
+
+    def make_tx(hparams: Hparams) -> optax.GradientTransformation:
+        groups: list[tuple[str, Any]] = list(config.optim.learning_rate_factors.items())
+        if not frozen:
+            groups.append((_BACKBONE, hparams["backbone_rate_factor"]))
+        no_decay = config.optim.no_decay
+        return optim.adamw(
+            hparams,
+            decay_mask=optim.no_decay(*no_decay) if no_decay else None,
+            learning_rate_factors=groups or None,
+        )
+
+    def log_line(step: int, steps: int, values: Mapping[str, float]) -> str:
+        rate = float(hparams["learning_rate"](step))
+        parts = [f"{step}/{steps} lr={rate:.4e} dropout={values['hparams/dropout_rate']:.3f}"]
+        parts.append(f"total={values['loss']:.4f}")
+        parts += [f"loss_{term}={values[f'loss/{term}']:.4f}" for term in _TERMS]
+        parts += [f"{name}={values[name]:.4f}" for name in _ERRORS]
+        return " ".join(parts)
+
+    shared = shared_parts(config, steps_per_epoch)
+    rules = (*config.optim.frozen, *constants(network), *((_BACKBONE,) if frozen else ()))
+    return Recipe(
+        name=config.RECIPE,
+        init=model.init_params,
+        pretrained=pretrained(config),
+        apply_fn=linen_apply(
+            model,
+            rates=("dropout_rate", "output_dropout_rate"),
+            fixed={"train_backbone": not frozen},
+        ),
+        inputs=inputs,
+        loss_terms=loss_terms,
+        metrics=metrics,
+        hparams=hparams,
+        make_tx=make_tx,
+        augment=augment_batch,
+        preprocess=crop.plain,
+        predictions=predictions,
+        tag=_tag,
+        step_metrics=_ERRORS,
+        log_line=log_line,
+        **(shared | {"frozen": rules}),
+    )
+
+
+def _dropout(config: DropoutConfig) -> dict[str, Schedule | float]:
+    """The rates of the decoder's dropouts; those after its attentions have one of their own."""
+    target: Any = config.rate
+    if config.ramp_steps:
+        target = schedules.linear(0.0, config.rate, steps=config.ramp_steps)
+    rate = schedules.delayed(target, start_step=config.warmup_steps)
+    rate = rate if config.warmup_steps else target
+    return {
+        "dropout_rate": rate,
+        "output_dropout_rate": rate if config.scope == "all" else config.rate,
+    }
+
+
+def _tag(name: str) -> str:
+    """The source document's names: `train/lr`, `train/loss_theta`, `val/micro_mpjpe` ..."""
+    return _TAGS.get(name, name.replace("/loss/", "/loss_"))

@@ -1,0 +1,81 @@
+"""What a run reads besides its data: the backbone's weights and the hand."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxrecipes.convert.dinov2 import SOURCES, read_dinov2
+from jaxrecipes.convert.mano import load_mano
+from jaxrecipes.models.hand_model import HandModel
+from jaxrecipes.models.procedural_hand import procedural_hand
+from jaxrecipes.recipes.hand_pose.config import BackboneSource, HandRunConfig, HandSource
+from jaxrecipes.train.recipe import Pretrained
+
+_ARCHITECTURE = ("width", "depth", "num_heads", "swiglu", "mlp_width", "num_registers", "grid")
+
+
+def check_sources(config: HandRunConfig) -> None:
+    """Raises what `read_weights` and `hand_model` raise for files that are not there or no hand,
+    and a ValueError for a published backbone that would start from nothing.
+    """
+    source = config.backbone
+    if source.weights is not None:
+        if not pathlib.Path(source.weights).exists():
+            read_dinov2(source.weights)
+    elif source.size != "custom" and not (
+        source.from_scratch or config.init_from or config.first_stage
+    ):
+        raise ValueError(
+            f"backbone.size is {source.size!r} and backbone.weights None, so that a DINOv2 which "
+            "takes millions of images would learn from nothing: give its folder or file as "
+            f"--backbone.weights, or --backbone.from_scratch if that is meant. {SOURCES}"
+        )
+    hand_model(config.hand)
+
+
+def hand_model(source: HandSource) -> HandModel:
+    """The hand of a config: the procedural one, or a user's.
+
+    Raises:
+      FileNotFoundError, ValueError: as `load_mano`.
+    """
+    if source.file is None:
+        return procedural_hand()
+    return load_mano(source.file, regressor=source.joint_regressor)
+
+
+def pretrained(config: HandRunConfig) -> Pretrained | None:
+    """What a run starts from; None where all is drawn."""
+    source = config.backbone
+    if source.weights is None:
+        return None
+
+    def read(params: Any, batch_stats: Any) -> tuple[Any, Any]:
+        del params, batch_stats
+        return {"backbone": {"dinov2": read_weights(source, config)}}, {}
+
+    return read
+
+
+def read_weights(source: BackboneSource, config: HandRunConfig) -> dict[str, np.ndarray]:
+    """The parameters of `backbone.weights`.
+
+    Raises:
+      ValueError: they are of another architecture.
+      FileNotFoundError, ConversionError: as `read_dinov2`.
+    """
+    assert source.weights is not None
+    wanted = config.network.backbone
+    found, params = read_dinov2(source.weights, num_heads=wanted.num_heads)
+    differences = [
+        f"{name} {getattr(found, name)} instead of {getattr(wanted, name)}"
+        for name in _ARCHITECTURE
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    if differences:
+        raise ValueError(
+            f"{source.weights} is not the DINOv2 of backbone.size {source.size!r}: it has "
+            f"{', '.join(differences)}; choose the size that fits, or custom and model.backbone"
+        )
+    return params
