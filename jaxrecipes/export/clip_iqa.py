@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxrecipes.export.folding import weights64
 from jaxrecipes.export.graph import MIN_OPSET, GraphBuilder
+from jaxrecipes.export.vision_transformer import patch_tokens, transformer_block, with_first_tokens
 from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
 from jaxrecipes.models.clip_config import ClipTextConfig, ClipTowerConfig, ClipVisionConfig
 from jaxrecipes.models.clip_iqa_config import ClipIqaConfig
@@ -66,16 +67,20 @@ def clip_iqa_graph(
 
 
 def _vision(graph: GraphBuilder, config: ClipVisionConfig, weights: Tree) -> str:
-    """A unit vector; the normalisation of the pixels is part of the patches' kernel."""
-    kernel = weights["patch_embedding"]["kernel"] / np.array(IMAGE_STD)[:, None]
-    bias = -np.einsum("hwio,i->o", kernel, np.array(IMAGE_MEAN))
-    x = graph.conv("image", kernel, bias, stride=config.patch_size, name="vision.patches")
+    """A unit vector."""
     count = config.grid**2
-    x = graph.transpose(graph.reshape(x, (0, config.width, count)), (0, 2, 1))
-    x = graph.node("Pad", x, graph.constant([0, 1, 0, 0, 0, 0]))  # where the class token comes
-    positions = weights["position_embedding"].copy()
-    positions[0] += weights["class_embedding"]
-    x = graph.add(x, graph.constant(positions, "vision.positions"))
+    x = patch_tokens(
+        graph,
+        "image",
+        weights["patch_embedding"]["kernel"],
+        count=count,
+        mean=IMAGE_MEAN,
+        std=IMAGE_STD,
+        name="vision.patches",
+    )
+    positions = weights["position_embedding"]
+    first = weights["class_embedding"] + positions[:1]
+    x = with_first_tokens(graph, x, first, positions[1:], name="vision.positions")
     x = graph.layer_norm(x, weights["pre_norm"], eps=config.norm_eps, name="vision.pre_norm")
     x = _blocks(graph, x, config, weights, tokens=count + 1, name="vision")
     x = graph.node("Gather", x, graph.constant(0), axis=1)
@@ -113,26 +118,22 @@ def _blocks(
     name: str,
     mask: np.ndarray | None = None,
 ) -> str:
+    def quick_gelu(y: str) -> str:
+        return graph.multiply(y, graph.sigmoid(graph.multiply(y, graph.constant(1.702))))
+
     for i in range(config.depth):
-        block, prefix = weights[f"blocks_{i}"], f"{name}.blocks.{i}"
-        y = graph.layer_norm(x, block["norm1"], eps=config.norm_eps, name=f"{prefix}.norm1")
-        y = graph.attention(
-            y,
-            block["self_attn"],
+        x = transformer_block(
+            graph,
+            x,
+            weights[f"blocks_{i}"],
             tokens=tokens,
             channels=config.width,
             num_heads=config.num_heads,
-            name=f"{prefix}.self_attn",
+            norm_eps=config.norm_eps,
+            activation=quick_gelu if config.activation == "quick_gelu" else graph.gelu,
+            name=f"{name}.blocks.{i}",
             mask=mask,
         )
-        x = graph.add(x, y)
-        y = graph.layer_norm(x, block["norm2"], eps=config.norm_eps, name=f"{prefix}.norm2")
-        y = graph.linear(y, **block["linear1"], name=f"{prefix}.linear1")
-        if config.activation == "quick_gelu":
-            y = graph.multiply(y, graph.sigmoid(graph.multiply(y, graph.constant(1.702))))
-        else:
-            y = graph.gelu(y)
-        x = graph.add(x, graph.linear(y, **block["linear2"], name=f"{prefix}.linear2"))
     return x
 
 
