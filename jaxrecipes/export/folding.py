@@ -28,14 +28,18 @@ def batch_norm_affine(
 
 
 def fold_after(
-    kernel: np.ndarray, params: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]
+    kernel: np.ndarray,
+    params: Mapping[str, np.ndarray],
+    stats: Mapping[str, np.ndarray],
+    *,
+    bias: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel `[..., C]` and bias `[C]` of a layer without bias followed by a BatchNorm.
+    """Kernel `[..., C]` and bias `[C]` of a layer followed by a BatchNorm.
 
     Any layer whose kernel has its outputs on the last axis: convolution, depthwise, linear.
     """
     factor, shift = batch_norm_affine(params, stats)
-    return kernel * factor, shift
+    return kernel * factor, bias * factor + shift
 
 
 def fold_before(
