@@ -11,9 +11,8 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
-import numpy as np
-
 from jaxrecipes.data.indexed import Arrays
+from jaxrecipes.data.order import TrainingOrder
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.train.evaluate import Evaluation
 from jaxrecipes.train.recipe import Recipe
@@ -50,8 +49,10 @@ class RecipeModule(Protocol):
     ) -> Recipe:
         """The recipe; `train` is the training split, for statistics such as class weights."""
 
-    def sampling_weights(self, config: Any, train: Examples) -> np.ndarray | None:
-        """`[N]` chances for sampling with replacement, or None."""
+    def training_order(
+        self, config: Any, train: Examples, *, batch_size: int
+    ) -> TrainingOrder | None:
+        """Which examples the steps see, `batch_size` in each; None: a new shuffle every epoch."""
 
     def write_report(
         self,

@@ -154,7 +154,7 @@ def load_splits(
     }
 
 
-def sampling_weights(config: RunConfig, train: FacePairs) -> None:
+def training_order(config: RunConfig, train: FacePairs, *, batch_size: int) -> None:
     """None: every pair is drawn once an epoch, as by the original."""
 
 

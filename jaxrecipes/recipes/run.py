@@ -20,7 +20,7 @@ from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.loop import Run
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_files import read_json
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.splits import examples_per_step, make_run_data
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -76,7 +76,7 @@ def _train_one(
         {name: split.arrays for name, split in splits.items()},
         config,
         mesh,
-        weights=module.sampling_weights(config, splits["train"]),
+        order=module.training_order(config, splits["train"], batch_size=examples_per_step(config)),
     )
     recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
     counts = ", ".join(f"{name} {len(split)}" for name, split in splits.items())

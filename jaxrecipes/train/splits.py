@@ -26,7 +26,6 @@ def make_run_data(
     config: RunConfig,
     mesh: Mesh,
     *,
-    weights: np.ndarray | None = None,
     order: TrainingOrder | None = None,
 ) -> RunData:
     """The data of a run.
@@ -35,8 +34,8 @@ def make_run_data(
       splits: `train`, and `val` and `test` if there are any: host arrays `[N, ...]` by name.
       config: batch sizes, placement, seed and accumulation; `config.data` is a `DataConfig`.
       mesh: the devices.
-      weights: `[N]` chances of the training examples, for sampling with replacement.
-      order: which examples each step sees, in place of a shuffle of them all.
+      order: which examples each step sees, `examples_per_step(config)` of them; None: a new
+        shuffle of all in every epoch.
 
     Raises:
       ValueError: a batch that is larger than the training split or does not divide over the
@@ -46,8 +45,7 @@ def make_run_data(
     check_batch_divides(data.batch_size, mesh)
     eval_batch_size = -(-data.eval_batch_size // mesh.size) * mesh.size
     train = splits["train"]
-    examples_per_step = data.batch_size * config.optim.accumulation_steps
-    order = order or BatchOrder(_length(train), examples_per_step, config.seed, weights=weights)
+    order = order or BatchOrder(_length(train), examples_per_step(config), config.seed)
     feed: Feed
     steps = {
         "accumulation_steps": config.optim.accumulation_steps,
@@ -65,13 +63,18 @@ def make_run_data(
         train=feed,
         train_batch=train_batch,
         steps_per_epoch=config.loop.validate_every_steps or order.steps_per_epoch,
-        examples_per_step=examples_per_step,
+        examples_per_step=examples_per_step(config),
         **{
             name: make_split(splits[name], mesh, eval_batch_size, data.placement)
             for name in ("val", "test")
             if name in splits
         },
     )
+
+
+def examples_per_step(config: RunConfig) -> int:
+    """Of all devices and micro-batches together."""
+    return config.data.batch_size * config.optim.accumulation_steps
 
 
 def make_split(arrays: Arrays, mesh: Mesh, batch_size: int, placement: str) -> Split:

@@ -19,7 +19,7 @@ from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.splits import examples_per_step, make_run_data
 from jaxrecipes.tune.space import Float, Space
 
 _MAX_PROGRAMS = 4
@@ -68,14 +68,16 @@ class Shared:
             self._splits = self._module.load_splits(config, report_dir=self._report_dir, train=True)
             self._splits_key = key
         batches = dataclasses.asdict(config.data), config.optim.accumulation_steps
-        key += repr((batches, config.loop.steps_per_call))
+        key += repr((batches, config.loop.steps_per_call, config.loop.validate_every_steps))
         if key != self._data_key or self._data is None:
             self._data = None
             self._data = make_run_data(
                 {name: split.arrays for name, split in self._splits.items()},
                 config,
                 self._mesh,
-                weights=self._module.sampling_weights(config, self._splits["train"]),
+                order=self._module.training_order(
+                    config, self._splits["train"], batch_size=examples_per_step(config)
+                ),
             )
             self._data_key = key
         return self._data

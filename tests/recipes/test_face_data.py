@@ -11,7 +11,7 @@ from jaxrecipes.recipes.face_augment import augment, augment_hparams
 from jaxrecipes.recipes.face_data import (
     FaceDataConfig,
     load_splits,
-    sampling_weights,
+    training_order,
 )
 from jaxrecipes.recipes.face_inputs import load_inputs
 from jaxrecipes.train.config import RunConfig
@@ -102,7 +102,7 @@ def test_embedded_faces_have_the_networks_width_and_the_configs_sizes():
     assert list(evaluated) == ["val", "test"]
     assert set(evaluated["val"].arrays) == {"src", "tgt", "pose", "person"}
     np.testing.assert_array_equal(evaluated["val"].arrays["src"], splits["val"].arrays["src"])
-    assert sampling_weights(config(), splits["train"]) is None
+    assert training_order(config(), splits["train"], batch_size=4) is None
 
 
 def test_the_split_follows_its_own_seed_not_the_runs():

@@ -56,7 +56,7 @@ class ToyModule:
         self.loads += 1
         return {"train": Examples(toy_arrays()), "val": Examples(toy_arrays(20, seed=1))}
 
-    def sampling_weights(self, config, train):
+    def training_order(self, config, train, *, batch_size):
         return None
 
     def make_recipe(self, config, *, steps_per_epoch, train=None):

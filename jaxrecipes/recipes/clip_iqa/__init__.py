@@ -3,7 +3,7 @@ names.
 """
 
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig as CONFIG
-from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits, sampling_weights
+from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits, training_order
 from jaxrecipes.recipes.clip_iqa.deploy import export_onnx, export_safetensors, export_stablehlo
 from jaxrecipes.recipes.clip_iqa.recipe import check_config, make_recipe
 from jaxrecipes.recipes.clip_iqa.report import prediction_columns, write_report, write_samples
@@ -21,7 +21,7 @@ __all__ = [
     "load_splits",
     "make_recipe",
     "prediction_columns",
-    "sampling_weights",
+    "training_order",
     "write_report",
     "write_samples",
 ]

@@ -88,7 +88,7 @@ def load_splits(
     }
 
 
-def sampling_weights(config: IqaRunConfig, train: RatedImages) -> None:
+def training_order(config: IqaRunConfig, train: RatedImages, *, batch_size: int) -> None:
     """None: every image is drawn once an epoch, as by the original."""
 
 

@@ -7,7 +7,7 @@ from jaxrecipes.recipes.face3d.data import load_inputs, load_splits
 from jaxrecipes.recipes.face3d.deploy import export_onnx, export_safetensors, export_stablehlo
 from jaxrecipes.recipes.face3d.recipe import check_config, make_recipe
 from jaxrecipes.recipes.face3d.torch_checkpoint import export_torch, import_torch
-from jaxrecipes.recipes.face_data import sampling_weights
+from jaxrecipes.recipes.face_data import training_order
 from jaxrecipes.recipes.face_report import prediction_columns, write_report, write_samples
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "load_splits",
     "make_recipe",
     "prediction_columns",
-    "sampling_weights",
+    "training_order",
     "write_report",
     "write_samples",
 ]

@@ -14,6 +14,8 @@ from jaxrecipes.data.hand_selection import (
     source_weights,
 )
 from jaxrecipes.data.hand_shards import HandClips, read_hand_clips
+from jaxrecipes.data.order import BatchOrder
+from jaxrecipes.data.shard_order import ShardOrder
 from jaxrecipes.data.synthetic_hands import synthetic_hands
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
 from jaxrecipes.report.progress import Progress
@@ -62,13 +64,17 @@ def load_inputs(config: HandRunConfig, inputs: Sequence[pathlib.Path]) -> HandCl
     return _read(config, [str(path) for path in inputs], config.data.val_stride, "inputs")
 
 
-def sampling_weights(config: HandRunConfig, train: HandClips) -> np.ndarray | None:
-    """`[N]` chances by depth or by source where the config asks for them."""
-    if config.data.depth_bins is not None:
-        return depth_weights(train, config.data.depth_bins)
-    if config.data.source_weights:
-        return source_weights(train, config.data.source_weights)
-    return None
+def training_order(config: HandRunConfig, train: HandClips, *, batch_size: int) -> BatchOrder:
+    """All clips shuffled or shard after shard, and drawn by depth or source if so configured."""
+    data, weights = config.data, None
+    if data.depth_bins is not None:
+        weights = depth_weights(train, data.depth_bins)
+    elif data.source_weights:
+        weights = source_weights(train, data.source_weights)
+    if data.order == "shards":
+        shards, sequences = train.shards, train.sequences
+        return ShardOrder(shards, sequences, batch_size, config.seed, weights=weights)
+    return BatchOrder(len(train), batch_size, config.seed, weights=weights)
 
 
 def _embedded(config: HandRunConfig, train: bool) -> dict[str, HandClips]:

@@ -49,9 +49,7 @@ def check_config(config: HandRunConfig) -> None:
     sigma, network = config.loss.heatmap_sigma, config.network
     spacing = max(
         (high - low) / (bins - 1)
-        for (low, high), bins in zip(
-            network.ranges, network.handec.heatmap_resolution, strict=True
-        )
+        for (low, high), bins in zip(network.ranges, network.handec.heatmap_resolution, strict=True)
     )
     if config.loss.supervise_heatmap and sigma < 0.7 * spacing:
         raise ValueError(

@@ -1,7 +1,7 @@
 """OCEC: open or closed eyes. Offers what `jaxrecipes.recipes.RecipeModule` names."""
 
 from jaxrecipes.recipes.ocec.config import OcecRunConfig as CONFIG
-from jaxrecipes.recipes.ocec.data import load_inputs, load_splits, sampling_weights
+from jaxrecipes.recipes.ocec.data import load_inputs, load_splits, training_order
 from jaxrecipes.recipes.ocec.deploy import export_onnx, export_safetensors, export_stablehlo
 from jaxrecipes.recipes.ocec.recipe import check_config, make_recipe
 from jaxrecipes.recipes.ocec.report import prediction_columns, write_report, write_samples
@@ -19,7 +19,7 @@ __all__ = [
     "load_splits",
     "make_recipe",
     "prediction_columns",
-    "sampling_weights",
+    "training_order",
     "write_report",
     "write_samples",
 ]

@@ -13,9 +13,10 @@ from jaxrecipes.data.labelled_images import (
     check_trainable,
     image_files,
     read_labelled_images,
+    sampling_weights,
 )
-from jaxrecipes.data.labelled_images import sampling_weights as class_sampling_weights
 from jaxrecipes.data.make_parquet import IMAGE_SUFFIXES
+from jaxrecipes.data.order import BatchOrder
 from jaxrecipes.data.synthetic_eyes import draw_eyes
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.report.progress import Progress
@@ -68,9 +69,12 @@ def load_splits(
     return {split: _decode(data.subset(split), config.data, split, report_dir) for split in wanted}
 
 
-def sampling_weights(config: OcecRunConfig, train: Eyes) -> np.ndarray | None:
-    """Chances that draw both classes equally often, when the config asks for them."""
-    return class_sampling_weights(train.arrays["label"]) if config.data.weighted_sampling else None
+def training_order(config: OcecRunConfig, train: Eyes, *, batch_size: int) -> BatchOrder | None:
+    """With `data.weighted_sampling` draws with replacement, of both classes equally often."""
+    if not config.data.weighted_sampling:
+        return None
+    weights = sampling_weights(train.arrays["label"])
+    return BatchOrder(len(train), batch_size, config.seed, weights=weights)
 
 
 def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:

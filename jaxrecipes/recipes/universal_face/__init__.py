@@ -1,6 +1,6 @@
 """Universal face: pose-invariant identity. Offers what `jaxrecipes.recipes.RecipeModule` names."""
 
-from jaxrecipes.recipes.face_data import sampling_weights
+from jaxrecipes.recipes.face_data import training_order
 from jaxrecipes.recipes.face_report import prediction_columns, write_report, write_samples
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig as CONFIG
 from jaxrecipes.recipes.universal_face.data import load_inputs, load_splits
@@ -24,7 +24,7 @@ __all__ = [
     "load_splits",
     "make_recipe",
     "prediction_columns",
-    "sampling_weights",
+    "training_order",
     "write_report",
     "write_samples",
 ]
