@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from jaxrecipes.report.joints import error_bars, pck_curves, write_joint_errors
-from jaxrecipes.report.skeletons import Skeleton, draw_skeletons
+from jaxrecipes.report.skeletons import BONE, Skeleton, draw_skeletons
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 ERRORS = {
@@ -18,18 +18,20 @@ def test_joints_are_where_they_should_be_and_bones_join_those_that_are_shown():
     points = np.array([[5.0, 5.0], [5.0, 15.0], [np.nan, 5.0], [1e9, 5.0], [1.0, 1.0]])
     shown = np.array([True, True, True, True, False])
     skeleton = Skeleton(points, RED, shown)
-    drawn = draw_skeletons(image, [skeleton], edges=[(0, 1), (1, 2), (0, 3), (0, 4)], size=100)
-    assert drawn.shape == (100, 100, 3)
-    assert drawn[25, 25].tolist() == drawn[75, 25].tolist() == [255, 0, 0]
-    assert drawn[50, 25, 0] == drawn[50, 25].min() > 100
-    assert drawn[5, 5].tolist() == [0, 0, 0]
-    assert (drawn[:, 50:] == 255).all()
+    drawn = draw_skeletons(image, [skeleton], edges=[(0, 1), (1, 2), (0, 3), (0, 4)], size=400)
+    assert drawn.shape == (400, 400, 3)
+    assert drawn[100, 100].tolist() == drawn[300, 100].tolist() == [255, 0, 0]
+    np.testing.assert_allclose(drawn[200, 100], BONE, atol=5)
+    assert drawn[20, 20].tolist() == [0, 0, 0]
+    assert (drawn[:, 200:] == 255).all()
 
 
 def test_the_last_skeleton_is_on_top():
     image, point = np.zeros((10, 10, 3), np.uint8), np.array([[5.0, 5.0]])
-    drawn = draw_skeletons(image, [Skeleton(point, RED), Skeleton(point, GREEN)], edges=[], size=50)
-    assert drawn[25, 25].tolist() == [0, 255, 0]
+    drawn = draw_skeletons(
+        image, [Skeleton(point, RED), Skeleton(point, GREEN)], edges=[], size=400
+    )
+    assert drawn[200, 200].tolist() == [0, 255, 0]
 
 
 def test_the_table_counts_what_is_labelled(tmp_path):

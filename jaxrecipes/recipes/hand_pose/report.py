@@ -75,7 +75,7 @@ def write_report(
         ],
         folder / f"hands_{split}.png",
         columns=max(1, min(COLUMNS, len(clips))),
-        title=f"{title}. Rows: the worst, the best, any. True joints are green, predicted ones red.",
+        title=f"{title}. Rows: worst, best, any. True joints are green, predicted ones red.",
     )
 
 
