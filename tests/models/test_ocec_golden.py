@@ -15,15 +15,11 @@ from jaxrecipes.convert.rules import dump_tensors
 from jaxrecipes.models.ocec import OcecConfig
 
 FIELDS = {field.name for field in dataclasses.fields(OcecConfig)}
-TRAINED = [  # every backbone, every head, every special case
+TRAINED = [  # every backbone and every head but the plain one
     "model__baseline__mlp_mixer",
     "model__inverted_se__avgmax_mlp",
     "model__convnext__transformer",
-    "model_special__baseline_avgmax_mlp_dropout0",
     "model_special__baseline_one_block_odd_size",
-    "model_special__convnext_transformer_odd_downsample",
-    "model_special__inverted_se_expansion1_no_se",
-    "model_special__inverted_se_expansion2_reduction3",
 ]
 EVALUATED = [
     "model__baseline__avg",
@@ -35,7 +31,11 @@ EVALUATED = [
     "model__convnext__avg",
     "model__convnext__avgmax_mlp",
     "model__convnext__mlp_mixer",
+    "model_special__baseline_avgmax_mlp_dropout0",
     "model_special__baseline_seven_blocks",
+    "model_special__convnext_transformer_odd_downsample",
+    "model_special__inverted_se_expansion1_no_se",
+    "model_special__inverted_se_expansion2_reduction3",
 ]
 STEPS = 20
 
