@@ -2,13 +2,24 @@
 
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig as CONFIG
 from jaxrecipes.recipes.hand_pose.data import load_inputs, load_splits, training_order
+from jaxrecipes.recipes.hand_pose.deploy import export_onnx, export_safetensors, export_stablehlo
 from jaxrecipes.recipes.hand_pose.recipe import check_config, make_recipe
+from jaxrecipes.recipes.hand_pose.report import prediction_columns, write_report, write_samples
+from jaxrecipes.recipes.hand_pose.torch_checkpoint import export_torch, import_torch
 
 __all__ = [
     "CONFIG",
     "check_config",
+    "export_onnx",
+    "export_safetensors",
+    "export_stablehlo",
+    "export_torch",
+    "import_torch",
     "load_inputs",
     "load_splits",
     "make_recipe",
+    "prediction_columns",
     "training_order",
+    "write_report",
+    "write_samples",
 ]
