@@ -5,9 +5,9 @@
                             [--metrics NAME ...] [--FIELD VALUE ...]
 
 Each preset is a run of its own in DIR/PRESET, just as by train.py; fields of the config are flags
-and hold for all of them. Prints what the runs reached, the change against the first, and the
-settings that differ, and leaves that as comparison.md, .json and .png in DIR. The same command goes
-on where it was stopped.
+and hold for all of them. Prints what the runs reached, the change against the first, how steady
+validation was and how far from training, and the settings that differ, and leaves that as
+comparison.md, .json and .png in DIR. The same command goes on where it was stopped.
 """
 
 import logging
@@ -44,7 +44,9 @@ def main() -> None:
     set_up_jax(configs[own.presets[0]])
     # Devices are touched from here on.
     from jaxrecipes.recipes.run import train
-    from jaxrecipes.report import comparison
+    from jaxrecipes.report.comparison import as_json, compare_runs
+    from jaxrecipes.report.comparison_plot import plot
+    from jaxrecipes.report.comparison_tables import as_markdown
 
     folders = {name: own.workdir / name for name in configs}
     for number, (name, config) in enumerate(configs.items(), start=1):
@@ -58,11 +60,11 @@ def main() -> None:
         if finished is None or finished.interrupted:
             return
     if jax.process_index() == 0:
-        found = comparison.compare_runs(folders, metrics=own.metrics)
-        text = comparison.as_markdown(found)
+        found = compare_runs(folders, metrics=own.metrics)
+        text = as_markdown(found)
         write_bytes(own.workdir / "comparison.md", text.encode())
-        write_json(own.workdir / "comparison.json", comparison.as_json(found))
-        comparison.plot(found, own.workdir / "comparison.png")
+        write_json(own.workdir / "comparison.json", as_json(found))
+        plot(found, own.workdir / "comparison.png")
         print(text, end="")
 
 

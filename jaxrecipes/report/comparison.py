@@ -1,29 +1,18 @@
-"""Several runs beside each other: what they reached, in how long, and where configs differ."""
+"""Several runs beside each other: what they reached, in how long, how they got there, and where
+configs differ. `comparison_tables` writes it down, `comparison_plot` draws it.
+"""
 
 import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from jaxrecipes.report.curves import COLUMNS
-from jaxrecipes.report.figures import (
-    BLUE,
-    GREEN,
-    INK,
-    ORANGE,
-    RED,
-    new_figure,
-    save_figure,
-    style_axes,
-)
-from jaxrecipes.report.progress import duration
 from jaxrecipes.train.run_files import read_json
 
-_COLORS = (ORANGE, BLUE, GREEN, RED, "#cc79a7", "#56b4e9", INK)
-_LOSSES = ("loss", "loss_ema")
+LOSSES = ("loss", "loss_ema")
 
 Json = Any
 
@@ -36,6 +25,41 @@ class RunRecord:
     history: Sequence[Mapping[str, Json]]
     summary: Mapping[str, Json]
 
+    @property
+    def part(self) -> str:
+        """Where its outcome is from: without a validation split it is the training's."""
+        return "val" if self.history[-1]["val"] else "train"
+
+    @property
+    def examples_per_second(self) -> float:
+        """The median of the epochs, so that the first one's compilation does not count."""
+        return float(np.median([entry["examples_per_second"] for entry in self.history]))
+
+    def over_time(self, part: str, name: str) -> np.ndarray:
+        """A number of the history's `train`, `val` or `hparams`; NaN where there is none."""
+        values = [(entry.get(part) or {}).get(name) for entry in self.history]
+        return np.asarray(values, np.float64)
+
+    def validated(self, metric: str) -> np.ndarray:
+        """A metric of its outcome, by validation."""
+        return self.over_time(self.part, metric)
+
+    def trained(self, metric: str) -> np.ndarray:
+        """The same of training; NaN where it is not known, or is the outcome itself."""
+        if self.part == "train":
+            return np.full(len(self.history), np.nan)
+        return self.over_time("train", metric.removesuffix("_ema"))
+
+    def gap(self, metric: str) -> np.ndarray:
+        """How much higher validation's is than training's."""
+        return self.validated(metric) - self.trained(metric)
+
+    def spread(self, metric: str) -> tuple[float, float]:
+        """Mean and standard deviation of a metric over the run's validations; NaN without any."""
+        values = self.validated(metric)
+        values = values[np.isfinite(values)]
+        return (float(values.mean()), float(values.std())) if values.size else (np.nan, np.nan)
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -44,11 +68,17 @@ class Comparison:
     Attributes:
       runs: name -> record.
       metrics: the validation metrics that are shown, the loss first.
+      selected: the one of them that is followed closely: what the first run's best is chosen by.
+      hparams: hyperparameters that any run moved.
+      unit: what the runs count in.
       differences: dotted config field -> name -> value, of fields that are not the same in all.
     """
 
     runs: Mapping[str, RunRecord]
     metrics: list[str]
+    selected: str
+    hparams: list[str]
+    unit: Literal["epoch", "step"]
     differences: dict[str, dict[str, Json]]
 
 
@@ -82,93 +112,46 @@ def compare_runs(
         for field, by_run in values.items()
         if any(value != next(iter(by_run.values())) for value in by_run.values())
     }
-    return Comparison(runs, list(metrics) or _moved(list(runs.values())), differences)
+    shown = list(metrics) or _moved(list(runs.values()))
+    selected = next(iter(runs.values())).summary.get("selected_by")
+    return Comparison(
+        runs=runs,
+        metrics=shown,
+        selected=selected if selected in shown else shown[0],
+        hparams=_moved_hparams(list(runs.values())),
+        unit="step" if any(_counts_steps(run.config) for run in runs.values()) else "epoch",
+        differences=differences,
+    )
 
 
 def as_json(comparison: Comparison) -> dict[str, Json]:
-    """All that is shown, as plain data: `runs`, `metrics`, `differences`."""
+    """All that is shown, as plain data: `runs`, `metrics`, `selected`, `differences`."""
     return {
         "runs": {
             name: {
                 **{part: run.summary[part] for part in ("best", "final", "test")},
-                "epochs": run.history[-1]["epoch"],
+                **{f"{unit}s": run.history[-1][unit] for unit in ("epoch", "step")},
                 **{key: run.summary[key] for key in ("stopped_early", "seconds", "num_params")},
-                "examples_per_second": _examples_per_second(run),
+                "examples_per_second": run.examples_per_second,
+                "over_validations": {
+                    metric: dict(zip(("mean", "std"), run.spread(metric), strict=True))
+                    for metric in comparison.metrics
+                },
+                "by_validation": {
+                    "step": [entry["step"] for entry in run.history],
+                    "val": run.validated(comparison.selected).tolist(),
+                    "train": run.trained(comparison.selected).tolist(),
+                    "hparams": {
+                        h: run.over_time("hparams", h).tolist() for h in comparison.hparams
+                    },
+                },
             }
             for name, run in comparison.runs.items()
         },
         "metrics": comparison.metrics,
+        "selected": comparison.selected,
         "differences": comparison.differences,
     }
-
-
-def as_markdown(comparison: Comparison) -> str:
-    """Tables: what each run reached, the change against the first, and what differs."""
-    runs, metrics = comparison.runs, comparison.metrics
-    recipe = next(iter(runs.values())).config.get("recipe", "runs")
-    head = ["preset", *metrics, "best epoch", "epochs", "stopped early", "time", "examples/s"]
-    reached = [
-        [
-            name,
-            *(f"{_number(run.summary['best'][m])} / {_number(_final(run, m))}" for m in metrics),
-            str(run.summary["best"]["epoch"]),
-            str(run.history[-1]["epoch"]),
-            "yes" if run.summary["stopped_early"] else "no",
-            duration(run.summary["seconds"]),
-            f"{_examples_per_second(run):.0f}",
-        ]
-        for name, run in runs.items()
-    ]
-    parts = [
-        f"# {recipe}: {', '.join(runs)}",
-        "Validation metrics, at the best epoch / at the last.",
-        _table(head, reached),
-    ]
-    if any(field.startswith("loss.") for field in comparison.differences):
-        parts.append("The loss itself differs (see the settings): compare the other metrics.")
-    first, *others = runs
-    if others:
-        changes = [
-            [m, _number(runs[first].summary["best"][m])]
-            + [_change(runs[first].summary["best"][m], runs[n].summary["best"][m]) for n in others]
-            for m in metrics
-        ]
-        parts += [f"Change at the best epoch against {first}.", _table(["", *runs], changes)]
-    if comparison.differences:
-        fields = [
-            [field, *(_setting(value) for value in by_run.values())]
-            for field, by_run in comparison.differences.items()
-        ]
-        parts += ["Settings that differ.", _table(["", *runs], fields)]
-    return "\n\n".join(parts) + "\n"
-
-
-def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
-    """One panel per metric with a line per run over its epochs; a dot marks the best epoch."""
-    columns = min(COLUMNS, len(comparison.metrics))
-    rows = -(-len(comparison.metrics) // columns)
-    figure = new_figure(max(6.0, 4.6 * columns), 3.2 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, metric in zip(grid.flat, comparison.metrics, strict=False):
-        of_loss = metric in _LOSSES
-        title = f"{metric} (of training dotted)" if of_loss else metric
-        style_axes(axes, title=title, xlabel="epoch")
-        for i, (name, run) in enumerate(comparison.runs.items()):
-            color = _COLORS[i % len(_COLORS)]
-            epochs = [entry["epoch"] for entry in run.history]
-            if of_loss:
-                train = _by_epoch(run, "train", "loss")
-                axes.plot(epochs, train, color=color, linewidth=1, linestyle=":")
-            values = _by_epoch(run, _part(run), metric)
-            axes.plot(epochs, values, color=color, linewidth=1.6, label=name)
-            best = run.summary["best"]
-            if isinstance(best[metric], int | float):
-                axes.plot([best["epoch"]], [best[metric]], "o", color=color, markersize=5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    for axes in grid.flat[len(comparison.metrics) :]:
-        axes.set_axis_off()
-    grid[0, 0].legend(fontsize=8, frameon=False)
-    save_figure(figure, path)
 
 
 def _read(folder: pathlib.Path) -> RunRecord:
@@ -185,25 +168,6 @@ def _flat(config: Mapping[str, Json], path: str = "") -> Iterator[tuple[str, Jso
             yield f"{path}{key}", value
 
 
-def _part(run: RunRecord) -> str:
-    """Where a run's outcome is from: without a validation split it is the training's."""
-    return "val" if run.history[-1]["val"] else "train"
-
-
-def _by_epoch(run: RunRecord, part: str, metric: str) -> np.ndarray:
-    """What is missing is NaN."""
-    return np.asarray([entry[part].get(metric) for entry in run.history], np.float64)
-
-
-def _examples_per_second(run: RunRecord) -> float:
-    """The median of the epochs' training, so that the first one's compilation does not count."""
-    return float(np.median([entry["examples_per_second"] for entry in run.history]))
-
-
-def _final(run: RunRecord, metric: str) -> Json:
-    return run.summary["final"].get(metric)
-
-
 def _moved(runs: Sequence[RunRecord]) -> list[str]:
     common = [
         metric
@@ -216,31 +180,25 @@ def _moved(runs: Sequence[RunRecord]) -> list[str]:
         if "/" not in metric
         and f"{metric}_ema" not in common
         and any(
-            len({entry[_part(run)].get(metric) for entry in run.history}) > 1
+            len({entry[run.part].get(metric) for entry in run.history}) > 1
             or run.summary["best"][metric] != runs[0].summary["best"][metric]
             for run in runs
         )
     ]
-    return sorted(names or common[:1], key=lambda name: name not in _LOSSES)
+    return sorted(names or common[:1], key=lambda name: name not in LOSSES)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _moved_hparams(runs: Sequence[RunRecord]) -> list[str]:
+    names = {
+        name: None for run in runs for entry in run.history for name in entry.get("hparams", {})
+    }
+    return [name for name in names if any(_moves(run.over_time("hparams", name)) for run in runs)]
 
 
-def _number(value: Json) -> str:
-    return f"{value:.4f}" if isinstance(value, int | float) else "-"
+def _moves(values: np.ndarray) -> bool:
+    return len(np.unique(values[np.isfinite(values)])) > 1
 
 
-def _change(before: Json, after: Json) -> str:
-    if not isinstance(before, int | float) or not isinstance(after, int | float):
-        return "-"
-    share = f" ({(after - before) / abs(before):+.1%})" if before else ""
-    return f"{after - before:+.4f}{share}"
-
-
-def _setting(value: Json) -> str:
-    if value is None or isinstance(value, bool):
-        return str(value)
-    return f"{value:g}" if isinstance(value, int | float) else str(value).replace("|", "\\|")
+def _counts_steps(config: Mapping[str, Json]) -> bool:
+    every = (config.get("loop") or {}).get("validate_every_steps")
+    return config.get("steps") is not None or every is not None

@@ -3,7 +3,9 @@ import json
 import pytest
 from PIL import Image
 
-from jaxrecipes.report.comparison import as_json, as_markdown, compare_runs, plot
+from jaxrecipes.report.comparison import as_json, compare_runs
+from jaxrecipes.report.comparison_plot import plot
+from jaxrecipes.report.comparison_tables import as_markdown
 
 
 def write_run(folder, *, losses, cosines, config, stopped=False, validated=True):
@@ -126,3 +128,71 @@ def test_one_run_has_nothing_to_be_compared_with(folders):
 def test_a_folder_without_a_finished_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"empty holds no finished run"):
         compare_runs({"one": tmp_path / "empty"})
+
+
+@pytest.fixture
+def counted_in_steps(tmp_path):
+    """Two runs of three validations each; the second one starts dropout later."""
+    errors = {"before": [30.0, 20.0, 25.0], "after": [28.0, 18.0, 17.0]}
+    rates = {"before": [0.1, 0.1, 0.1], "after": [0.0, 0.1, 0.1]}
+    folders = {}
+    for name, values in errors.items():
+        outcomes = [{"loss": value / 10, "mpjpe": value} for value in values]
+        history = [
+            {
+                **{"epoch": i + 1, "step": 100 * (i + 1), "examples_per_second": 9.0},
+                **{"train": {"loss": 0.5, "mpjpe": 15.0 + i}, "val": outcomes[i]},
+                "hparams": {"dropout_rate": rates[name][i], "learning_rate": 0.1 / (i + 1)},
+            }
+            for i in range(3)
+        ]
+        best = min(range(3), key=values.__getitem__)
+        summary = {
+            **{"best": {"epoch": best + 1, "step": 100 * (best + 1), **outcomes[best]}},
+            **{"final": outcomes[-1], "test": {}, "selected_by": "mpjpe"},
+            **{"stopped_early": False, "seconds": 1.0, "num_params": 1},
+        }
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        files = {"config": {"recipe": "toy", "steps": 300}, "history": history, "summary": summary}
+        for file, value in files.items():
+            (folders[name] / f"{file}.json").write_text(json.dumps(value))
+    return folders
+
+
+def test_runs_that_count_steps_are_compared_by_step(counted_in_steps):
+    text = as_markdown(compare_runs(counted_in_steps))
+    assert "| preset | loss | mpjpe | best step | steps |" in text
+    assert "| after | 1.7000 / 1.7000 | 17.0000 / 17.0000 | 300 | 300 |" in text
+
+
+def test_the_spread_over_validations_tells_how_steady_a_run_was(counted_in_steps):
+    text = as_markdown(compare_runs(counted_in_steps))
+    assert "| before | 2.5000 / 0.4082 | 25.0000 / 4.0825 |" in text
+
+
+def test_the_selected_metric_is_followed_with_its_gap_to_training(counted_in_steps):
+    lines = as_markdown(compare_runs(counted_in_steps)).splitlines()
+    start = lines.index("mpjpe by step.")
+    assert lines[start + 2].startswith("| step | before: validation | before: training | before:")
+    row = "| 200 | 20.0000 | 16.0000 | 4.0000 | 18.0000 | 16.0000 | 2.0000 |"
+    assert lines[start + 5] == row
+
+
+def test_only_hyperparameters_that_moved_differently_have_a_table(counted_in_steps):
+    found = compare_runs(counted_in_steps)
+    assert found.hparams == ["dropout_rate", "learning_rate"]
+    lines = as_markdown(found).splitlines()
+    start = lines.index("Hyperparameters that moved differently.")
+    assert lines[start + 2] == "| step | before: dropout_rate | after: dropout_rate |"
+    assert lines[start + 4] == "| 100 | 0.1000 | 0.0000 |"
+    assert "learning_rate" not in as_markdown(found)
+
+
+def test_the_picture_has_panels_for_the_gap_and_for_what_moved(counted_in_steps, tmp_path):
+    found = compare_runs(counted_in_steps)
+    plot(found, tmp_path / "steps.png")
+    rows = 2  # mpjpe, its gap, loss; dropout_rate, learning_rate
+    assert Image.open(tmp_path / "steps.png").height == pytest.approx(150 * 3.2 * rows, abs=2)
+    by_validation = as_json(found)["runs"]["after"]["by_validation"]
+    assert by_validation["hparams"]["dropout_rate"] == [0.0, 0.1, 0.1]
