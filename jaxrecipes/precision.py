@@ -34,10 +34,6 @@ class Policy:
     def compute_dtype(self) -> jnp.dtype:
         return jnp.dtype(_COMPUTE_DTYPES[self.compute])
 
-    @property
-    def needs_loss_scale(self) -> bool:
-        return self.compute == "float16"
-
     def cast_params(self, params: PyTree) -> PyTree:
         """Floating leaves in the compute type; the gradient through the cast is float32 again."""
         return cast_floating(params, self.compute_dtype)

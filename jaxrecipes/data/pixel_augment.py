@@ -106,17 +106,6 @@ class Jitter(NamedTuple):
     hue: Array | None = None
 
 
-def pixel_augment(
-    key: Array,
-    patch: Array,
-    *,
-    group: PixelGroup,
-    hparams: Mapping[str, ArrayLike] = MappingProxyType({}),
-) -> Array:
-    """`augment_pixels` with one of `GROUPS`."""
-    return augment_pixels(key, patch, GROUPS[group], hparams=hparams)
-
-
 def augment_pixels(
     key: Array,
     patch: Array,

@@ -40,10 +40,6 @@ NORM_JOINTS = CHAINS["Middle"]
 """The length of the chain through these joints is a hand's scale."""
 
 # Statistics of the published training set. x right, y down, z forward.
-HAND_SCALE_MEAN = 86.993889
-HAND_SCALE_STD = 8.327513
-"""Of the hand's scale, mm."""
-
 NORM_ROOT_MEAN = (-0.27450442, 0.0307872, 10.432839)
 NORM_ROOT_STD = (1.4501408, 1.2677814, 2.2520287)
 """Of the wrist's position in units of the hand's scale."""

@@ -13,7 +13,6 @@ from jaxrecipes.data.pixel_augment import (
     augment_pixels,
     blur,
     jitter_colours,
-    pixel_augment,
     turn_hue,
 )
 
@@ -66,7 +65,9 @@ def test_blur_is_a_gaussian_and_leaves_images_of_sigma_0_alone():
 @pytest.fixture(scope="module")
 def aggressive():
     return jax.jit(
-        lambda key, patch, hparams: pixel_augment(key, patch, group="aggressive", hparams=hparams)
+        lambda key, patch, hparams: augment_pixels(
+            key, patch, GROUPS["aggressive"], hparams=hparams
+        )
     )
 
 
