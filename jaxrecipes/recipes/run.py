@@ -12,6 +12,7 @@ from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.recipes import RecipeModule
 from jaxrecipes.recipes.init_from import first_stage_config, with_init_from
+from jaxrecipes.report.aim_writer import import_aim
 from jaxrecipes.report.page import write_page
 from jaxrecipes.report.plots import training_curves
 from jaxrecipes.sharding import make_mesh
@@ -38,8 +39,10 @@ def train(
     A first stage that the config has comes before it, in `workdir/stage1`.
 
     Raises: what `Run.fit` raises, and ValueError or FileNotFoundError for data that cannot be
-    trained on.
+    trained on, and ImportError for a log that is not installed.
     """
+    if config.loop.aim_repo is not None:
+        import_aim()  # before anything takes long
     if config.first_stage is not None:
         before = first_stage_config(config)
         module.check_config(before)

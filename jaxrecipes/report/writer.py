@@ -1,4 +1,6 @@
-"""TensorBoard events, written synchronously and flushed after every call."""
+"""What a run logs: TensorBoard events, written synchronously and flushed after every call, and by
+choice Aim.
+"""
 
 import io
 import os
@@ -9,6 +11,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
+
+from jaxrecipes.report.aim_writer import AimLog, AimWriter
 
 
 class Writer(Protocol):
@@ -160,8 +164,63 @@ class NullWriter:
         pass
 
 
+class Writers:
+    """Hands everything to several writers."""
+
+    def __init__(self, *writers: Writer) -> None:
+        self._writers = writers
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Logs one number per tag at `step`."""
+        for writer in self._writers:
+            writer.scalars(step, values)
+
+    def image(self, step: int, tag: str, image: np.ndarray) -> None:
+        """Logs a uint8 `[H, W, 3]` image at `step`."""
+        for writer in self._writers:
+            writer.image(step, tag, image)
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Logs a text at `step`."""
+        for writer in self._writers:
+            writer.text(step, tag, text)
+
+    def close(self) -> None:
+        """Closes them all."""
+        for writer in self._writers:
+            writer.close()
+
+    def __enter__(self) -> "Writers":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 def open_writer(
-    logdir: str | os.PathLike[str], *, process_index: int, purge_step: int | None = None
-) -> MetricWriter | NullWriter:
-    """The writer of this process: only process 0 (`jax.process_index()`) writes."""
-    return MetricWriter(logdir, purge_step=purge_step) if process_index == 0 else NullWriter()
+    logdir: str | os.PathLike[str],
+    *,
+    process_index: int,
+    purge_step: int | None = None,
+    aim: AimLog | None = None,
+) -> Writers | NullWriter:
+    """The writer of this process: only process 0 (`jax.process_index()`) writes.
+
+    Args:
+      logdir: folder of TensorBoard's event files.
+      process_index: of this process.
+      purge_step: see `MetricWriter`.
+      aim: log to Aim as well.
+
+    Raises:
+      ImportError: aim is asked for and not installed.
+    """
+    if process_index != 0:
+        return NullWriter()
+    others = [] if aim is None else [AimWriter(aim)]
+    return Writers(MetricWriter(logdir, purge_step=purge_step), *others)

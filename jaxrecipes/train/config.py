@@ -230,6 +230,9 @@ class LoopConfig:
     """How many of the best checkpoints are kept beside them."""
     max_skipped_in_row: int = 20
     """Stop the run after this many steps in a row whose gradients were not finite."""
+    aim_repo: str | None = None
+    """Log to this Aim repository (a folder, or aim://HOST:PORT) as well, under the names of
+    TensorBoard. None: off."""
     compilation_cache: str = "~/.cache/jaxrecipes/xla"
     """Folder of compiled programs, so that the next start is faster; empty: none."""
 

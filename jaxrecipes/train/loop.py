@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.optim import late_paths, leaves_by_path
+from jaxrecipes.report.aim_writer import AimLog
 from jaxrecipes.report.progress import Progress, duration
 from jaxrecipes.report.writer import Writer, open_writer
 from jaxrecipes.train import finish, resume
@@ -122,6 +123,7 @@ class Run:
                 self._workdir / "tensorboard",
                 process_index=jax.process_index(),
                 purge_step=step + 1 if step else None,
+                aim=self._aim_log(),
             ) as writer:
                 while step < self._total_steps and not self._stopped_early(position):
                     step = self._train_epoch(position, step, checkpoints, writer, interrupt)
@@ -142,6 +144,17 @@ class Run:
                 step = finished.summary["best"]["step"]
                 self._write(writer, step, {f"test/{name}": value for name, value in test.items()})
                 return dataclasses.replace(finished, interrupted=interrupt.requested_anywhere())
+
+    def _aim_log(self) -> AimLog | None:
+        repo = self._config.loop.aim_repo
+        if repo is None:
+            return None
+        return AimLog(
+            repo=repo,
+            run_file=self._workdir / "aim_run.txt",
+            experiment=self._recipe.name,
+            hparams=self._config_dict,
+        )
 
     def _start(self, checkpoints: CheckpointManager) -> tuple[Position, int]:
         empty_sums = self._empty_sums()
