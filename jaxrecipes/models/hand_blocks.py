@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.nn import Dropout, Linear, Rate, gelu
+from jaxrecipes.nn import Dropout, Linear, Rate, gelu, softmax
 from jaxrecipes.nn.initializers import uniform_fan_in
 
 
@@ -74,11 +74,12 @@ class TokenSelfAttention(nn.Module):
         query, key, value = packed.transpose(2, 0, 3, 1, 4)  # each B heads T dim_head
         if angles is not None:
             query, key = (rotate_pairs(a, angles[:, None]) for a in (query, key))
-        scores = (query @ key.swapaxes(-1, -2)).astype(jnp.float32) / math.sqrt(self.dim_head)
+        query = query * (1.0 / math.sqrt(self.dim_head))
+        scores = (query @ key.swapaxes(-1, -2)).astype(jnp.float32)
         if causal:
             seen = jnp.tri(tokens, dtype=bool)
             scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
-        probs = jax.nn.softmax(scores).astype(self.dtype)
+        probs = softmax(scores).astype(self.dtype)
         probs = Dropout()(probs, dropout_rate, train=train)
         mixed = (probs @ value).swapaxes(1, 2).reshape(batch, tokens, inner)
         return self._project(mixed, channels)
@@ -123,7 +124,7 @@ class ContextAttention(nn.Module):
         query = query.reshape(heads, batch, tokens, inputs).swapaxes(0, 1)
         query = query.reshape(batch, heads * tokens, inputs)
         scores = (query @ context.swapaxes(-1, -2)).astype(jnp.float32)  # B heads*T N
-        probs = jax.nn.softmax(scores).astype(self.dtype)
+        probs = softmax(scores).astype(self.dtype)
         probs = Dropout()(probs, dropout_rate, train=train)
         mixed = (probs @ context).reshape(batch, heads, tokens, inputs).swapaxes(0, 1)
         mixed = mixed.reshape(heads, -1, inputs) @ to_value  # heads B*T width

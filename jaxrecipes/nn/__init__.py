@@ -12,6 +12,7 @@ from jaxrecipes.nn.layer_norm import LayerNorm, layer_norm
 from jaxrecipes.nn.linear import Linear, linear
 from jaxrecipes.nn.pooling import global_max, global_mean
 from jaxrecipes.nn.single_key import InertLinear, SingleKeyAttention
+from jaxrecipes.nn.softmax import softmax
 
 __all__ = [
     "BatchNorm",
@@ -42,4 +43,5 @@ __all__ = [
     "patchify",
     "quick_gelu",
     "silu",
+    "softmax",
 ]

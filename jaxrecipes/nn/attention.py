@@ -13,6 +13,7 @@ from jaxrecipes.nn.dropout import Dropout, Rate
 from jaxrecipes.nn.initializers import xavier_uniform
 from jaxrecipes.nn.layer_norm import LayerNorm
 from jaxrecipes.nn.linear import Linear
+from jaxrecipes.nn.softmax import softmax
 
 
 class SelfAttention(nn.Module):
@@ -63,10 +64,11 @@ class SelfAttention(nn.Module):
         )(x)
         packed = packed.reshape(batch, tokens, 3, self.num_heads, width)
         query, key, value = packed.transpose(2, 0, 3, 1, 4)  # each B heads T width
-        scores = (query @ key.swapaxes(-1, -2) / math.sqrt(width)).astype(jnp.float32)
+        query = query * (1.0 / math.sqrt(width))  # there are fewer of them than of scores
+        scores = (query @ key.swapaxes(-1, -2)).astype(jnp.float32)
         if mask is not None:  # finite, so that a query without a key is no NaN
             scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-        probs = jax.nn.softmax(scores).astype(self.dtype)
+        probs = softmax(scores).astype(self.dtype)
         probs = Dropout()(probs, dropout_rate, train=train)
         mixed = (probs @ value).swapaxes(1, 2).reshape(batch, tokens, channels)
         return Linear(channels, kernel_init=self.out_proj_init, dtype=self.dtype, name="out_proj")(

@@ -162,3 +162,9 @@ def test_depthwise_refuses_kernels_it_has_no_formulation_for():
         layers.depthwise_conv(x, jnp.ones((5, 5, 4)), 2)
     with pytest.raises(ValueError, match="do not divide"):
         layers.SelfAttention(3).init(jax.random.key(0), jnp.ones((1, 2, 4)), train=False)
+
+
+def test_softmax_and_its_pullback():
+    x, g = arrays((2, 3, 7), (2, 3, 7))
+    x = x.at[0, 0, 0].set(-1e30)  # a key that is not seen
+    assert_same_vjp(layers.softmax, jax.nn.softmax, [10.0 * x], g)
