@@ -77,7 +77,7 @@ def predict_fn(
     return jax.jit(predict)
 
 
-def example_inputs(config: HandRunConfig, *, count: int = 4) -> dict[str, np.ndarray]:
+def example_inputs(config: HandRunConfig, *, count: int = 8) -> dict[str, np.ndarray]:
     """Made-up crops of a camera to check a file with."""
     size, rng = config.network.img_size, np.random.default_rng(0)
     corner = rng.uniform(0.0, 200.0, (count, 2))
