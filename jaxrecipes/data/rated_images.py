@@ -2,8 +2,8 @@
 images, or parquet files with the images inside.
 
 Columns: `name` (an image file), `prompt`, `mos_quality` and `mos_align` (0 to 5), and optionally an
-explanation, `generator` and `split`; parquet files may have `image_bytes`, an encoded image file.
-Others are left alone.
+explanation, `generator` and `split`; parquet files may have `image_bytes`, an encoded image file,
+and `image_embedding`, numbers that some network says of it. Others are left alone.
 """
 
 import contextlib
@@ -39,6 +39,7 @@ class RatedTable(StoredImages):
       split: `[N]` str, "train", "val" or "test"; None: the data does not say.
       sizes: `[N, 2]` int32, height and width of the images, 0 of one that cannot be read; None: not
         looked up, see `image_sizes`.
+      embeddings: `[N, d]` float32, unit vectors; None: not asked for.
     """
 
     prompts: np.ndarray
@@ -48,6 +49,7 @@ class RatedTable(StoredImages):
     generators: np.ndarray | None = None
     split: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
 
     def image_sizes(self) -> np.ndarray:
         """`sizes`, read from the heads of the images."""
@@ -84,6 +86,7 @@ def read_rated_images(
     image_folder: str | Path | None = None,
     explanation_column: str | None = None,
     rated: bool = True,
+    embeddings: bool = False,
 ) -> RatedTable:
     """Reads everything but the images.
 
@@ -93,11 +96,13 @@ def read_rated_images(
       explanation_column: the column of explanations, if they are wanted. An empty cell, or one that
         is null, is a row without an explanation.
       rated: whether opinion scores are needed; without it the columns may be missing.
+      embeddings: whether the column `image_embedding` is wanted.
 
     Raises:
       FileNotFoundError: nothing at `path`.
       ValueError: a file of another kind, no rows, a missing or repeated column, a row without a
-        name or a prompt, a score that is no number from 0 to 5, a split of another name.
+        name or a prompt, a score that is no number from 0 to 5, a split of another name,
+        embeddings that are of several lengths or not finite.
     """
     path = Path(path)
     files: tuple[Path, ...]
@@ -109,9 +114,10 @@ def read_rated_images(
         root = path.parent
     else:
         files = find_parquet_files(path)
-        columns, root = _read_parquet(files), files[0].parent
+        columns, root = _read_parquet(files, embeddings=embeddings), files[0].parent
     needed = ["name", "prompt", *(_SCORES.values() if rated else ())]
     needed += [] if explanation_column is None else [explanation_column]
+    needed += ["image_embedding"] if embeddings else []
     missing = [name for name in needed if name not in columns]
     if missing:
         raise ValueError(
@@ -149,6 +155,7 @@ def read_rated_images(
         explanations=None if explanation_column is None else texts(explanation_column),
         generators=texts("generator") if "generator" in columns else None,
         split=_splits(columns["split"], path) if "split" in columns else None,
+        embeddings=_embeddings(columns["image_embedding"], path) if embeddings else None,
     )
 
 
@@ -169,13 +176,14 @@ def _read_csv(path: Path) -> dict[str, Sequence[Any]]:
     return {name: [row[column] for row in rows] for column, name in enumerate(header)}
 
 
-def _read_parquet(files: Sequence[Path]) -> Mapping[str, Sequence[Any]]:
+def _read_parquet(files: Sequence[Path], *, embeddings: bool) -> Mapping[str, Sequence[Any]]:
     tables = []
     for file in files:
         try:
             names = pq.read_schema(file).names
             _check_unique(names, file)
-            wanted = [name for name in names if name != "image_bytes"]
+            unwanted = ("image_bytes",) if embeddings else ("image_bytes", "image_embedding")
+            wanted = [name for name in names if name not in unwanted]
             tables.append(pq.read_table(file, columns=wanted))
         except pa.ArrowInvalid as error:
             raise ValueError(f"{file} is not a readable parquet file: {error}") from error
@@ -211,6 +219,16 @@ def _scores(values: Sequence[Any], what: str, rated: bool) -> np.ndarray:
                 f"{what} is {value!r} in row {row} (from 0); want a number from 0 to {MOS_SCALE:g}"
             )
     return (scores / MOS_SCALE).astype(np.float32)
+
+
+def _embeddings(values: Sequence[Any], path: Path) -> np.ndarray:
+    try:
+        vectors = np.array(values, np.float32)
+    except (TypeError, ValueError):
+        vectors = np.empty(0, np.float32)
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise ValueError(f"{path}: want lists of equally many finite numbers as image_embedding")
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _splits(values: Sequence[Any], path: Path) -> np.ndarray:

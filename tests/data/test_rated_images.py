@@ -53,6 +53,22 @@ def test_parquet_has_images_splits_and_generators(tmp_path):
     assert table.image_sizes().tolist() == [[4, 6], [8, 2]]
 
 
+def test_embeddings_come_as_unit_vectors_of_one_length(tmp_path):
+    columns = {"name": ["a", "b"], "prompt": ["x", "y"], "mos_quality": [1, 2], "mos_align": [3, 4]}
+    file = tmp_path / "d.parquet"
+    pq.write_table(pa.table({**columns, "image_embedding": [[3.0, 4.0], [0.0, -2.0]]}), file)
+    table = read_rated_images(file, embeddings=True)
+    np.testing.assert_allclose(table.embeddings, [[0.6, 0.8], [0.0, -1.0]], rtol=1e-6)
+    assert read_rated_images(file).embeddings is None
+
+    pq.write_table(pa.table({**columns, "image_embedding": [[3.0], [0.0, -2.0]]}), file)
+    with pytest.raises(ValueError, match="want lists of equally many finite numbers"):
+        read_rated_images(file, embeddings=True)
+    pq.write_table(pa.table(columns), file)
+    with pytest.raises(ValueError, match="lacks the column image_embedding"):
+        read_rated_images(file, embeddings=True)
+
+
 def test_the_named_column_of_explanations_is_read_and_an_empty_one_is_none(tmp_path):
     header = "name,prompt,mos_quality,mos_align,explanation,why\n"
     file = write(tmp_path / "d.csv", header + "a,b,1,1,other,good\nc,d,1,1,other,\n")

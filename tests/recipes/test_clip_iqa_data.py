@@ -4,6 +4,8 @@ import csv
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from jax import numpy as jnp
 from PIL import Image
@@ -19,6 +21,7 @@ from jaxrecipes.recipes.clip_iqa.config import (
     LossConfig,
 )
 from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits
+from jaxrecipes.recipes.clip_iqa.freezing import freezing_plan
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 
 TINY = ClipConfig(
@@ -138,6 +141,35 @@ def test_inputs_need_no_scores(folder):
     assert inputs.arrays["image"].shape == (2, 16, 16, 3)
     with pytest.raises(ValueError, match="neither CSV nor parquet"):
         load_inputs(run_config(folder), [folder / "3.png"])
+
+
+def test_embeddings_can_stand_in_for_images(tmp_path):
+    rows = {
+        "split": ["train"] * 3 + ["val"],
+        "name": list("abcd"),
+        "prompt": ["a cat", "a dog", "a cat", "a bird"],
+        "mos_quality": [1.0, 2.0, 3.0, 4.0],
+        "mos_align": [1.0, 2.0, 3.0, 4.0],
+    }
+    vectors = np.random.default_rng(0).normal(size=(4, 8))
+    file = tmp_path / "d.parquet"
+    pq.write_table(pa.table({**rows, "image_embedding": list(vectors)}), file)
+    config = run_config(tmp_path, data={"path": str(file), "image_embeddings": True})
+    train = load_splits(config)["train"]
+    assert set(train.arrays) == {"image_embedding", "tokens", "quality", "consistency"}
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(train.arrays["image_embedding"], unit[:3], rtol=1e-5)
+    np.testing.assert_array_equal(
+        load_inputs(config, [file]).arrays["image_embedding"][:3], train.arrays["image_embedding"]
+    )
+    assert "^clip/vision/" in freezing_plan(config, steps_per_epoch=1)[0][1]
+
+    wider = dataclasses.replace(TINY, projection_dim=16)
+    clip = ClipSource(size="custom", custom=wider)
+    with pytest.raises(ValueError, match=r"has 8 numbers, .*projection_dim is 16"):
+        load_splits(dataclasses.replace(config, clip=clip))
+    with pytest.raises(ValueError, match=r"data\.image_embeddings is for parquet files"):
+        run_config(tmp_path, data={"path": None, "image_embeddings": True})
 
 
 def test_embedded_validation_has_captions_of_its_own(tmp_path):

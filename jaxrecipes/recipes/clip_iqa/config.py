@@ -191,6 +191,10 @@ class IqaDataConfig(DataConfig):
     """Global batch of validation and test."""
     image_folder: str | None = None
     """Where the images of a CSV lie. None: beside it."""
+    image_embeddings: bool = False
+    """Learn from the column image_embedding of the parquet in place of images: what a network that
+    is not trained says of each. clip.custom.projection_dim is their length; the image tower is not
+    used."""
     explanation_column: str = "explanation"
     """Column of the explanations, where loss.explanations is on. An image with an empty cell learns
     from its scores alone."""
@@ -276,6 +280,12 @@ class IqaRunConfig(RunConfig):
             not (self.freeze.restart and self.lr_schedule.kind == "plateau"),
             "freeze.restart begins the learning rate's schedule anew, which lr_schedule.kind "
             "'plateau' has none of; choose another kind",
+        )
+        require(
+            not self.data.image_embeddings
+            or (self.clip.size == "custom" and self.clip.weights is None and bool(self.data.path)),
+            "data.image_embeddings is for parquet files (data.path) and a text tower from scratch "
+            "(clip.size custom)",
         )
         size, shown = self.clip.architecture.vision.image_size, self.data.eval_size
         require(

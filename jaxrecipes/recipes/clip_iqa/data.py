@@ -102,7 +102,11 @@ def load_inputs(config: IqaRunConfig, inputs: Sequence[pathlib.Path]) -> RatedIm
     """
     if not inputs:
         raise ValueError("no inputs; want CSV or parquet files with the columns name and prompt")
-    bare = dataclasses.replace(config, loss=dataclasses.replace(config.loss, explanations=False))
+    bare = dataclasses.replace(
+        config,
+        loss=dataclasses.replace(config.loss, explanations=False),
+        augment=dataclasses.replace(config.augment, enabled=False),
+    )
     tables = []
     for path in inputs:
         if path.is_file() and path.suffix.lower() not in (".csv", ".parquet"):
@@ -116,7 +120,7 @@ def load_inputs(config: IqaRunConfig, inputs: Sequence[pathlib.Path]) -> RatedIm
     return RatedImages(
         {
             name: np.concatenate([np.asarray(part.arrays[name]) for part in parts])
-            for name in ("image", "tokens", "quality", "consistency")
+            for name in parts[0].arrays
         },
         [name for part in parts for name in part.names],
         [prompt for part in parts for prompt in part.prompts],
@@ -131,8 +135,16 @@ def _read(config: IqaRunConfig, path: pathlib.Path, *, rated: bool = True) -> Ra
         image_folder=data.image_folder,
         explanation_column=data.explanation_column if config.loss.explanations else None,
         rated=rated,
+        embeddings=data.image_embeddings,
     )
-    if data.on_unreadable == "error":
+    if table.embeddings is not None:
+        size, wanted = table.embeddings.shape[1], config.network.clip.projection_dim
+        if size != wanted:
+            raise ValueError(
+                f"{path}: image_embedding has {size} numbers, clip.custom.projection_dim is "
+                f"{wanted}; they must agree"
+            )
+    elif data.on_unreadable == "error":
         table.check_images_exist()
     return table
 
@@ -191,6 +203,8 @@ def _load(
     length: int,
     report_dir: pathlib.Path | None,
 ) -> RatedImages:
+    if table.embeddings is not None:
+        return _rated(table, {"image_embedding": table.embeddings}, config, length)
     data, size = config.data, config.network.clip.vision.image_size
     fit: Fit = "center_crop" if data.official_preprocessing else "squash"
     whole = data.eval_size or size
@@ -224,20 +238,28 @@ def _load(
     if kept.sizes is None and whole > size:
         start = (whole - size) // 2
         images = np.ascontiguousarray(images[:, start : start + size, start : start + size])
-    arrays: dict[str, np.ndarray | IndexedRows] = {
-        "image": images,
-        "tokens": _tokens(config, kept.prompts, length),
-        "quality": np.nan_to_num(kept.quality),
-        "consistency": np.nan_to_num(kept.consistency),
-    }
+    arrays = {"image": images}
     if kept.sizes is not None:
         arrays["image_size"] = kept.sizes
-    if kept.explanations is not None:
-        texts = [text or "" for text in kept.explanations]
+    return _rated(kept, arrays, config, length)
+
+
+def _rated(
+    table: RatedTable, images: dict[str, np.ndarray], config: IqaRunConfig, length: int
+) -> RatedImages:
+    """A split of images or their embeddings, and what the table says of them."""
+    arrays: dict[str, np.ndarray | IndexedRows] = {
+        **images,
+        "tokens": _tokens(config, table.prompts, length),
+        "quality": np.nan_to_num(table.quality),
+        "consistency": np.nan_to_num(table.consistency),
+    }
+    if table.explanations is not None:
+        texts = [text or "" for text in table.explanations]
         arrays["explanation_tokens"] = _tokens(config, texts, length)
         arrays["has_explanation"] = np.array([text != "" for text in texts], np.float32)
-    generators = None if kept.generators is None else [str(g) for g in kept.generators]
-    return RatedImages(arrays, list(kept.paths), list(kept.prompts), generators)
+    generators = None if table.generators is None else [str(g) for g in table.generators]
+    return RatedImages(arrays, list(table.paths), list(table.prompts), generators)
 
 
 def _embedded(config: IqaRunConfig, train: bool) -> dict[str, RatedImages]:

@@ -57,7 +57,16 @@ def export_stablehlo(trained: Trained, path: pathlib.Path, *, weights: Weights) 
 def predict_fn(
     trained: Trained, *, weights: Weights
 ) -> Callable[[Mapping[str, jax.Array]], dict[str, jax.Array]]:
-    """Inputs by name to both scores; jitted, weights closed over."""
+    """Inputs by name to both scores; jitted, weights closed over.
+
+    Raises:
+      ValueError: the model takes embeddings of another network, which a file of it lacks.
+    """
+    if trained.config.data.image_embeddings:
+        raise ValueError(
+            "this model was trained on image embeddings (data.image_embeddings), so it takes no "
+            "images; scripts/predict.py predicts from a parquet that has them"
+        )
     params, batch_stats = trained.weights(weights)
     recipe, hparams = trained.recipe, trained.hparams
 

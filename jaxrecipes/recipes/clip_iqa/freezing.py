@@ -52,6 +52,7 @@ def freezing_plan(
     network = config.network
     always = (
         *unused_rules(network, explanations=config.loss.explanations),
+        *(("^clip/vision/",) if config.data.image_embeddings else ()),
         *config.optim.frozen,
     )
     plan = config.freeze.plan or {1: config.freeze.layers}
