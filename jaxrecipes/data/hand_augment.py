@@ -33,7 +33,7 @@ PRINCPT_NOISE = 0.1111111
 NO_DRAWS = {name: np.zeros(1, np.float32) for name in _UNIFORM}
 NO_DRAWS |= {"princpt_noise": np.zeros((1, 2), np.float32)}
 NO_RANGES = {"scale_z_min": 1.0, "scale_z_max": 1.0, "scale_f_min": 1.0, "scale_f_max": 1.0}
-NO_RANGES |= {"princpt_noise": 0.0, "persp_rot_max": 0.0}
+NO_RANGES |= {"princpt_noise": 0.0, "persp_rot_max": 0.0, "in_plane_rot_max": 0.0}
 """With these draws and ranges the view stays as it is."""
 
 
@@ -81,16 +81,17 @@ def drawn_view(
 ) -> View:
     """The view that draws give.
 
-    Turned about the optical axis by any angle, stretched in depth, turned aside by at most
-    `persp_rot_max`, seen by a camera with another focal length and principal point.
+    Turned about the optical axis by at most `in_plane_rot_max` either way, stretched in depth,
+    turned aside by at most `persp_rot_max`, seen by a camera with another focal length and
+    principal point.
 
     Args:
       focal: `[B, T, 2]` pixels.
       princpt: `[B, T, 2]` pixels.
       draws: of `draw`.
       ranges: scalars that may be traced: `scale_z_min`, `scale_z_max`, `scale_f_min`,
-        `scale_f_max`, `persp_rot_max` in radians, and `princpt_noise`, without which it is
-        `PRINCPT_NOISE`.
+        `scale_f_max`, `persp_rot_max` in radians; `in_plane_rot_max` in radians, without which any
+        angle may come, and `princpt_noise`, without which it is `PRINCPT_NOISE`.
       center: `[B, T, 2]` pixels; the ray through it is first turned onto the optical axis, and in
         return the view is not turned aside.
       root_fix: turn the hand's orientation aside as well, as its points are.
@@ -101,7 +102,10 @@ def drawn_view(
         share = jnp.asarray(draws[name])[:, None]
         return jnp.broadcast_to(low + jnp.subtract(high, low) * share, frames)
 
-    angle = between("rad", 0.0, 2.0 * jnp.pi)
+    rad = jnp.asarray(draws["rad"])
+    # Of a whole turn: 0 to 1/2 one way, then 1/2 to 0 the other way.
+    angle = (rad - jnp.round(rad))[:, None] * 2.0 * ranges.get("in_plane_rot_max", jnp.pi)
+    angle = jnp.broadcast_to(angle, frames)
     scale_z = between("scale_z", ranges["scale_z_min"], ranges["scale_z_max"])
     scale_f = between("scale_f", ranges["scale_f_min"], ranges["scale_f_max"])
     shift = jnp.asarray(draws["princpt_noise"])[:, None] * ranges.get(

@@ -169,6 +169,15 @@ def test_ranges_are_data(batch, augmented, draws):
     assert augmented._cache_size() == traced
 
 
+def test_the_image_turns_by_no_more_than_the_range_either_way(batch):
+    """The range times where the draw is on a circle: 0, 1/4 one way, 1/2, 1/4 the other way."""
+    draws = draw(jax.random.key(7), 3) | {"rad": np.array([0.0, 0.25, 0.75], np.float32)}
+    ranges = RANGES | {"in_plane_rot_max": 0.4}
+    found = drawn_view(batch["focal"], batch["princpt"], draws, ranges).root[:, 0]
+    angles = np.arctan2(found[:, 1, 0], found[:, 0, 0])
+    np.testing.assert_allclose(angles, [0.0, 0.2, -0.2], atol=1e-6)
+
+
 def test_back_is_the_inverse_of_the_image_change(batch, draws):
     ranges = STRETCHED | {"persp_rot_max": 0.2}
     view = jax.jit(drawn_view)(batch["focal"], batch["princpt"], draws, ranges)

@@ -3,6 +3,7 @@ author's later fixes.
 """
 
 import dataclasses
+import math
 from typing import ClassVar, Literal
 
 from jaxrecipes.data.hand_augment import PRINCPT_NOISE
@@ -138,6 +139,8 @@ class AugmentConfig:
     """Least factor on the focal length."""
     scale_f_max: float = 1.1
     """Largest factor on the focal length."""
+    in_plane_rot_max: float = math.pi
+    """Largest turn of the image either way, in radians. pi: any."""
     persp_rot_max: float = 0.0
     """Largest rotation of the camera, in radians."""
     persp_rot_root_fix: bool = True
@@ -160,10 +163,9 @@ class AugmentConfig:
             self.expansion_ratio > 0,
             f"augment.expansion_ratio is {self.expansion_ratio}; it must be positive",
         )
-        require(
-            self.persp_rot_max >= 0,
-            f"augment.persp_rot_max is {self.persp_rot_max}; it must not be negative",
-        )
+        for name in ("in_plane_rot_max", "persp_rot_max"):
+            value = getattr(self, name)
+            require(value >= 0, f"augment.{name} is {value}; it must not be negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ _AREAS = ("pck_auc", "pa_pck_auc")
 _TERMS = ("theta", "shape", "trans", "joint_rel", "joint_img")
 _RANGES = (
     *("scale_z_min", "scale_z_max", "scale_f_min", "scale_f_max"),
-    *("persp_rot_max", "princpt_noise"),
+    *("in_plane_rot_max", "persp_rot_max", "princpt_noise"),
 )
 _BACKBONE = "^backbone/"
 _TAGS = {
