@@ -5,6 +5,7 @@ Weights are read and written by `jaxrecipes.convert.dinov2`.
 
 import jax
 from flax import linen as nn
+from flax.typing import Initializer
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
@@ -27,9 +28,6 @@ __all__ = [
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
-# The original cuts the normal distribution at +-2, which is a hundred deviations away.
-_normal = nn.initializers.normal(0.02)
-
 
 class Dinov2Block(nn.Module):
     """`x += layer_scale1 * self_attn(norm1(x))`, then `x += layer_scale2 * mlp(norm2(x))`.
@@ -45,23 +43,24 @@ class Dinov2Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, C] -> [B, T, C]`."""
         config, dtype = self.config, self.dtype
+        normal = _normal(config)
 
         def scaled(y: jax.Array, name: str) -> jax.Array:
             scale = self.param(name, nn.initializers.ones_init(), (config.width,))
             return y * scale.astype(dtype)
 
         y = LayerNorm(config.norm_eps, dtype, name="norm1")(x)
-        attention = SelfAttention(config.num_heads, _normal, dtype, _normal, name="self_attn")
+        attention = SelfAttention(config.num_heads, normal, dtype, normal, name="self_attn")
         x = x + scaled(attention(y, train=False), "layer_scale1")  # DINOv2 has no dropout
         y = LayerNorm(config.norm_eps, dtype, name="norm2")(x)
         hidden = config.mlp_width * (2 if config.swiglu else 1)
-        y = Linear(hidden, kernel_init=_normal, dtype=dtype, name="linear1")(y)
+        y = Linear(hidden, kernel_init=normal, dtype=dtype, name="linear1")(y)
         if config.swiglu:
             gate, value = jnp.split(y, 2, axis=-1)
             y = silu(gate) * value
         else:
             y = gelu(y)
-        y = Linear(config.width, kernel_init=_normal, dtype=dtype, name="linear2")(y)
+        y = Linear(config.width, kernel_init=normal, dtype=dtype, name="linear2")(y)
         return x + scaled(y, "layer_scale2")
 
 
@@ -80,23 +79,24 @@ class Dinov2(nn.Module):
     def setup(self):
         config, dtype = self.config, self.dtype
         zeros, size = nn.initializers.zeros_init(), config.patch_size
+        normal = _normal(config)
         self.patch_embedding = Conv(
             config.width,
             size,
             size,
             use_bias=True,
-            kernel_init=_normal,
+            kernel_init=normal,
             bias_init=zeros,
             dtype=dtype,
         )
-        self.cls_token = self.param("cls_token", _normal, (1, config.width))
+        self.cls_token = self.param("cls_token", normal, (1, config.width))
         self.mask_token = self.param("mask_token", zeros, (config.width,))  # of no use here: kept
         self.position_embedding = self.param(
-            "position_embedding", _normal, (1 + config.grid**2, config.width)
+            "position_embedding", normal, (1 + config.grid**2, config.width)
         )
         if config.num_registers:
             self.register_tokens = self.param(
-                "register_tokens", _normal, (config.num_registers, config.width)
+                "register_tokens", normal, (config.num_registers, config.width)
             )
         block = nn.remat(Dinov2Block) if config.remat else Dinov2Block
         self.blocks = [block(config, dtype) for _ in range(config.depth)]
@@ -148,6 +148,11 @@ def without_registers(tokens: jax.Array, num_registers: int) -> jax.Array:
     if not num_registers:
         return tokens
     return jnp.concatenate([tokens[:, :1], tokens[:, 1 + num_registers :]], axis=1)
+
+
+def _normal(config: Dinov2Config) -> Initializer:
+    # The original cuts the normal distribution at +-2, which is a hundred deviations away.
+    return nn.initializers.normal(config.init_std)
 
 
 def _check_images(images: jax.Array, patch_size: int) -> None:
