@@ -1,8 +1,9 @@
 """clip_iqa presets: `configs/clip_iqa.py` (the default), `configs/clip_iqa.py:recommended`,
 `configs/clip_iqa.py:scenario_small` ...
 
-All but the default start from weights of CLIP ViT-L/14 and read rated images from a CSV; bring them
-with --clip.weights, --data.path and --data.image_folder. `scripts/suggest.py` picks one.
+All but the default and `image_embeddings` start from weights of CLIP ViT-L/14 and read rated
+images from a CSV; bring them with --clip.weights, --data.path and --data.image_folder.
+`scripts/suggest.py` picks one.
 """
 
 from dataclasses import replace
@@ -10,6 +11,7 @@ from dataclasses import replace
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.models.clip_iqa_config import HeadsConfig
 from jaxrecipes.recipes.clip_iqa.config import (
+    SMALL,
     AugmentConfig,
     ClipSource,
     FreezeConfig,
@@ -17,7 +19,7 @@ from jaxrecipes.recipes.clip_iqa.config import (
     IqaRunConfig,
     LossConfig,
 )
-from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig
+from jaxrecipes.train.config import EarlyStoppingConfig, EmaConfig, OptimConfig
 from jaxrecipes.tune.space import Distribution, Float, Int, Space
 
 # A small CLIP from scratch on embedded scenes: done within three minutes on two cores.
@@ -33,6 +35,24 @@ DEFAULT = IqaRunConfig(
     clip=ClipSource(size="custom"),
     heads=HeadsConfig(residual_scale_q=0.4, residual_scale_c=0.4),
     augment=AugmentConfig(enabled=False),
+)
+
+# Heads and a small text tower on what another network says of the images; examples/embed_images.py
+# makes the parquet. About a thousand images: much dropout and decay, few epochs.
+IMAGE_EMBEDDINGS = IqaRunConfig(
+    epochs=15,
+    select_metric="srocc_mean",
+    data=IqaDataConfig(path="embedded.parquet", image_embeddings=True),
+    optim=OptimConfig(
+        learning_rate=1e-4,
+        weight_decay=1.0,
+        clip_norm=1.0,
+        learning_rate_factors={"^(?!clip/)": 5.0},
+    ),
+    ema=EmaConfig(decay=0.98),
+    early_stopping=EarlyStoppingConfig(),
+    clip=ClipSource(size="custom", custom=replace(SMALL, projection_dim=1568)),
+    heads=HeadsConfig(residual_scale_q=0.4, residual_scale_c=0.4, dropout=0.5),
 )
 
 
@@ -67,6 +87,7 @@ RECOMMENDED = _preset(freeze=_PARTIAL_18)
 
 PRESETS = {
     "default": DEFAULT,
+    "image_embeddings": IMAGE_EMBEDDINGS,
     "recommended": RECOMMENDED,
     # By the amount of data: below 1000 rated images, up to 5000, above.
     "scenario_small": _preset(
