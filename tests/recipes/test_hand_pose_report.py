@@ -101,7 +101,7 @@ def test_a_report_has_hands_curves_and_a_table_that_agrees_with_the_metrics(
     assert rows["Thumb_4"]["labels"] == str(COUNT - 1)
     filler = {f"verts_{name}": np.zeros((COUNT, 1, 1, 3)) for name in ("rel", "cam")}
     arguments = (outputs | filler, labels | filler, labels)
-    metrics = hand_errors(*arguments) | more_hand_errors(*arguments)
+    metrics = run_once(lambda *a: hand_errors(*a) | more_hand_errors(*a), *arguments)
     shown = {"camera": "micro_mpjpe", "root_relative": "micro_mpjpe_rel", "aligned": "pa_mpjpe"}
     for name, metric in shown.items():
         wanted = float(metrics[metric].compute())

@@ -1,8 +1,9 @@
 """Predicted hands as the original image shows them: left ones mirrored back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,7 +11,17 @@ from jaxrecipes.camera import project, turn_to_axis
 from jaxrecipes.data.hand_shards import HandClips
 from jaxrecipes.models.hand_joints import JOINT_NAMES, NUM_ROTATIONS
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
-from jaxrecipes.rotations import axis_angle_to_matrix, matrix_to_axis_angle, to_axis_angle
+from jaxrecipes.rotations import (
+    JointType,
+    axis_angle_to_matrix,
+    matrix_to_axis_angle,
+    to_axis_angle,
+)
+from jaxrecipes.run_once import run_once
+
+_OUTPUTS = ("joint_cam", "trans", "pose", "betas")
+_CAMERA = ("focal", "princpt", "hand_bbox")
+_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def prediction_columns(
@@ -25,49 +36,63 @@ def prediction_columns(
       `pose_0` to `pose_47` (MANO's rotations, axis-angle in radians, of the hand as it is) and
       `betas_0` to `betas_9`.
     """
-    last = {
-        name: np.asarray(outputs[name], np.float32)[:, -1]
-        for name in ("joint_cam", "trans", "pose", "betas")
+    arrays = {
+        **{name: np.asarray(outputs[name], np.float32)[:, -1] for name in _OUTPUTS},
+        **{name: np.asarray(clips.arrays[name])[:, -1] for name in _CAMERA},
+        "left": np.asarray(clips.arrays["left"]),
     }
-    given = {
-        name: np.asarray(clips.arrays[name])[:, -1] for name in ("focal", "princpt", "hand_bbox")
-    }
-    left = np.asarray(clips.arrays["left"]) > 0.5
-    joints = _mirrored(last["joint_cam"], left)
-    root = _mirrored(last["trans"], left)
-    pose = np.asarray(to_axis_angle(jnp.asarray(last["pose"]), config.network.joint_type))
-    pose = pose.reshape(len(pose), NUM_ROTATIONS, 3)
-    pose = np.where(left[:, None, None], pose * np.array([1.0, -1.0, -1.0]), pose)
-    if config.augment.perspective_normalization:
-        box = given["hand_bbox"]
-        ahead = turn_to_axis((box[:, :2] + box[:, 2:]) / 2, given["focal"], given["princpt"])
-        back = np.asarray(ahead).swapaxes(-1, -2)
-        joints = np.einsum("nij,nkj->nki", back, joints)
-        root = np.einsum("nij,nj->ni", back, root)
-        turned = back @ np.asarray(axis_angle_to_matrix(jnp.asarray(pose[:, 0])))
-        pose[:, 0] = np.asarray(matrix_to_axis_angle(jnp.asarray(turned)))
-    focal, princpt = given["focal"][:, None], given["princpt"][:, None]
-    points = np.concatenate([joints, np.asarray(project(joints, focal, princpt))], axis=-1)
+    hands = run_once(
+        lambda arrays: _original(
+            arrays,
+            joint_type=config.network.joint_type,
+            normalized=config.augment.perspective_normalization,
+        ),
+        arrays,
+    )
+    points, root, pose = (np.asarray(hand) for hand in hands)
 
     columns: dict[str, Sequence[Any]] = {
         "key": clips.keys.tolist(),
-        "hand": np.where(left, "left", "right").tolist(),
+        "hand": np.where(arrays["left"] > 0.5, "left", "right").tolist(),
     }
     for i, joint in enumerate(JOINT_NAMES):
         for j, axis in enumerate(("x", "y", "z", "u", "v")):
             columns[f"{joint}_{axis}"] = [f"{value:.3f}" for value in points[:, i, j]]
     for j, axis in enumerate("xyz"):
         columns[f"root_{axis}"] = _numbers(root[:, j])
-    for name, values in (("pose", pose.reshape(len(pose), -1)), ("betas", last["betas"])):
+    for name, values in (("pose", pose), ("betas", arrays["betas"])):
         for j in range(values.shape[1]):
             columns[f"{name}_{j}"] = _numbers(values[:, j])
     return columns
 
 
-def _mirrored(points: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """`[N, ..., 3]` with the x of left hands negated."""
-    signs = np.where(left[:, None], np.array([-1.0, 1.0, 1.0]), 1.0)
-    return points * signs.reshape(len(left), *[1] * (points.ndim - 2), 3)
+def _original(
+    arrays: Mapping[str, jax.Array], *, joint_type: JointType, normalized: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Joints `[N, 21, 5]` (mm, px), root `[N, 3]` and pose `[N, 48]` axis-angle."""
+    left = arrays["left"][:, None] > 0.5
+    joints = _signed(arrays["joint_cam"], left[..., None], (-1.0, 1.0, 1.0))
+    root = _signed(arrays["trans"], left, (-1.0, 1.0, 1.0))
+    pose = to_axis_angle(arrays["pose"], joint_type)
+    pose = _signed(pose, left, (1.0, -1.0, -1.0) * NUM_ROTATIONS)
+    focal, princpt = arrays["focal"], arrays["princpt"]
+    if normalized:
+        box = arrays["hand_bbox"]
+        ahead = turn_to_axis((box[:, :2] + box[:, 2:]) / 2, focal, princpt)
+        # Points are rows here, so that this turns them back.
+        joints = jnp.matmul(joints, ahead, precision=_HIGHEST)
+        root = jnp.matmul(root[:, None], ahead, precision=_HIGHEST)[:, 0]
+        turned = jnp.matmul(
+            jnp.swapaxes(ahead, -1, -2), axis_angle_to_matrix(pose[:, :3]), precision=_HIGHEST
+        )
+        pose = jnp.concatenate([matrix_to_axis_angle(turned), pose[:, 3:]], axis=-1)
+    pixels = project(joints, focal[:, None], princpt[:, None])
+    return jnp.concatenate([joints, pixels], axis=-1), root, pose
+
+
+def _signed(x: jax.Array, left: jax.Array, signs: tuple[float, ...]) -> jax.Array:
+    """Left hands times the signs."""
+    return jnp.where(left, x * jnp.array(signs), x)
 
 
 def _numbers(values: np.ndarray) -> list[str]:

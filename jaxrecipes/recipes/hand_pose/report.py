@@ -119,14 +119,22 @@ def joint_errors(found: Arrays, labels: Arrays, *, norm_by_hand: bool) -> dict[s
     Returns:
       `camera`, `root_relative` and `aligned`, `[N, 21]` mm each.
     """
-    valid = jnp.asarray(labels["joint_valid"])
-    joint_cam = jnp.asarray(labels["joint_cam"])
-    _, scale_known = hand_scale(joint_cam, valid, norm_by_hand=norm_by_hand)
-    counted = np.asarray(valid * scale_known[:, None]) > 0.5
-    target = np.where(counted[..., None], labels["joint_rel"], 0.0)
-    aligned = run_once(
-        lambda x, y, mask: procrustes_align(x, y, mask=mask),
-        *(jnp.asarray(a, jnp.float32) for a in (found["joint_rel"], target, counted)),
+
+    def prepared(joint_rel: Any, labels: Mapping[str, jax.Array]) -> tuple[jax.Array, ...]:
+        valid = labels["joint_valid"]
+        _, known = hand_scale(labels["joint_cam"], valid, norm_by_hand=norm_by_hand)
+        counted = valid * known[:, None] > 0.5
+        target = jnp.where(counted[..., None], labels["joint_rel"], 0.0)
+        return counted, target, procrustes_align(joint_rel, target, mask=counted)
+
+    names = ("joint_cam", "joint_rel", "joint_valid")
+    counted, target, aligned = (
+        np.asarray(a)
+        for a in run_once(
+            prepared,
+            np.asarray(found["joint_rel"], np.float32),
+            {name: np.asarray(labels[name], np.float32) for name in names},
+        )
     )
 
     def distance(x: Any, y: np.ndarray, where: np.ndarray) -> np.ndarray:
