@@ -43,7 +43,7 @@ class Dinov2Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, T, C] -> [B, T, C]`."""
         config, dtype = self.config, self.dtype
-        normal = _normal(config)
+        normal = _normal(config.init_std)
 
         def scaled(y: jax.Array, name: str) -> jax.Array:
             scale = self.param(name, nn.initializers.ones_init(), (config.width,))
@@ -79,7 +79,7 @@ class Dinov2(nn.Module):
     def setup(self):
         config, dtype = self.config, self.dtype
         zeros, size = nn.initializers.zeros_init(), config.patch_size
-        normal = _normal(config)
+        normal = _normal(config.init_std)
         self.patch_embedding = Conv(
             config.width,
             size,
@@ -92,7 +92,9 @@ class Dinov2(nn.Module):
         self.cls_token = self.param("cls_token", normal, (1, config.width))
         self.mask_token = self.param("mask_token", zeros, (config.width,))  # of no use here: kept
         self.position_embedding = self.param(
-            "position_embedding", normal, (1 + config.grid**2, config.width)
+            "position_embedding",
+            _normal(config.position_std),
+            (1 + config.grid**2, config.width),
         )
         if config.num_registers:
             self.register_tokens = self.param(
@@ -150,9 +152,9 @@ def without_registers(tokens: jax.Array, num_registers: int) -> jax.Array:
     return jnp.concatenate([tokens[:, :1], tokens[:, 1 + num_registers :]], axis=1)
 
 
-def _normal(config: Dinov2Config) -> Initializer:
+def _normal(std: float) -> Initializer:
     # The original cuts the normal distribution at +-2, which is a hundred deviations away.
-    return nn.initializers.normal(config.init_std)
+    return nn.initializers.normal(std)
 
 
 def _check_images(images: jax.Array, patch_size: int) -> None:

@@ -37,6 +37,8 @@ class Dinov2Config:
       init_std: standard deviation of the weights that a network from scratch begins with. 0.02 is
         published; a narrow one is then slow to begin with, and learns far sooner from about
         1 / sqrt(width).
+      position_std: the same for the table of positions; far below the spread of an embedded patch
+        (init_std times the root of its numbers), places take long to matter.
       remat: whether a backward pass computes the inside of each block anew instead of keeping it:
         less memory for about a third more work; the numbers stay the same.
 
@@ -57,14 +59,16 @@ class Dinov2Config:
     pos_interp: PosInterp | None = None
     norm_eps: float = 1e-6
     init_std: float = 0.02
+    position_std: float = 0.02
     remat: bool = False
 
     def __post_init__(self):
         for name in ("width", "depth", "num_heads", "patch_size", "image_size", "mlp_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        if self.init_std <= 0:
-            raise ValueError(f"init_std must be positive, got {self.init_std}")
+        for name in ("init_std", "position_std"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.num_registers < 0:
             raise ValueError(f"num_registers must be 0 or more, got {self.num_registers}")
         if self.width % self.num_heads:
