@@ -23,19 +23,32 @@ from jaxrecipes.tune.space import Distribution, Float, Space
 
 # A small network from scratch on rendered hands: done within three minutes on two cores.
 DEFAULT = HandRunConfig(
-    steps=1500,
-    data=HandDataConfig(embedded_max_angle=45.0),
-    optim=OptimConfig(learning_rate=1e-3, weight_decay=1e-4, clip_norm=1.0),
-    lr_schedule=LrScheduleConfig(kind="cosine", warmup_steps=75),
-    loop=LoopConfig(log_every_steps=10, validate_every_steps=150, keep_latest=3),
-    backbone=BackboneSource(size="custom", learning_rate=1e-3),
+    steps=1800,
+    select_metric="micro_mpjpe_rel",
+    data=HandDataConfig(embedded_image_size=96, embedded_max_angle=45.0),
+    optim=OptimConfig(learning_rate=1.5e-3, weight_decay=1e-4, clip_norm=1.0),
+    lr_schedule=LrScheduleConfig(kind="cosine", warmup_steps=100),
+    loop=LoopConfig(log_every_steps=10, validate_every_steps=300, keep_latest=3),
+    backbone=BackboneSource(size="custom", learning_rate=1.5e-3),
     model=SMALL,
-    dropout=DropoutConfig(warmup_steps=150),
-    loss=LossConfig(heatmap_sigma=0.2),
+    dropout=DropoutConfig(warmup_steps=600),
+    loss=LossConfig(lambda_shape=0.3, lambda_rel=0.05, heatmap_sigma=0.2),
+    augment=AugmentConfig(expansion_ratio=1.2, in_plane_rot_max=0.15),
 )
 
-# The same as the source document was before its changes: dropout from the first step on, and other
-# validation samples each time.
+# A few hundred real images with joints: from a run of the default, with more augmentation.
+FEW_IMAGES = replace(
+    DEFAULT,
+    steps=1200,
+    init_from="runs/default",
+    data=HandDataConfig(path="hands"),
+    optim=replace(DEFAULT.optim, learning_rate=1e-3),
+    backbone=replace(DEFAULT.backbone, learning_rate=1e-3),
+    augment=replace(DEFAULT.augment, in_plane_rot_max=0.5, persp_rot_max=0.3, pixels="aggressive"),
+)
+
+# The default as the source document was before its changes: dropout from the first step on, and
+# other validation samples each time.
 DEFAULT_BEFORE = replace(
     DEFAULT,
     dropout=DropoutConfig(warmup_steps=0),
@@ -81,6 +94,7 @@ STAGE2 = replace(
 PRESETS = {
     "default": DEFAULT,
     "default_before": DEFAULT_BEFORE,
+    "few_images": FEW_IMAGES,
     "stage1": STAGE1,
     "stage1_seed": STAGE1_SEED,
     "stage1_base": replace(STAGE1, backbone=BackboneSource(size="vit_b_14", weights="dinov2-base")),
@@ -125,6 +139,5 @@ def search_space(config: HandRunConfig) -> Space:
     terms = ("lambda_trans", "lambda_rel", "lambda_img")
     weights = {name: getattr(config.loss, name) for name in terms}
     return Space(
-        parameters
-        | {f"loss.{name}": Float(w / 5, w * 5, log=True) for name, w in weights.items()}
+        parameters | {f"loss.{name}": Float(w / 5, w * 5, log=True) for name, w in weights.items()}
     )

@@ -10,7 +10,11 @@ from jaxrecipes.data.hand_augment import PRINCPT_NOISE
 from jaxrecipes.data.hand_shards import Decode
 from jaxrecipes.data.pixel_augment import PixelGroup
 from jaxrecipes.models.dinov2_config import Dinov2Config, PosInterp, dinov2_config
-from jaxrecipes.models.hand_pose_config import HandDecoderConfig, HandPoseConfig
+from jaxrecipes.models.hand_pose_config import (
+    HandDecoderConfig,
+    HandPoseConfig,
+    PerspectiveConfig,
+)
 from jaxrecipes.train.config import (
     DataConfig,
     EmaConfig,
@@ -22,8 +26,17 @@ from jaxrecipes.train.config import (
 )
 
 SMALL = HandPoseConfig(
-    backbone=Dinov2Config(width=96, depth=4, num_heads=4, image_size=70),
-    img_size=70,
+    backbone=Dinov2Config(
+        width=96,
+        depth=3,
+        num_heads=3,
+        patch_size=8,
+        image_size=40,
+        init_std=0.08,
+        position_std=0.5,
+    ),
+    img_size=40,
+    persp_info_embed=PerspectiveConfig(type="dense"),
     handec=HandDecoderConfig(
         num_layer=2, num_head=4, dim_head=24, dim_mlp=192, heatmap_resolution=(64, 64, 128)
     ),
