@@ -5,6 +5,7 @@ import pathlib
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxrecipes.config import load_config
@@ -133,3 +134,20 @@ def test_dropout_may_rise_slowly():
     rate = hand_recipe.make_recipe(config, steps_per_epoch=5).hparams["dropout_rate"]
     got = [float(rate(step)) for step in (0, 9, 10, 12, 14, 100)]
     np.testing.assert_allclose(got, [0, 0, 0, 0.1, 0.2, 0.2], atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+def test_any_optimizer_moves_the_backbone_by_its_own_rate(optimizer):
+    config = HandRunConfig(
+        optim=OptimConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.0, eps=0.0),
+        backbone=BackboneSource(size="custom", learning_rate=0.01),
+    )
+    recipe = hand_recipe.make_recipe(config, steps_per_epoch=5)
+    hparams = {name: value(5000) for name, value in recipe.hparams.items()}
+    params = {"backbone": {"w": np.ones(2)}, "handec": {"w": np.ones(2)}}
+    tx, grads = recipe.make_tx(hparams), jax.tree.map(lambda x: 0.5 * x, params)
+    updates, state = tx.update(grads, tx.init(params), params)
+    step = 0.05 if optimizer == "sgd" else 0.1
+    np.testing.assert_allclose(updates["handec"]["w"], -step, rtol=1e-5)
+    np.testing.assert_allclose(updates["backbone"]["w"], -0.1 * step, rtol=1e-5)
+    assert (optax.tree.get(state, "mu") is None) == (optimizer == "sgd")

@@ -1,5 +1,6 @@
 """The hand_pose recipe: network, losses, metrics and augmentation, wired for the generic step."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxrecipes import optim, schedules
+from jaxrecipes import schedules
 from jaxrecipes.data.hand_augment import draw
 from jaxrecipes.data.hand_crop import HandCrop
 from jaxrecipes.data.pixel_augment import GROUPS, augment_pixels
@@ -20,7 +21,7 @@ from jaxrecipes.recipes.hand_pose.config import DropoutConfig, HandRunConfig
 from jaxrecipes.recipes.hand_pose.sources import check_sources, hand_model, pretrained
 from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.schedules import Schedule
-from jaxrecipes.train.build import build_hparams, shared_parts
+from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
 from jaxrecipes.train.recipe import Batch, Hparams, Recipe
 from jaxrecipes.train.seam import linen_apply
 
@@ -165,15 +166,11 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         return kept | {name: outputs[name] for name in ("pose", "betas", "trans")}
 
     def make_tx(hparams: Hparams) -> optax.GradientTransformation:
-        groups: list[tuple[str, Any]] = list(config.optim.learning_rate_factors.items())
+        factors: dict[str, Any] = dict(config.optim.learning_rate_factors)
         if not frozen:
-            groups.append((_BACKBONE, hparams["backbone_rate_factor"]))
-        no_decay = config.optim.no_decay
-        return optim.adamw(
-            hparams,
-            decay_mask=optim.no_decay(*no_decay) if no_decay else None,
-            learning_rate_factors=groups or None,
-        )
+            factors.setdefault(_BACKBONE, hparams["backbone_rate_factor"])
+        grouped = dataclasses.replace(config.optim, learning_rate_factors=factors)
+        return build_optimizer(grouped)(hparams)
 
     def log_line(step: int, steps: int, values: Mapping[str, float]) -> str:
         rate = float(hparams["learning_rate"](step))
