@@ -1,4 +1,5 @@
-"""clip_iqa with its state split over eight faked devices. Each run has a process of its own."""
+"""Recipes with their state split over eight faked devices. Each number of devices has a process of
+its own."""
 
 import json
 import os
@@ -7,8 +8,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-WORKER = pathlib.Path(__file__).parent / "clip_devices_worker.py"
+WORKER = pathlib.Path(__file__).parent / "fsdp_worker.py"
 
 
 def start(devices):
@@ -30,13 +32,19 @@ def result(process):
     return json.loads(out.splitlines()[-1])
 
 
-def test_a_clip_split_over_eight_devices_trains_as_on_one():
+@pytest.fixture(scope="module")
+def runs():
     processes = [start(1), start(8)]
-    one, eight = map(result, processes)
-    assert (one["devices"], eight["devices"]) == (1, 8)
+    return [result(process) for process in processes]
+
+
+@pytest.mark.parametrize("recipe", ["clip_iqa", "hand_pose"])
+def test_a_state_split_over_eight_devices_trains_as_on_one(runs, recipe):
+    assert [run["devices"] for run in runs] == [1, 8]
+    one, eight = (run[recipe] for run in runs)
     assert one["compilations"] == eight["compilations"] == 1
     np.testing.assert_allclose(eight["losses"], one["losses"], rtol=2e-5)
-    np.testing.assert_allclose(eight["projection"], one["projection"], rtol=2e-5)
+    np.testing.assert_allclose(eight["magnitude"], one["magnitude"], rtol=2e-5)
     assert one["losses"][0] != one["losses"][-1]
     # Biases, norms and small kernels are on every device.
     for part in ("params", "optimizer"):
