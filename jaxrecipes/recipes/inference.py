@@ -50,9 +50,11 @@ def with_data_path(trained: Trained, path: str | None) -> Trained:
     """The same model with other data; None keeps the data that it was trained on."""
     if path is None:
         return trained
-    config = dataclasses.replace(
-        trained.config, data=dataclasses.replace(trained.config.data, path=path)
-    )
+    data = trained.config.data
+    # Some recipes have a path of their own for validation, which is of the run's data.
+    elsewhere = {"val_path": None} if hasattr(data, "val_path") else {}
+    data = dataclasses.replace(data, path=path, **elsewhere)
+    config = dataclasses.replace(trained.config, data=data)
     return dataclasses.replace(trained, config=config)
 
 

@@ -40,7 +40,8 @@ def load_splits(
     Args:
       config: where the data is; its seed is that of embedded training clips.
       report_dir: where the digest goes.
-      train: whether a run begins: then the training split is loaded.
+      train: whether a run begins: then the training split is loaded. Otherwise shards at
+        `data.path` that are not parted into folders train and val are all validated on.
 
     Raises:
       FileNotFoundError: there is nothing at `data.path`.
@@ -101,18 +102,21 @@ def _embedded(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
 
 def _from_shards(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
     data = config.data
-    path, val_path = data.path, data.val_path
+    path, val_path = str(data.path), data.val_path
     if val_path is None:
-        folders = [pathlib.Path(str(path)) / name for name in ("train", "val")]
-        if not all(folder.is_dir() for folder in folders):
+        folders = [pathlib.Path(path) / name for name in ("train", "val")]
+        if all(folder.is_dir() for folder in folders):
+            path, val_path = map(str, folders)
+        elif train:
             raise FileNotFoundError(
                 f"{path} has no folders train and val; give data.val_path, the shards to validate "
                 "on"
             )
-        path, val_path = map(str, folders)
+        else:
+            val_path = path
     splits = {"val": _selected(config, _read(config, val_path, data.val_stride, "val"))}
     if train:
-        splits["train"] = _read(config, str(path), data.stride, "train")
+        splits["train"] = _read(config, path, data.stride, "train")
     return splits
 
 
