@@ -32,7 +32,8 @@ def prediction_columns(
     Returns:
       `key`; `hand` (left or right); `Wrist_x`, `_y`, `_z` (mm; x right, y down, z ahead) and `_u`,
       `_v` (px) of each of `JOINT_NAMES`; `root_x`, `root_y`, `root_z`, the wrist as the network
-      gives it, with `norm_by_hand` in hand scales: the joints are that times the labelled scale;
+      gives it, with `norm_by_hand` in hand scales: the joints are that times the labelled scale, or
+      the predicted hand's own where none is labelled;
       `pose_0` to `pose_47` (MANO's rotations, axis-angle in radians, of the hand as it is) and
       `betas_0` to `betas_9`.
     """

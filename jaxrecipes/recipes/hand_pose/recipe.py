@@ -13,7 +13,7 @@ from jaxrecipes.data.hand_augment import draw
 from jaxrecipes.data.hand_crop import HandCrop
 from jaxrecipes.data.pixel_augment import GROUPS, augment_pixels
 from jaxrecipes.joint_errors import hand_errors, more_hand_errors
-from jaxrecipes.losses.hand import hand_predictions, hand_targets, hand_terms
+from jaxrecipes.losses.hand import hand_predictions, hand_scale, hand_targets, hand_terms
 from jaxrecipes.models.hand_decoder import bin_centres
 from jaxrecipes.models.hand_pose import HandPose, constants
 from jaxrecipes.precision import Policy
@@ -162,6 +162,10 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
 
     def predictions(outputs: Any, batch: Batch) -> dict[str, jax.Array]:
         found = predicted(outputs, batch, loss.norm_eps)
+        # A hand whose scale is not labelled has that of its prediction.
+        _, known = hand_scale(batch["joint_cam"], batch["joint_valid"])
+        size = jnp.where(known[..., None, None] > 0, batch["joint_cam"], found["joint_rel"])
+        found = predicted(outputs, batch | {"joint_cam": size}, loss.norm_eps)
         kept = {name: found[name] for name in ("joint_rel", "joint_cam", "joint_img")}
         return kept | {name: outputs[name] for name in ("pose", "betas", "trans")}
 
