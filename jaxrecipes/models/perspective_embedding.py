@@ -50,7 +50,7 @@ class PerspectiveEmbedding(nn.Module):
     starts at zero. "dense": a perceptron of all rays gives one vector for all tokens.
 
     Attributes:
-      config: which of the two, and how many rays.
+      config: which of the two, and how many rays; not of the type "none".
       dtype: of the computation; parameters and the geometry stay float32.
     """
 
@@ -79,8 +79,6 @@ class PerspectiveEmbedding(nn.Module):
         """
         rays, where = viewing_rays(bbox, focal, princpt, self.config.num_sample)
         batch, _, width = features.shape
-        if self.config.type == "none":
-            return features
         if self.config.type == "ca":
             context = jnp.concatenate([rays, where], axis=-1).reshape(batch, -1, 4)
             decoder = TokenDecoder(
