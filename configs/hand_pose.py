@@ -85,7 +85,7 @@ STAGE2 = replace(
     STAGE1,
     steps=50_000,
     init_from="runs/stage1",
-    data=replace(STAGE1.data, batch_size=6, eval_batch_size=6),
+    data=replace(STAGE1.data, batch_size=6, eval_batch_size=6, max_val_clips=6000),
     optim=replace(STAGE1.optim, frozen=("^(?!temporal_refiner/)",)),
     backbone=BackboneSource(learning_rate=None),
     model=HandPoseConfig(backbone=SMALL.backbone, num_frame=7, temporal=TemporalConfig()),
@@ -137,7 +137,7 @@ def search_space(config: HandRunConfig) -> Space:
     if config.select_metric.startswith("loss"):
         return Space(parameters)
     terms = ("lambda_trans", "lambda_rel", "lambda_img")
-    weights = {name: getattr(config.loss, name) for name in terms}
+    weights = {f"loss.{name}": getattr(config.loss, name) for name in terms}
     return Space(
-        parameters | {f"loss.{name}": Float(w / 5, w * 5, log=True) for name, w in weights.items()}
+        parameters | {name: Float(w / 5, w * 5, log=True) for name, w in weights.items() if w > 0}
     )
