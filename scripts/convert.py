@@ -7,6 +7,7 @@
 RUN is then a run's folder: evaluate, predict, export it, or train on with
   python scripts/train.py --config RUN/config.json --workdir RUN --data.path DATA --epochs N
                           --allow_config_change
+with --steps N for hand_pose, which counts steps, and whose FILE may be the folder checkpoint-STEP.
 Files are read without running code that they may hold.
 """
 

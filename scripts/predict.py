@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Predicts images, folders of images or parquet files with a trained model, into a CSV.
+"""Predicts files or folders with a trained model, into a CSV.
 
   python scripts/predict.py --checkpoint RUN --inputs PATH [PATH ...] --output FILE.csv
 
-For ocec the columns are path, logit and prob_open. Unreadable images are left out and counted.
+For ocec these are images, folders of images or parquet files, and the columns path, logit and
+prob_open; docs/ tells both of the other recipes. What cannot be read is left out and counted.
 """
 
 import csv
@@ -23,7 +24,7 @@ def main() -> None:
         nargs="+",
         required=True,
         type=pathlib.Path,
-        help="files, folders, parquet files",
+        help="files or folders, see above",
     )
     flags.add_argument("--output", required=True, type=pathlib.Path, help="CSV file to write")
     arguments = flags.parse_args()
