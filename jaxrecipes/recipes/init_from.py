@@ -4,8 +4,9 @@ import dataclasses
 import itertools
 import logging
 import pathlib
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def with_init_from(recipe: Recipe, config: RunConfig) -> Recipe:
     """
     if config.init_from is None:
         return recipe
-    source = _weights_of(config.init_from, otherwise=recipe.pretrained)
+    source = _weights_of(config.init_from, otherwise=recipe.pretrained, frozen=recipe.frozen_at(0))
     return dataclasses.replace(recipe, pretrained=source)
 
 
@@ -51,7 +52,7 @@ def first_stage_config(config: Any) -> Any:
     return staged
 
 
-def _weights_of(folder: str, *, otherwise: Pretrained | None) -> Pretrained:
+def _weights_of(folder: str, *, otherwise: Pretrained | None, frozen: Sequence[str]) -> Pretrained:
     def read(params: Any, batch_stats: Any) -> tuple[Any, Any]:
         trained = open_trained(pathlib.Path(folder))
         wanted = {"params": params, "batch_stats": batch_stats}
@@ -75,6 +76,11 @@ def _weights_of(folder: str, *, otherwise: Pretrained | None) -> Pretrained:
             for path, leaf in leaves_by_path(tree).items()
         }
         given |= {path: np.asarray(there[path]) for path in taken}
+        own = leaves_by_path(params)
+        drawn = {path: own[path] for path in own if f"params/{path}" not in given}
+        stuck = {p: x for p, x in drawn.items() if any(re.search(rule, p) for rule in frozen)}
+        if stuck:
+            _log.warning("  frozen as they are drawn: %s", _named(stuck))
         return _parts(given)
 
     return read

@@ -66,6 +66,16 @@ def test_what_does_not_fit_is_drawn_and_told(source, trained, said):
     assert min(left) in drawn
 
 
+def test_what_is_frozen_as_it_is_drawn_is_warned_of(source, trained, said):
+    deeper = dataclasses.replace(source.config.model, num_blocks=2)
+    optim = dataclasses.replace(source.config.optim, frozen=("^blocks_",))
+    recipe, _ = make(source, trained, model=deeper, optim=optim)
+    starting_weights(recipe)
+    (told,) = (r for r in said.records if r.levelname == "WARNING")
+    assert told.message.startswith("  frozen as they are drawn: blocks_1/")
+    assert "blocks_0/" not in told.message
+
+
 def test_nothing_that_fits_and_a_wrong_folder_are_errors(source, trained, tmp_path):
     recipe, config = make(source, trained)
     other = dataclasses.replace(recipe, init=lambda key: ({"other": jnp.zeros(3)}, {}))
