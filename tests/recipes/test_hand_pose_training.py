@@ -136,6 +136,18 @@ def test_dropout_may_rise_slowly():
     np.testing.assert_allclose(got, [0, 0, 0, 0.1, 0.2, 0.2], atol=1e-6)
 
 
+@pytest.mark.parametrize(("scope", "other"), [("all", 0.3), ("listed", 0.1)])
+def test_another_schedule_of_dropout_is_that_of_all_in_its_scope(scope, other):
+    config = HandRunConfig(
+        dropout=DropoutConfig(scope=scope),
+        schedules={"dropout_rate": "0.3"},
+        backbone=BackboneSource(size="custom"),
+    )
+    hparams = hand_recipe.make_recipe(config, steps_per_epoch=5).hparams
+    got = [float(hparams[name](0)) for name in ("dropout_rate", "output_dropout_rate")]
+    np.testing.assert_allclose(got, [0.3, other])
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
 def test_any_optimizer_moves_the_backbone_by_its_own_rate(optimizer):
     config = HandRunConfig(

@@ -91,7 +91,8 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
     backbone_rate = config.backbone.learning_rate
     frozen = backbone_rate is None
     own: dict[str, Any] = {
-        **_dropout(config.dropout),
+        "dropout_rate": _dropout_rate(config.dropout),
+        "output_dropout_rate": config.dropout.rate,
         "loss_weight/theta": loss.lambda_theta,
         "loss_weight/shape": loss.lambda_shape,
         "loss_weight/trans": loss.lambda_trans,
@@ -109,6 +110,8 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
     hparams = build_hparams(
         config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
     )
+    if config.dropout.scope == "all" and "output_dropout_rate" not in config.schedules:
+        hparams["output_dropout_rate"] = hparams["dropout_rate"]
 
     def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
         draw_key, pixel_key = jax.random.split(key)
@@ -177,7 +180,9 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         return build_optimizer(grouped)(hparams)
 
     def log_line(step: int, steps: int, values: Mapping[str, float]) -> str:
-        rate = float(hparams["learning_rate"](step))
+        rate = float(hparams["learning_rate"](step))  # of the next update, as in the original
+        if shared["plateau"] is not None:
+            rate = values["hparams/learning_rate"]
         parts = [f"{step}/{steps} lr={rate:.4e} dropout={values['hparams/dropout_rate']:.3f}"]
         parts.append(f"total={values['loss']:.4f}")
         parts += [f"loss_{term}={values[f'loss/{term}']:.4f}" for term in _TERMS]
@@ -210,17 +215,13 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
     )
 
 
-def _dropout(config: DropoutConfig) -> dict[str, Schedule | float]:
-    """The rates of the decoder's dropouts; those after its attentions have one of their own."""
+def _dropout_rate(config: DropoutConfig) -> Schedule | float:
     target: Any = config.rate
     if config.ramp_steps:
         target = schedules.linear(0.0, config.rate, steps=config.ramp_steps)
-    rate = schedules.delayed(target, start_step=config.warmup_steps)
-    rate = rate if config.warmup_steps else target
-    return {
-        "dropout_rate": rate,
-        "output_dropout_rate": rate if config.scope == "all" else config.rate,
-    }
+    if not config.warmup_steps:
+        return target
+    return schedules.delayed(target, start_step=config.warmup_steps)
 
 
 def _tag(name: str) -> str:
