@@ -1,4 +1,4 @@
-"""What a trained hand_pose network sees besides its own data: other shards, unlabelled hands."""
+"""Other shards than the run's own, unlabelled hands, and fields that would be passed over."""
 
 import types
 
@@ -10,7 +10,13 @@ from jaxrecipes.data.hand_shards import write_hand_shards
 from jaxrecipes.data.synthetic_hands import as_sequences, synthetic_hands
 from jaxrecipes.losses.hand import hand_scale
 from jaxrecipes.recipes import hand_pose
-from jaxrecipes.recipes.hand_pose.config import SMALL, BackboneSource, HandDataConfig, HandRunConfig
+from jaxrecipes.recipes.hand_pose.config import (
+    SMALL,
+    BackboneSource,
+    HandDataConfig,
+    HandRunConfig,
+    HandSource,
+)
 from jaxrecipes.recipes.inference import with_data_path
 from jaxrecipes.recipes.trained import Trained
 
@@ -68,3 +74,16 @@ def test_a_hand_of_unknown_scale_is_placed_by_its_predicted_one():
         np.testing.assert_allclose(wrist, outputs["trans"][row, 0] * scale, rtol=1e-5)
     assert 80 < own[0, 0] < 95
     np.testing.assert_allclose(found["joint_img"][0, 0, 0], [79.0, 64.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HandDataConfig(val_path="val"), r"data\.val_path is val, but without data\.path"),
+        (lambda: HandDataConfig(depth_bins=0), r"data\.depth_bins is 0; it must be at least 1"),
+        (lambda: HandSource(joint_regressor="a.npy"), r"give the hand .* as hand\.file"),
+    ],
+)
+def test_fields_that_would_be_passed_over_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -235,6 +235,15 @@ class HandDataConfig(DataConfig):
             f"data.max_val_clips is {self.max_val_clips}; it must be at least 1, or None for all",
         )
         require(
+            self.depth_bins is None or self.depth_bins >= 1,
+            f"data.depth_bins is {self.depth_bins}; it must be at least 1, or None for off",
+        )
+        require(
+            self.path is not None or self.val_path is None,
+            f"data.val_path is {self.val_path}, but without data.path hands are rendered; give the "
+            "shards to train on as data.path",
+        )
+        require(
             self.depth_bins is None or not self.source_weights,
             "data.depth_bins and data.source_weights are both given; choose one",
         )
@@ -249,6 +258,13 @@ class HandSource:
     joint_regressor: str | None = None
     """An .npy of `[21, V]`, the joints from the vertices. None: MANO's joints and the usual
     fingertips."""
+
+    def __post_init__(self):
+        require(
+            self.file is not None or self.joint_regressor is None,
+            f"hand.joint_regressor is {self.joint_regressor}, but the procedural hand has its own; "
+            "give the hand that it is of as hand.file",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
