@@ -17,7 +17,7 @@ from jaxrecipes.procrustes import procrustes_align
 Array = jax.Array
 Arrays = Mapping[str, Array]
 
-_LEAST_TO_ALIGN = 3  # joints; fewer can be brought to fit whatever they are
+LEAST_TO_ALIGN = 3  # joints; fewer can be brought to fit whatever they are
 
 
 def hand_errors(
@@ -91,7 +91,7 @@ def more_hand_errors(
     predictions, targets = (_frames(arrays, last_frame) for arrays in (predictions, targets))
     joint_cam = _distance(predictions["joint_cam"], targets["joint_cam"])
     joint_rel = _distance(predictions["joint_rel"], targets["joint_rel"])
-    enough = joints.sum(axis=-1, keepdims=True) >= _LEAST_TO_ALIGN
+    enough = joints.sum(axis=-1, keepdims=True) >= LEAST_TO_ALIGN
     target = jnp.where(joints[..., None] > 0, targets["joint_rel"], 0.0)
     aligned = procrustes_align(predictions["joint_rel"], target, mask=joints)
     joint_aligned = _distance(aligned, target)

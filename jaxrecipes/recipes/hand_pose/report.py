@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes.data.hand_shards import HandClips
+from jaxrecipes.joint_errors import LEAST_TO_ALIGN
 from jaxrecipes.losses.hand import hand_scale
 from jaxrecipes.models.hand_joints import CHAINS, EDGES, JOINT_NAMES
 from jaxrecipes.procrustes import procrustes_align
@@ -27,7 +28,6 @@ __all__ = ["prediction_columns", "write_report", "write_samples"]
 CELL = 160  # pixels of a drawn patch
 COLUMNS = 8
 SAMPLES = 12
-_LEAST_TO_ALIGN = 3  # joints
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -141,7 +141,7 @@ def joint_errors(found: Arrays, labels: Arrays, *, norm_by_hand: bool) -> dict[s
         length = np.linalg.norm(np.asarray(x, np.float64) - y, axis=-1)
         return np.where(where, np.where(np.isfinite(length), length, np.inf), np.nan)
 
-    enough = counted.sum(axis=1, keepdims=True) >= _LEAST_TO_ALIGN
+    enough = counted.sum(axis=1, keepdims=True) >= LEAST_TO_ALIGN
     return {
         "camera": distance(found["joint_cam"], labels["joint_cam"], counted),
         "root_relative": distance(found["joint_rel"], labels["joint_rel"], counted),
