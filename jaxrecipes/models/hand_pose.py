@@ -150,14 +150,21 @@ class HandPose(nn.Module):
             return features
         return self.persp_info_embedder(features, bbox, focal, princpt, train=train)
 
-    def init_params(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(params, batch_stats) drawn from `key`, with the constants of the configured files.
+    def init_params(
+        self, key: jax.Array, *, read_files: bool = True
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(params, batch_stats) drawn from `key`.
+
+        Args:
+          key: PRNG key.
+          read_files: take the decoder's constants from the configured files; otherwise they are as
+            without files, for who has them elsewhere.
 
         Raises:
           FileNotFoundError: there is no such file.
           ValueError: a file that does not hold what it should.
         """
-        read = decoder_constants(self.config)
+        read = decoder_constants(self.config) if read_files else {}
         zeros = {n: jnp.zeros(s.shape, s.dtype) for n, s in hand_inputs(self.config).items()}
         variables = self.init(key, zeros, train=False)
         params = variables["params"]

@@ -1,5 +1,6 @@
 """Other shards than the run's own, unlabelled hands, and fields that would be passed over."""
 
+import dataclasses
 import types
 
 import jax
@@ -16,9 +17,11 @@ from jaxrecipes.recipes.hand_pose.config import (
     HandDataConfig,
     HandRunConfig,
     HandSource,
+    LossConfig,
 )
 from jaxrecipes.recipes.inference import with_data_path
 from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.train.state import starting_weights
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,22 @@ def test_a_hand_of_unknown_scale_is_placed_by_its_predicted_one():
 def test_fields_that_would_be_passed_over_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_only_a_new_run_reads_the_files_of_the_decoders_constants(tmp_path):
+    file, mean = tmp_path / "stats.npz", np.arange(61, dtype=np.float32)
+    handec = dataclasses.replace(SMALL.handec, denorm_output=str(file))
+    config = HandRunConfig(
+        backbone=BackboneSource(size="custom"),
+        model=dataclasses.replace(SMALL, handec=handec),
+        loss=LossConfig(heatmap_sigma=0.2),
+    )
+    hand_pose.check_config(config)
+    recipe = hand_pose.make_recipe(config, steps_per_epoch=1)
+    params, _ = jax.eval_shape(recipe.init, jax.random.key(0))
+    assert params["handec"]["output_mean"].shape == mean.shape
+    with pytest.raises(FileNotFoundError, match="stats"):
+        starting_weights(recipe)
+    np.savez(file, mean=mean, cov=np.eye(61, dtype=np.float32))
+    given, _ = starting_weights(recipe)
+    np.testing.assert_array_equal(given["handec"]["output_mean"], mean)

@@ -1,6 +1,7 @@
 """The hand_pose recipe: network, losses, metrics and augmentation, wired for the generic step."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -193,7 +194,7 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
     rules = (*config.optim.frozen, *constants(network), *((_BACKBONE,) if frozen else ()))
     return Recipe(
         name=config.RECIPE,
-        init=model.init_params,
+        init=functools.partial(model.init_params, read_files=False),  # a new run gets them below
         pretrained=pretrained(config),
         apply_fn=linen_apply(
             model,

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxrecipes.convert.dinov2 import SOURCES, read_dinov2
 from jaxrecipes.convert.mano import load_mano
+from jaxrecipes.models.hand_constants import decoder_constants
 from jaxrecipes.models.hand_model import HandModel
 from jaxrecipes.models.procedural_hand import procedural_hand
 from jaxrecipes.recipes.hand_pose.config import BackboneSource, HandRunConfig, HandSource
@@ -47,13 +48,19 @@ def hand_model(source: HandSource) -> HandModel:
 
 def pretrained(config: HandRunConfig) -> Pretrained | None:
     """What a run starts from; None where all is drawn."""
-    source = config.backbone
-    if source.weights is None:
+    source, network = config.backbone, config.network
+    files = (source.weights, network.handec.use_mean_init, network.handec.denorm_output)
+    if not any(files):
         return None
 
     def read(params: Any, batch_stats: Any) -> tuple[Any, Any]:
         del params, batch_stats
-        return {"backbone": {"dinov2": read_weights(source, config)}}, {}
+        given: dict[str, Any] = {}
+        if source.weights is not None:
+            given["backbone"] = {"dinov2": read_weights(source, config)}
+        if constants := decoder_constants(network):
+            given["handec"] = constants
+        return given, {}
 
     return read
 
