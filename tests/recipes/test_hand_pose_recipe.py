@@ -58,7 +58,7 @@ CONFIG = HandRunConfig(
         img_size=28,
         persp_info_embed=PerspectiveConfig(type="none"),
         handec=HandDecoderConfig(
-            num_layer=1, num_head=2, dim_head=8, dim_mlp=16, heatmap_resolution=16
+            num_layer=1, num_head=2, dim_head=8, dim_mlp=16, heatmap_resolution=(16,)
         ),
     ),
     dropout=DropoutConfig(rate=0.2, warmup_steps=12),
@@ -144,6 +144,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, a
 def validated_on(config):
     """What an evaluation of the validation split sees, sample by sample."""
     val = make_run_data(data_of(config), config, make_mesh()).val
+    assert val is not None
     seen = []
     for item, mask in val.feed.evaluation_items(val.batch_size):
         batch = jax.device_get(fetch(val.feed.source, item))
