@@ -8,7 +8,7 @@ with --backbone.weights and --data.path. docs/hand_pose.md describes them.
 from dataclasses import replace
 
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.models.hand_pose_config import HandPoseConfig, TemporalConfig
+from jaxrecipes.models.hand_pose_config import TemporalConfig
 from jaxrecipes.recipes.hand_pose.config import (
     SMALL,
     AugmentConfig,
@@ -23,7 +23,7 @@ from jaxrecipes.tune.space import Distribution, Float, Space
 
 # A small network from scratch on rendered hands: done within three minutes on two cores.
 DEFAULT = HandRunConfig(
-    steps=1800,
+    steps=1500,
     select_metric="micro_mpjpe_rel",
     data=HandDataConfig(embedded_image_size=96, embedded_max_angle=45.0),
     optim=OptimConfig(learning_rate=1.5e-3, weight_decay=1e-4, clip_norm=1.0),
@@ -31,7 +31,7 @@ DEFAULT = HandRunConfig(
     loop=LoopConfig(log_every_steps=10, validate_every_steps=300, keep_latest=3),
     backbone=BackboneSource(size="custom", learning_rate=1.5e-3),
     model=SMALL,
-    dropout=DropoutConfig(warmup_steps=600),
+    dropout=DropoutConfig(warmup_steps=500),
     loss=LossConfig(lambda_shape=0.3, lambda_rel=0.05, heatmap_sigma=0.2),
     augment=AugmentConfig(expansion_ratio=1.2, in_plane_rot_max=0.15),
 )
@@ -88,7 +88,7 @@ STAGE2 = replace(
     data=replace(STAGE1.data, batch_size=6, eval_batch_size=6, max_val_clips=6000),
     optim=replace(STAGE1.optim, frozen=("^(?!temporal_refiner/)",)),
     backbone=BackboneSource(learning_rate=None),
-    model=HandPoseConfig(backbone=SMALL.backbone, num_frame=7, temporal=TemporalConfig()),
+    model=replace(STAGE1.model, num_frame=7, temporal=TemporalConfig()),
 )
 
 PRESETS = {
