@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
+from jaxrecipes.convert.mano import FINGERTIPS
 from jaxrecipes.data.hand_augment import PRINCPT_NOISE
 from jaxrecipes.data.hand_shards import Decode
 from jaxrecipes.data.pixel_augment import PixelGroup
@@ -256,8 +257,9 @@ class HandSource:
     file: str | None = None
     """MANO_RIGHT.pkl, or an .npz with its fields. None: the procedural hand."""
     joint_regressor: str | None = None
-    """An .npy of `[21, V]`, the joints from the vertices. None: MANO's joints and the usual
-    fingertips."""
+    """An .npy of `[21, V]`, the joints from the vertices. None: MANO's joints and `fingertips`."""
+    fingertips: tuple[int, int, int, int, int] = FINGERTIPS
+    """Vertices of `file` at the tips of thumb, index, middle, ring and little finger."""
 
     def __post_init__(self):
         require(
@@ -291,7 +293,7 @@ class HandRunConfig(RunConfig):
     )
     backbone: BackboneSource = dataclasses.field(default_factory=BackboneSource)
     model: HandPoseConfig = dataclasses.field(
-        default_factory=lambda: HandPoseConfig(backbone=SMALL.backbone)
+        default_factory=lambda: HandPoseConfig(backbone=dinov2_config("vit_l_14"))
     )
     hand: HandSource = dataclasses.field(default_factory=HandSource)
     dropout: DropoutConfig = dataclasses.field(default_factory=DropoutConfig)

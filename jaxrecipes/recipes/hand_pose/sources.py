@@ -32,6 +32,16 @@ def check_sources(config: HandRunConfig) -> None:
             "takes millions of images would learn from nothing: give its folder or file as "
             f"--backbone.weights, or --backbone.from_scratch if that is meant. {SOURCES}"
         )
+    if (
+        config.model.infusion_layer is not None
+        and source.learning_rate is None
+        and not (config.init_from or config.first_stage)
+    ):
+        raise ValueError(
+            "model.infusion_layer fuses hidden states by parameters that belong to the backbone, "
+            "which is frozen (backbone.learning_rate None): they would stay as they are drawn. "
+            "Give a learning rate, an init_from, or no infusion_layer"
+        )
     hand_model(config.hand)
 
 
@@ -43,7 +53,7 @@ def hand_model(source: HandSource) -> HandModel:
     """
     if source.file is None:
         return procedural_hand()
-    return load_mano(source.file, regressor=source.joint_regressor)
+    return load_mano(source.file, fingertips=source.fingertips, regressor=source.joint_regressor)
 
 
 def pretrained(config: HandRunConfig) -> Pretrained | None:

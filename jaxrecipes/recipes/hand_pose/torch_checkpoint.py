@@ -93,6 +93,7 @@ def _keep_hand(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool) 
     except ConversionError:
         _log.warning("%s holds no hand: the run goes on with the procedural one", file)
         return HandSource()
+    workdir = workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     kept = HandSource(file=str(workdir / "hand.npz"), joint_regressor=str(workdir / "joints.npy"))
     write_hand(str(kept.file), hand, regressor=str(kept.joint_regressor))
