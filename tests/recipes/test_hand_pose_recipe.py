@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -81,15 +82,30 @@ def with_drawn_weights(recipe):
     return dataclasses.replace(recipe, init=lambda key: (drawn, {}))
 
 
+def simpler(recipe):
+    """The recipe with the plain crop and a loss of the pose alone, which compile in half the
+    time."""
+
+    def pose_error(outputs, batch, hparams):
+        return {"theta": jnp.square(outputs["pose"] - batch["mano_pose"]).mean(axis=(1, 2))}
+
+    return dataclasses.replace(
+        recipe,
+        augment=lambda key, batch, hparams: recipe.preprocess(batch),
+        loss_terms=pose_error,
+        metrics=lambda outputs, batch, hparams: {},
+        step_metrics=(),
+        log_line=None,
+    )
+
+
 def run_of(config, arrays, workdir, programs=None):
     """A run, and its programs for others that differ in numbers alone."""
     mesh = make_mesh()
     data = make_run_data(arrays, config, mesh)
     recipe = with_drawn_weights(hand_pose.make_recipe(config, steps_per_epoch=data.steps_per_epoch))
-    if config.init_from is not None:  # the plain crop compiles sooner
-        plain = recipe.preprocess
-        recipe = dataclasses.replace(recipe, augment=lambda key, batch, hparams: plain(batch))
-    recipe = with_init_from(recipe, config)
+    if config.init_from is not None:
+        recipe = with_init_from(simpler(recipe), config)
     programs = programs or Programs(
         recipe, data, steps_per_call=config.loop.steps_per_call, mesh=mesh
     )
@@ -181,6 +197,7 @@ def test_stage_2_trains_the_refiner_alone(undisturbed, tmp_path):
     config = dataclasses.replace(
         CONFIG,
         steps=2,
+        select_metric="loss",
         init_from=str(workdir),
         optim=dataclasses.replace(CONFIG.optim, frozen=("^(?!temporal_refiner/)",)),
         backbone=BackboneSource(size="custom", learning_rate=None),
