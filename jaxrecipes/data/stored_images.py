@@ -77,6 +77,17 @@ class StoredImages:
         start, end = np.searchsorted(self.rows, (first, first + count))
         return self.rows[start:end]
 
+    def load_image(self, index: int) -> Image.Image:
+        """Decodes one image to RGB.
+
+        Raises:
+          FileNotFoundError: it is neither embedded nor a file.
+        """
+        chosen = np.zeros(len(self), bool)
+        chosen[index] = True
+        (encoded,) = next(self.keep(chosen).iter_encoded())
+        return decode_rgb(encoded, self.file_of(index))
+
 
 def decode_rgb(encoded: bytes | None, file: Path) -> Image.Image:
     """The embedded image, or else the file's, as RGB."""
