@@ -155,9 +155,7 @@ def test_loss_and_gradients_equal_the_originals(golden, original, mode):
         np.testing.assert_allclose(got, arrays[key], atol=1e-6, err_msg=key)
 
 
-@pytest.mark.parametrize(
-    "name", ["full_exp", "full_noexp", "freeze_clip", "partial_1", "partial_all"]
-)
+@pytest.mark.parametrize("name", ["full_exp", "freeze_clip", "partial_all"])
 def test_ten_steps_equal_the_originals(golden, original, name):
     arrays = golden("clip_iqa/trajectory")
     network, params = original("iqa_residual")

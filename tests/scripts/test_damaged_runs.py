@@ -19,10 +19,6 @@ def largest_file(folder: pathlib.Path) -> pathlib.Path:
     return max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
 
 
-def truncate(path: pathlib.Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
 def flip_a_bit(path: pathlib.Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -56,11 +52,8 @@ def test_a_run_goes_on_under_a_changed_config_when_allowed(copy, tiny, script):
     assert "epoch 5  step 40" in outcome.err
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
-def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_the_same(
-    trained, copy, tiny, damage
-):
-    damage(largest_file(copy / "checkpoints" / "32"))
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_the_same(trained, copy, tiny):
+    flip_a_bit(largest_file(copy / "checkpoints" / "32"))
     done = run("train", *tiny, "--workdir", copy)
     assert done.returncode == 0, done.stderr
     assert "the checkpoint of step 32" in done.stderr
