@@ -1,6 +1,5 @@
 """A run's folder that another config, a damaged disk or a full one got at."""
 
-import os
 import pathlib
 import shutil
 import subprocess
