@@ -20,8 +20,6 @@ our step in each mode, its floating-point operations, its temporary memory and t
 import argparse
 import dataclasses
 import functools
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +33,7 @@ from timing import (
     conditions,
     prepare,
     print_comparison,
+    torch_device,
 )
 
 from jaxrecipes.convert import clip_iqa
@@ -244,14 +243,7 @@ def main() -> None:
     add_timing_arguments(parser, rounds=7, steps=2)
     args = parser.parse_args()
     prepare(args)
-    gpu = False
-    if not args.compile_only:
-        if importlib.util.find_spec("torch") is None:
-            sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
-        import torch
-
-        gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
-        torch.set_float32_matmul_precision("high" if gpu else "highest")
+    device = "cpu" if args.compile_only else torch_device()
     settings = {}
     for precision in args.precision:
         for mode in args.modes:
@@ -274,7 +266,7 @@ def main() -> None:
                 rows = compare(
                     contestants_of(
                         config,
-                        device="cuda" if gpu else "cpu",
+                        device=device,
                         size=args.batch_size,
                         tokens=tokens,
                         torch_compile=args.torch_compile,

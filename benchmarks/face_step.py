@@ -15,9 +15,7 @@ With a GPU both sides run on it, in float32 (TF32 products on both sides) and bf
 import argparse
 import dataclasses
 import functools
-import importlib.util
 import itertools
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +29,7 @@ from timing import (
     conditions,
     prepare,
     print_comparison,
+    torch_device,
 )
 
 from jaxrecipes.convert import face3d, universal_face
@@ -225,20 +224,17 @@ def main() -> None:
     add_timing_arguments(parser, rounds=7, steps=16)
     args = parser.parse_args()
     prepare(args)
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
-    import torch
-
-    gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
-    torch.set_float32_matmul_precision("high" if gpu else "highest")
+    device = torch_device()
     settings = {}
     for name in args.settings:
-        for precision in args.precision or (["float32", "bfloat16"] if gpu else ["float32"]):
+        for precision in args.precision or (
+            ["float32", "bfloat16"] if device == "cuda" else ["float32"]
+        ):
             config = dataclasses.replace(SETTINGS[name], precision=precision)
             rows = compare(
                 contestants_of(
                     config,
-                    device="cuda" if gpu else "cpu",
+                    device=device,
                     steps_per_call=args.steps_per_call,
                     torch_compile=args.torch_compile,
                 ),

@@ -16,8 +16,6 @@ step, its floating-point operations and its temporary memory.
 import argparse
 import dataclasses
 import functools
-import importlib.util
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +30,7 @@ from timing import (
     jax_contestant,
     prepare,
     print_comparison,
+    torch_device,
 )
 
 from jaxrecipes.convert import hand_pose
@@ -198,14 +197,7 @@ def main() -> None:
     add_timing_arguments(parser, rounds=7, steps=8)
     args = parser.parse_args()
     prepare(args)
-    gpu = False
-    if not args.compile_only:
-        if importlib.util.find_spec("torch") is None:
-            sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
-        import torch
-
-        gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
-        torch.set_float32_matmul_precision("high" if gpu else "highest")
+    device = "cpu" if args.compile_only else torch_device()
     settings = {}
     for precision in args.precision:
         for mode in args.modes:
@@ -231,7 +223,7 @@ def main() -> None:
             rows = compare(
                 contestants_of(
                     config,
-                    device="cuda" if gpu else "cpu",
+                    device=device,
                     steps_per_call=args.steps_per_call,
                     torch_compile=args.torch_compile,
                     images=args.from_images,

@@ -18,11 +18,9 @@ with fewer --images the epoch is shorter, and decoding is as much shorter, but c
 import argparse
 import concurrent.futures
 import dataclasses
-import importlib.util
 import itertools
 import multiprocessing
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,7 +30,15 @@ import jax
 import numpy as np
 from pil_data import pil_loader, write_crops
 from report import memory_bytes, print_table, write_json
-from timing import add_timing_arguments, conditions, median, prepare, seconds, take_turns
+from timing import (
+    add_timing_arguments,
+    conditions,
+    median,
+    prepare,
+    require_torch,
+    seconds,
+    take_turns,
+)
 
 from jaxrecipes.data.labelled_images import read_labelled_images
 from jaxrecipes.models.ocec import OcecConfig
@@ -199,8 +205,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     add_timing_arguments(parser, rounds=3)
     args = parser.parse_args()
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
+    require_torch()
 
     results = {}
     for name in args.settings:

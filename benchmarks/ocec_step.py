@@ -11,8 +11,6 @@ faster.
 import argparse
 import dataclasses
 import functools
-import importlib.util
-import sys
 from collections.abc import Callable
 
 import jax
@@ -28,6 +26,7 @@ from timing import (
     jax_contestant,
     prepare,
     print_comparison,
+    require_torch,
     torch_contestant,
 )
 
@@ -142,8 +141,7 @@ def main() -> None:
     add_timing_arguments(parser, rounds=5, steps=8)
     args = parser.parse_args()
     prepare(args)
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
+    require_torch()
 
     settings = {}
     for name in args.settings:

@@ -8,10 +8,12 @@ and `print_comparison`.
 import argparse
 import ctypes
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -195,6 +197,22 @@ def prepare(args: argparse.Namespace) -> None:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if args.tuned_allocator:
         keep_freed_memory()
+
+
+def require_torch() -> None:
+    """Leaves the program, and says how to install PyTorch, where there is none."""
+    if importlib.util.find_spec("torch") is None:
+        sys.exit("this benchmark compares with PyTorch: pip install 'jaxrecipes[torch]'")
+
+
+def torch_device() -> str:
+    """Where both sides run, "cuda" or "cpu"; sets how exact PyTorch's matmuls are there."""
+    require_torch()
+    import torch
+
+    gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    torch.set_float32_matmul_precision("high" if gpu else "highest")
+    return "cuda" if gpu else "cpu"
 
 
 def conditions(args: argparse.Namespace, *packages: str) -> dict[str, Any]:

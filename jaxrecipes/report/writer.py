@@ -7,7 +7,6 @@ import os
 import pathlib
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -119,12 +118,7 @@ class MetricWriter:
     def __enter__(self) -> "MetricWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _add(self, step: int, *values: Any) -> None:
@@ -137,35 +131,8 @@ class MetricWriter:
         self._file.write_event(event)
 
 
-class NullWriter:
-    """Writes nothing; for every process but the first."""
-
-    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Does nothing."""
-
-    def image(self, step: int, tag: str, image: np.ndarray) -> None:
-        """Does nothing."""
-
-    def text(self, step: int, tag: str, text: str) -> None:
-        """Does nothing."""
-
-    def close(self) -> None:
-        """Does nothing."""
-
-    def __enter__(self) -> "NullWriter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
-
-
 class Writers:
-    """Hands everything to several writers."""
+    """Hands everything to several writers, or to none: then nothing is written."""
 
     def __init__(self, *writers: Writer) -> None:
         self._writers = writers
@@ -193,12 +160,7 @@ class Writers:
     def __enter__(self) -> "Writers":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -208,7 +170,7 @@ def open_writer(
     process_index: int,
     purge_step: int | None = None,
     aim: AimLog | None = None,
-) -> Writers | NullWriter:
+) -> Writers:
     """The writer of this process: only process 0 (`jax.process_index()`) writes.
 
     Args:
@@ -221,6 +183,6 @@ def open_writer(
       ImportError: aim is asked for and not installed.
     """
     if process_index != 0:
-        return NullWriter()
+        return Writers()
     others = [] if aim is None else [AimWriter(aim)]
     return Writers(MetricWriter(logdir, purge_step=purge_step), *others)
