@@ -17,3 +17,22 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_git_lfs_pointer(head: bytes) -> bool:
+    """Whether a file that begins so stands for one that Git LFS has not fetched."""
+    return head.startswith(b"version https://git-lfs.github.com/spec/")
+
+
+def check_content(path: str | os.PathLike[str]) -> None:
+    """Raises a ValueError for a file that is empty or a Git LFS pointer: it has no content yet.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    with open(path, "rb") as stream:
+        head = stream.read(64)
+    if not head:
+        raise ValueError(f"{path} is an empty file; copy or download it again")
+    if is_git_lfs_pointer(head):
+        raise ValueError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
