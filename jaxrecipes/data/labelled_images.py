@@ -6,16 +6,18 @@ encoded image file, which wins over the path).
 """
 
 import dataclasses
-import math
+import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jaxrecipes.data.stored_images import StoredImages
+from jaxrecipes.data.parquet_files import column_names, find_parquet_files, read_columns
+from jaxrecipes.data.stored_images import StoredImages, check_image_columns
+
+_log = logging.getLogger("jaxrecipes")
 
 CLASS_IDS = {"closed": 0, "open": 1}
 SPLITS = ("train", "val", "test")
@@ -37,7 +39,7 @@ class LabelledImages(StoredImages):
     """The usable rows, column by column and in the order of the files.
 
     Attributes:
-      labels: `[N]` int32 class numbers, 1 = open and 0 = closed; not range-checked.
+      labels: `[N]` int32 class numbers, 1 = open and 0 = closed; see `check_labels`.
       label_names: `[N]` str, the text of the label column as written.
       split: `[N]` str, "train", "val" or "test".
       source: `[N]` str, the video or collection, "unknown" where missing.
@@ -61,50 +63,30 @@ class LabelledImages(StoredImages):
         return self.keep(self.split == split)
 
 
-def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
-    """The files of a data set: the file itself, or those of a folder.
-
-    In a folder: all `dataset_*.parquet` sorted, else `dataset.parquet`, else all `*.parquet`
-    sorted.
-
-    Raises:
-      FileNotFoundError: nothing of the kind.
-    """
-    root = Path(data_root)
-    if root.is_file():
-        return (root,)
-    if not root.is_dir():
-        raise FileNotFoundError(f"data path {root} does not exist; want a parquet file or a folder")
-    for pattern in ("dataset_*.parquet", "dataset.parquet", "*.parquet"):
-        if files := sorted(file for file in root.glob(pattern) if file.is_file()):
-            return tuple(files)
-    raise FileNotFoundError(
-        f"folder {root} holds no parquet file; scripts/make_dataset.py makes one from images"
-    )
-
-
 def read_labelled_images(data_root: str | Path) -> LabelledImages:
     """Reads everything but the images themselves.
 
-    Rows of an unknown split or a blank path are left out. `class_id` is the label where it is not
-    null, the text of `label` otherwise. Relative paths start at the first file's folder. A null
-    path counts as blank and a null source as unknown.
+    Rows of an unknown split or a blank path are left out, and a warning counts and names them.
+    `class_id` is the label where it is not null, the text of `label` otherwise. Relative paths
+    start at the first file's folder. A null path counts as blank and a null source as unknown.
 
     Args:
       data_root: see `find_parquet_files`.
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: a file that is not parquet, a missing column, a label that is neither open nor
-        closed; NoUsableRowsError (also a RuntimeError) when no row is left.
+      ValueError: a file that is not parquet, a missing column, a `class_id` that is no whole
+        number, a label that is neither open nor closed, a column of images of another type;
+        NoUsableRowsError (also a RuntimeError) when no row is left.
     """
     files = find_parquet_files(data_root)
+    check_image_columns(files)
     found: list[tuple[int, str, str, int, str, str]] = []
     first_row = 0
     for file in files:
-        table = _read_text_columns(file)
-        found.extend(_usable_rows(table, file, first_row))
-        first_row += table.num_rows
+        columns, count = _read_text_columns(file)
+        found.extend(_usable_rows(columns, count, file, first_row))
+        first_row += count
     if not found:
         raise NoUsableRowsError(
             f"no usable row in {', '.join(map(str, files))}: of {first_row} rows none has an "
@@ -141,11 +123,9 @@ def image_files(paths: Sequence[Path]) -> LabelledImages:
     )
 
 
-def _read_text_columns(file: Path) -> pa.Table:
-    try:
-        names = pq.read_schema(file).names
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{file} is not a readable parquet file: {error}") from error
+def _read_text_columns(file: Path) -> tuple[dict[str, list[Any]], int]:
+    """The columns by name, of nulls where the file lacks one; and the number of rows."""
+    names = column_names(file)
     missing = [name for name in ("split", "image_path") if name not in names]
     if not {"class_id", "label"} & set(names):
         missing.append("class_id or label")
@@ -153,58 +133,103 @@ def _read_text_columns(file: Path) -> pa.Table:
         raise ValueError(
             f"{file} lacks the column {' and '.join(missing)}; its columns are {', '.join(names)}"
         )
-    return pq.read_table(file, columns=[name for name in _TEXT_COLUMNS if name in names])
+    columns = read_columns(file, [name for name in _TEXT_COLUMNS if name in names])
+    count = len(columns["split"])
+    return {name: columns.get(name, [None] * count) for name in _TEXT_COLUMNS}, count
 
 
 def _usable_rows(
-    table: pa.Table, file: Path, first_row: int
-) -> Iterator[tuple[int, str, str, int, str, str]]:
-    columns = {
-        name: table[name].to_pylist() if name in table.column_names else [None] * table.num_rows
-        for name in _TEXT_COLUMNS
-    }
-    values = zip(*(columns[name] for name in _TEXT_COLUMNS), strict=True)
-    for row, (split_text, path, class_id, label, source) in enumerate(values):
-        split = split_name(split_text)
-        path = _text(path).replace("\\", "/")
-        if split is None or not path.strip():
-            continue
-        class_number = _class_number(class_id, label, f"row {row} of {file} ({path})")
-        source = _text(source) or "unknown"
-        yield first_row + row, split, path, class_number, _text(label), source
+    columns: Mapping[str, Sequence[Any]], count: int, file: Path, first_row: int
+) -> list[tuple[int, str, str, int, str, str]]:
+    """Row, split, path, class number, text of the label and source of each usable row."""
+    usable = []
+    left_out: dict[str, list[int]] = {"without an image_path": [], "of an unknown split": []}
+    contradicted: list[int] = []
+    for row in range(count):
+        cells = {name: columns[name][row] for name in _TEXT_COLUMNS}
+        where = f"row {row} of {file}"
+        split = split_name(cells["split"])
+        path, label, source = (
+            _text(cells[name], f"{where}: {name}") for name in ("image_path", "label", "source")
+        )
+        path = path.replace("\\", "/")
+        if not path.strip():
+            left_out["without an image_path"].append(row)
+        elif split is None:
+            left_out["of an unknown split"].append(row)
+        else:
+            number = _class_number(cells["class_id"], label, f"{where} ({path})")
+            if CLASS_IDS.get(label.strip().lower(), number) != number:
+                contradicted.append(row)
+            usable.append((first_row + row, split, path, number, label, source or "unknown"))
+    for why, rows in left_out.items():
+        if rows:
+            _log.warning("%s: left out %s", file, named_rows(rows, why))
+    if contradicted:
+        _log.warning(
+            "%s: class_id and label contradict each other, and class_id counts: %s",
+            *(file, named_rows(contradicted)),
+        )
+    return usable
+
+
+def named_rows(rows: Sequence[int], what: str = "") -> str:
+    """How many and the first of them, for messages: `3 rows WHAT (from 0): 1, 5, 9`."""
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    noun = "row" if len(rows) == 1 else "rows"
+    return " ".join(filter(None, (f"{len(rows)} {noun}", what, f"(from 0): {shown}")))
 
 
 def split_name(value: object) -> str | None:
     """The split that a name means, in any case: train, val or test; None for other names."""
-    return _SPLIT_ALIASES.get(_text(value).strip().lower())
+    return _SPLIT_ALIASES.get(value.strip().lower()) if isinstance(value, str) else None
 
 
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+def _text(value: object, where: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str | int):
+        raise ValueError(f"{where} is {repr(value)[:60]}; want a text")
+    return str(value)
 
 
-def _class_number(class_id: object, label: object, where: str) -> int:
-    if class_id is not None and not (isinstance(class_id, float) and math.isnan(class_id)):
+def _class_number(class_id: Any, label: str, where: str) -> int:
+    if class_id is not None and class_id == class_id:  # NaN is what pandas makes of null
         try:
-            return int(class_id)  # type: ignore[call-overload]
-        except (TypeError, ValueError):
-            raise ValueError(f"{where}: class_id {class_id!r} is not a whole number") from None
-    name = _text(label).strip().lower()
+            number = int(class_id)
+            exact = number == (float(class_id) if isinstance(class_id, str) else class_id)
+        except (TypeError, ValueError, ArithmeticError):
+            exact = False
+        if not exact or abs(number) > np.iinfo(np.int32).max:
+            raise ValueError(
+                f"{where}: class_id is {repr(class_id)[:60]}; want 0 (closed) or 1 (open), and "
+                "nothing between: decide by a threshold, or remove the row"
+            )
+        return number
+    name = label.strip().lower()
     if name not in CLASS_IDS:
         raise ValueError(
-            f"{where}: label {label!r} is neither open nor closed, and class_id is null"
+            f"{where}: label {label[:60]!r} is neither open nor closed, and class_id is null"
         )
     return CLASS_IDS[name]
 
 
+def check_labels(data: LabelledImages) -> None:
+    """Raises a ValueError that names the first row whose label is neither 0 nor 1."""
+    strange = np.flatnonzero(~np.isin(data.labels, (0, 1)))
+    if len(strange):
+        values = np.unique(data.labels[strange])
+        first = strange[0]
+        raise ValueError(
+            f"class_id must be 0 (closed) or 1 (open); found {values[:5].tolist()} in "
+            f"{len(strange)} rows, the first is row {data.rows[first]} (from 0): "
+            f"{data.paths[first]}"
+        )
+
+
 def check_trainable(data: LabelledImages) -> None:
     """Raises a ValueError unless the train split has both classes and every label is 0 or 1."""
-    strange = np.setdiff1d(data.labels, (0, 1))
-    if len(strange):
-        example = data.paths[np.flatnonzero(data.labels == strange[0])[0]]
-        raise ValueError(
-            f"class_id must be 0 (closed) or 1 (open); found {strange.tolist()}, first at {example}"
-        )
+    check_labels(data)
     train = data.labels[data.split == "train"]
     if not len(train):
         raise ValueError(f"no row of the train split; the splits have {data.split_counts()} rows")

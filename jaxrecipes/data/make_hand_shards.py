@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from jaxrecipes.data.hand_schema import HandSequence, pack_sequence
-from jaxrecipes.data.labelled_images import find_parquet_files, split_name
+from jaxrecipes.data.labelled_images import split_name
+from jaxrecipes.data.parquet_files import find_parquet_files
 from jaxrecipes.data.tar_writer import ShardWriter
 from jaxrecipes.models.hand_joints import NUM_JOINTS, POSE_SIZE, SHAPE_SIZE
 

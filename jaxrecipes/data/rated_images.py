@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from jaxrecipes.data.labelled_images import find_parquet_files, split_name
+from jaxrecipes.data.labelled_images import split_name
+from jaxrecipes.data.parquet_files import find_parquet_files
 from jaxrecipes.data.stored_images import StoredImages
 
 MOS_SCALE = 5.0

@@ -2,14 +2,15 @@
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
+
+from jaxrecipes.data.parquet_files import check_image_column, encoded_images, open_parquet
 
 Images = TypeVar("Images", bound="StoredImages")
 
@@ -56,7 +57,7 @@ class StoredImages:
                 yield [None] * min(chunk, len(self) - start)
         first_row = 0
         for file in self.files:
-            with pq.ParquetFile(file) as parquet:
+            with open_parquet(file) as parquet:
                 embedded = "image_bytes" in parquet.schema_arrow.names
                 for group in range(parquet.num_row_groups):
                     group_rows = parquet.metadata.row_group(group).num_rows
@@ -70,7 +71,7 @@ class StoredImages:
                             wanted = self._rows_within(row, len(batch)) - row
                             row += len(batch)
                             if len(wanted):
-                                yield batch.column(0).take(pa.array(wanted)).to_pylist()
+                                yield encoded_images(batch.column(0).take(pa.array(wanted)))
                     first_row += group_rows
 
     def _rows_within(self, first: int, count: int) -> np.ndarray:
@@ -87,6 +88,13 @@ class StoredImages:
         chosen[index] = True
         (encoded,) = next(self.keep(chosen).iter_encoded())
         return decode_rgb(encoded, self.file_of(index))
+
+
+def check_image_columns(files: Sequence[Path]) -> None:
+    """Raises a ValueError for a parquet whose `image_bytes` are not encoded images."""
+    for file in files:
+        with open_parquet(file) as parquet:
+            check_image_column(parquet.schema_arrow, file)
 
 
 def decode_rgb(encoded: bytes | None, file: Path) -> Image.Image:

@@ -9,12 +9,13 @@ from PIL import Image
 
 from jaxrecipes.data.labelled_images import (
     NoUsableRowsError,
+    check_labels,
     check_trainable,
-    find_parquet_files,
     pos_weight,
     read_labelled_images,
     sampling_weights,
 )
+from jaxrecipes.data.parquet_files import find_parquet_files
 from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
 
 
@@ -155,7 +156,7 @@ def test_the_encoded_images_of_a_subset_are_its_own(tmp_path):
             ValueError,
             "row 0.*'half' is neither open nor closed",
         ),
-        ([row(class_id="one")], ValueError, "class_id 'one' is not a whole number"),
+        ([row(class_id="one")], ValueError, "class_id is 'one'; want 0"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, rows, error, message):
@@ -188,3 +189,32 @@ def test_data_that_cannot_train_is_refused(tmp_path, rows, message):
     data = read_labelled_images(write(tmp_path / "d.parquet", rows))
     with pytest.raises(ValueError, match=message):
         check_trainable(data)
+
+
+@pytest.mark.parametrize("ids", [[1.0, 0.0, None], [True, False, None], ["1", " 0 ", None]])
+def test_a_class_number_may_have_any_type_that_keeps_it(tmp_path, ids):
+    rows = [row(class_id=value, label=" OPEN ") for value in ids]
+    assert read_labelled_images(write(tmp_path / "d.parquet", rows)).labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("value", [0.97, float("inf"), 2**40, "open"])
+def test_a_class_number_that_would_be_changed_is_refused_by_row(tmp_path, value):
+    kind = type(value)
+    rows = [row(class_id=kind(1) if kind is not str else "1"), row("b.png", class_id=value)]
+    with pytest.raises(ValueError, match=r"row 1 of .*\(b.png\): class_id is .*; want 0 \(closed"):
+        read_labelled_images(write(tmp_path / "d.parquet", rows))
+
+
+def test_a_label_that_is_no_class_is_refused_by_row(tmp_path):
+    rows = [row(), row(class_id=0, label="closed"), row("c.png", class_id=7)]
+    with pytest.raises(ValueError, match=r"found \[7\] in 1 rows, the first is row 2 .*: c.png"):
+        check_labels(read_labelled_images(write(tmp_path / "d.parquet", rows)))
+
+
+def test_rows_that_are_left_out_or_contradict_themselves_are_named(tmp_path, caplog):
+    rows = [row(None), row(), row(split="later"), row(class_id=0, label="open"), row(" ")]
+    data = read_labelled_images(write(tmp_path / "d.parquet", rows))
+    assert data.rows.tolist() == [1, 3]
+    assert "left out 2 rows without an image_path (from 0): 0, 4" in caplog.text
+    assert "left out 1 row of an unknown split (from 0): 2" in caplog.text
+    assert "class_id counts: 1 row (from 0): 3" in caplog.text

@@ -10,6 +10,7 @@ import numpy as np
 from jaxrecipes.data.decode import decode_images
 from jaxrecipes.data.labelled_images import (
     LabelledImages,
+    check_labels,
     check_trainable,
     image_files,
     read_labelled_images,
@@ -65,6 +66,8 @@ def load_splits(
     data = read_labelled_images(config.data.path)
     if train:
         check_trainable(data)
+    else:
+        check_labels(data)
     wanted = [s for s, n in data.split_counts().items() if n and (train or s != "train")]
     return {split: _decode(data.subset(split), config.data, split, report_dir) for split in wanted}
 
