@@ -9,10 +9,12 @@ from typing import Any
 from jaxrecipes import recipes
 from jaxrecipes.checkpoint import CheckpointCorrupt
 from jaxrecipes.config import from_dict, load_config, with_overrides
+from jaxrecipes.errors import os_error, shortened
+from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.trained import Trained, open_trained
 from jaxrecipes.train.loop import TrainingDivergedError
 from jaxrecipes.train.run_files import read_json
-from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging
+from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
 
 
 def run(main: Callable[[], None]) -> int:
@@ -22,7 +24,10 @@ def run(main: Callable[[], None]) -> int:
     set_up_logging()
     try:
         main()
-    except (ValueError, OSError, ImportError, CheckpointCorrupt, TrainingDivergedError) as error:
+    except OSError as error:
+        logging.getLogger("jaxrecipes").error("error: %s", os_error(error))
+        return 2
+    except (ValueError, ImportError, CheckpointCorrupt, TrainingDivergedError) as error:
         logging.getLogger("jaxrecipes").error("error: %s", error)
         return 2
     except KeyboardInterrupt:
@@ -41,6 +46,14 @@ def parser(doc: str | None, *, add_help: bool = True) -> argparse.ArgumentParser
     )
 
 
+def path(text: str) -> pathlib.Path:
+    """The type of every flag that names a file or a folder."""
+    try:
+        return user_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def config_from(spec: str, overrides: Sequence[str]) -> Any:
     """The config that `--config` names, with the flags after it.
 
@@ -53,7 +66,7 @@ def config_from(spec: str, overrides: Sequence[str]) -> Any:
     """
     if not spec.endswith(".json"):
         return load_config(spec, overrides)
-    stored = read_json(pathlib.Path(spec))
+    stored = read_json(user_path(spec))
     if not isinstance(stored, dict) or "recipe" not in stored:
         raise ValueError(f"{spec} is not the config.json of a run: it names no recipe")
     module = recipes.load(stored.pop("recipe"))
@@ -64,7 +77,9 @@ def add_checkpoint_flags(
     flags: argparse.ArgumentParser, *, weights: bool = True, required: bool = True
 ) -> None:
     """`--checkpoint` and `--step`, and `--weights` unless a script takes both kinds."""
-    flags.add_argument("--checkpoint", required=required, help="folder of a run (its --workdir)")
+    flags.add_argument(
+        "--checkpoint", required=required, type=path, help="folder of a run (its --workdir)"
+    )
     flags.add_argument(
         "--step", default="best", help="best (default), latest, or a step that is there"
     )
@@ -85,9 +100,10 @@ def trained_from(arguments: argparse.Namespace) -> Trained:
     """
     step = arguments.step
     if step not in ("best", "latest"):
-        if not step.isdigit():
-            raise ValueError(f"--step is {step!r}; want best, latest or a number")
+        if not (step.isascii() and step.isdigit() and len(step) < 19):
+            raise ValueError(f"--step is {shortened(step, 80)!r}; want best, latest or a number")
         step = int(step)
+    start_devices()
     trained = open_trained(arguments.checkpoint, step=step)
     set_up_compilation_cache(trained.config.loop.compilation_cache)
     return trained

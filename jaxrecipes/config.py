@@ -26,7 +26,8 @@ import typeguard
 import tyro
 
 from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
-from jaxrecipes.errors import nearest, unknown_name
+from jaxrecipes.errors import cause, nearest, unknown_name
+from jaxrecipes.paths import user_path
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
@@ -68,16 +69,18 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
         misspelt field, or a value of a wrong type.
     """
     path, _, preset = spec.partition(":")
-    try:
-        module = _import_file(pathlib.Path(path))
-    except (SyntaxError, ImportError, NameError) as error:
-        raise ValueError(f"{path} does not run: {type(error).__name__}: {error}") from error
-    if not hasattr(module, "get_config"):
+    module = _import_file(user_path(path))
+    if not callable(getattr(module, "get_config", None)):
         raise ValueError(f"{path} defines no get_config(preset='default')")
     try:
-        config = module.get_config(preset or "default")
-    except TypeError as error:
-        raise _clear_type_error(error, module, path) from error
+        with told_of_user_code("get_config", str(module.__file__)):
+            config = module.get_config(preset or "default")
+    except ValueError as error:
+        if isinstance(error.__cause__, TypeError):
+            raise _clear_type_error(error.__cause__, module, error) from error.__cause__
+        if isinstance(error.__cause__, KeyError) and error.__cause__.args == (preset or "default",):
+            raise ValueError(f"{error}; there is no such preset") from error.__cause__
+        raise
     if not dataclasses.is_dataclass(config) or not hasattr(config, "RECIPE"):
         raise ValueError(
             f"get_config of {path} returned a {type(config).__name__}; "
@@ -90,7 +93,25 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
 def load_function(spec: str, name: str) -> Callable[..., Any] | None:
     """The function `name` of the file that `--config SPEC` names; None where it has none."""
     path, _, _ = spec.partition(":")
-    return None if path.endswith(".json") else getattr(_import_file(pathlib.Path(path)), name, None)
+    return None if path.endswith(".json") else getattr(_import_file(user_path(path)), name, None)
+
+
+@contextlib.contextmanager
+def told_of_user_code(what: str, file: str) -> Iterator[None]:
+    """Makes one ValueError, with the line in `file`, of whatever a user's code there raises."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError):
+            line, said = error.lineno, f"SyntaxError: {error.msg}"
+        else:
+            lines = [at for frame, at in traceback.walk_tb(error.__traceback__) if _in(frame, file)]
+            line, said = lines[-1] if lines else None, cause(error)
+            if not isinstance(error, ValueError | OSError | KeyError):
+                name = type(error).__name__
+                said = said if said.startswith(name) else f"{name}: {said}"
+        where = file if line is None else f"{file}, line {line}"
+        raise ValueError(f"{where}: {what}: {said}") from error
 
 
 def field_paths(config: Any, path: str = "") -> Iterator[str]:
@@ -162,7 +183,8 @@ def _import_file(path: pathlib.Path) -> types.ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    with told_of_user_code("does not run", str(path)):
+        spec.loader.exec_module(module)
     return module
 
 
@@ -203,7 +225,13 @@ def _message_of_box(box: str) -> str:
     return parts[0] if parts else title
 
 
-def _clear_type_error(error: TypeError, module: types.ModuleType, path: str) -> Exception:
+def _in(frame: types.FrameType, file: str) -> bool:
+    return frame.f_code.co_filename == file
+
+
+def _clear_type_error(
+    error: TypeError, module: types.ModuleType, otherwise: ValueError
+) -> Exception:
     """What a TypeError in `get_config` says about the config: a misspelt field, or a wrong type."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         half_made = frame.f_locals.get("self")
@@ -213,7 +241,7 @@ def _clear_type_error(error: TypeError, module: types.ModuleType, path: str) -> 
             except ValueError as wrong_type:
                 return wrong_type
     misspelt = _misspelt_field(error, module)
-    return ValueError(f"get_config of {path}: {error}") if misspelt is error else misspelt
+    return otherwise if misspelt is error else misspelt
 
 
 def _misspelt_field(error: TypeError, module: types.ModuleType) -> Exception:

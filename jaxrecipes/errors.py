@@ -1,7 +1,12 @@
-"""How the library says that a name is not known."""
+"""How the library says what went wrong: an unknown name, or what others raise about an input."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import errno
+from collections.abc import Iterable, Iterator, Sequence
+
+_MOST_NAMES = 12
+_LONGEST = 300
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -13,16 +18,80 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """What to say after an unknown name: the nearest of the known ones, and all of them."""
+    """What to say after an unknown name: the nearest of the known ones, and a line of them."""
     names = sorted(known)
     near = nearest(name, names)
     meant = "" if near is None else f"; did you mean {near!r}?"
-    return f"{meant or ';'} Known: {', '.join(names) or 'none'}"
+    return f"{meant or ';'} Known: {listed(names) or 'none'}"
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a name that is not among `known`."""
-    return ValueError(f"unknown {what} {name!r}{hint(name, known)}")
+    return ValueError(f"unknown {what} {shortened(name, 80)!r}{hint(name, known)}")
+
+
+def listed(names: Sequence[object], most: int = _MOST_NAMES) -> str:
+    """Names with commas between them, the first of many."""
+    more = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """The text with its middle left out where it is too long to be read."""
+    if len(text) <= longest:
+        return text
+    half = (longest - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
+@contextlib.contextmanager
+def telling(what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Makes a ValueError `WHAT: CAUSE` of the exceptions that a library raises about outside input.
+
+    Args:
+      what: the file and what is wrong with it, such as "x.npz is damaged".
+      kinds: what that library raises; anything else passes as it is.
+    """
+    try:
+        yield
+    except kinds as error:
+        raise ValueError(f"{what}: {cause(error)}") from error
+
+
+def cause(error: BaseException) -> str:
+    """What an exception says, on one line and not too long; its type where that says too little."""
+    if isinstance(error, OSError) and error.strerror:
+        return os_error(error)
+    said = " ".join(str(error).split())
+    bare = isinstance(error, KeyError | RecursionError | MemoryError) or len(said) < 12
+    name = type(error).__name__
+    return shortened(f"{name}: {said}" if bare and said else said or name)
+
+
+_OS_ADVICE = {
+    errno.ENOENT: "there is no such file or folder",
+    errno.EACCES: "permission denied; choose another place, or change its permissions",
+    errno.EPERM: "not permitted; choose another place, or change its permissions",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.EEXIST: "it is there already, and no folder",
+    errno.ENOTDIR: "it is a file where a folder is wanted",
+    errno.EISDIR: "it is a folder where a file is wanted",
+    errno.ENOSPC: "No space left on device",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ELOOP: "a symbolic link that leads to itself",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+}
+
+
+def os_error(error: OSError) -> str:
+    """What an OSError says, with the file first and the reason in plain words."""
+    if error.errno is None or error.strerror is None:
+        return shortened(str(error)) or type(error).__name__
+    reason = _OS_ADVICE.get(error.errno, error.strerror)
+    names = " -> ".join(
+        shortened(str(name)) for name in (error.filename, error.filename2) if name is not None
+    )
+    return f"{names}: {reason}" if names else reason
 
 
 def _initials(name: str) -> str:

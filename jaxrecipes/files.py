@@ -3,13 +3,20 @@
 import os
 import pathlib
 
+from jaxrecipes.paths import check_output_file
+
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file beside `path` and renames it, so that no reader ever sees half of it.
 
     The folder is made if need be.
+
+    Raises:
+      ValueError: the path is a folder, a device or a pipe, which a rename would take away.
+      OSError: it cannot be written.
     """
     path = pathlib.Path(path)
+    check_output_file(path, what="cannot write")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:

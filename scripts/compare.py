@@ -11,7 +11,6 @@ comparison.md, .json and .png in DIR. The same command goes on where it was stop
 """
 
 import logging
-import pathlib
 import sys
 
 import jax
@@ -19,6 +18,7 @@ import jax
 from jaxrecipes import cli, recipes
 from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
+from jaxrecipes.paths import check_output_folder
 from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
@@ -30,7 +30,7 @@ def main() -> None:
         "--presets", required=True, nargs="+", help="names; the others are compared with the first"
     )
     flags.add_argument(
-        "--workdir", required=True, type=pathlib.Path, help="folder of the runs and the comparison"
+        "--workdir", required=True, type=cli.path, help="folder of the runs and the comparison"
     )
     flags.add_argument(
         "--metrics", nargs="+", default=[], help="what is shown (default: all that training moved)"
@@ -38,6 +38,7 @@ def main() -> None:
     own, overrides = flags.parse_known_args()
     if len(set(own.presets)) < len(own.presets):
         raise ValueError(f"--presets names one twice: {' '.join(own.presets)}")
+    check_output_folder(own.workdir)
     configs = {name: cli.config_from(f"{own.config}:{name}", overrides) for name in own.presets}
     for config in configs.values():
         recipes.load(config.RECIPE).check_config(config)

@@ -11,10 +11,11 @@ with --steps N for hand_pose, which counts steps, and whose FILE may be the fold
 Files are read without running code that they may hold.
 """
 
-import pathlib
 import sys
 
 from jaxrecipes import cli, recipes
+from jaxrecipes.paths import check_output_file, check_output_folder
+from jaxrecipes.train.runtime import start_devices
 
 
 def main() -> None:
@@ -22,13 +23,11 @@ def main() -> None:
     flags.add_argument("name", help="the recipe, such as ocec")
     direction = flags.add_mutually_exclusive_group(required=True)
     direction.add_argument(
-        "--from-torch", type=pathlib.Path, metavar="FILE", help="the original's checkpoint to read"
+        "--from-torch", type=cli.path, metavar="FILE", help="the original's checkpoint to read"
     )
-    direction.add_argument(
-        "--to-torch", type=pathlib.Path, metavar="FILE", help="the file to write"
-    )
+    direction.add_argument("--to-torch", type=cli.path, metavar="FILE", help="the file to write")
     flags.add_argument(
-        "--output", type=pathlib.Path, help="with --from-torch: the run's folder to make"
+        "--output", type=cli.path, help="with --from-torch: the run's folder to make"
     )
     flags.add_argument(
         "--use-torch", action="store_true", help="let an installed PyTorch read an old file format"
@@ -39,10 +38,13 @@ def main() -> None:
     if arguments.from_torch:
         if arguments.output is None:
             raise ValueError("--from-torch needs --output, the folder to make")
+        check_output_folder(arguments.output, what="--output")
+        start_devices()
         module.import_torch(arguments.from_torch, arguments.output, use_torch=arguments.use_torch)
         return
     if arguments.checkpoint is None:
         raise ValueError("--to-torch needs --checkpoint, the folder of a run")
+    check_output_file(arguments.to_torch, what="--to-torch")
     trained = cli.trained_from(arguments)
     if arguments.name != trained.config.RECIPE:
         raise ValueError(

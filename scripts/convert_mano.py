@@ -6,18 +6,19 @@
 The pickle is read without running code that it may hold. MANO's licence holds for the npz too.
 """
 
-import pathlib
 import sys
 
 from jaxrecipes import cli
 from jaxrecipes.convert.mano import convert_mano
+from jaxrecipes.paths import check_output_file
 
 
 def main() -> None:
     flags = cli.parser(__doc__)
-    flags.add_argument("file", type=pathlib.Path, help="MANO_RIGHT.pkl of MANO's authors")
-    flags.add_argument("--output", required=True, type=pathlib.Path, help="the npz to write")
+    flags.add_argument("file", type=cli.path, help="MANO_RIGHT.pkl of MANO's authors")
+    flags.add_argument("--output", required=True, type=cli.path, help="the npz to write")
     arguments = flags.parse_args()
+    check_output_file(arguments.output, inputs=[arguments.file])
     fields = convert_mano(arguments.file, arguments.output)
     print(f"{arguments.output}: {len(fields['v_template'])} vertices, {len(fields['f'])} triangles")
 

@@ -10,10 +10,10 @@ safetensors holds the weights alone.
 
 import argparse
 import logging
-import pathlib
 import sys
 
 from jaxrecipes import cli
+from jaxrecipes.paths import check_output_file
 
 
 def main() -> None:
@@ -22,9 +22,10 @@ def main() -> None:
     flags.add_argument(
         "--format", required=True, choices=["onnx", "stablehlo", "safetensors"], help="see above"
     )
-    flags.add_argument("--output", required=True, type=pathlib.Path, help="the file to write")
+    flags.add_argument("--output", required=True, type=cli.path, help="the file to write")
     flags.add_argument("--opset", type=int, default=17, help="of ONNX (default 17)")
     arguments = flags.parse_args()
+    check_output_file(arguments.output)
     trained = cli.trained_from(arguments)
     said = _export(trained.module, trained, arguments)
     logging.getLogger("jaxrecipes").info("%s (step %d): %s", arguments.output, trained.step, said)

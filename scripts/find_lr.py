@@ -18,6 +18,7 @@ import sys
 import jax
 
 from jaxrecipes import cli, recipes
+from jaxrecipes.paths import check_output_folder
 from jaxrecipes.recipes.init_from import with_init_from
 from jaxrecipes.report.plots import learning_rate_finder
 from jaxrecipes.sharding import make_mesh
@@ -33,7 +34,7 @@ def main() -> None:
     flags.add_argument("--config", required=True, help="FILE.py or FILE.py:PRESET")
     flags.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=cli.path,
         default=pathlib.Path("runs/find_lr"),
         help="folder for the plot and the curve (default runs/find_lr)",
     )
@@ -45,6 +46,7 @@ def main() -> None:
         raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
     if not 0 < own.start_rate < own.end_rate:
         raise ValueError(f"want 0 < start_rate < end_rate, got {own.start_rate} and {own.end_rate}")
+    check_output_folder(own.output, what="--output")
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)

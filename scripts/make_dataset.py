@@ -9,19 +9,18 @@ hand_pose reads (--hands).
 
 import argparse
 import sys
-from pathlib import Path
 
+from jaxrecipes import cli
 from jaxrecipes.data.make_face_folder import convert_features
 from jaxrecipes.data.make_hand_shards import FitHands, fit_with, make_hand_shards
 from jaxrecipes.data.make_parquet import make_parquet
+from jaxrecipes.paths import check_output_file, check_output_folder
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = cli.parser(__doc__)
     parser.add_argument(
-        "--output", required=True, type=Path, help="the parquet file, or the folder, to write"
+        "--output", required=True, type=cli.path, help="the parquet file, or the folder, to write"
     )
     _add_image_flags(parser.add_argument_group("images"))
     _add_feature_flags(parser.add_argument_group("embeddings"))
@@ -32,17 +31,15 @@ def main() -> int:
         parser.error("give --annotation or --images, or else --features, or else --hands")
     if arguments.hands is not None and arguments.handedness is None:
         parser.error("--hands wants --handedness left or --handedness right")
-    try:
-        if from_images:
-            _make_parquet(arguments)
-        elif arguments.hands is not None:
-            _make_hand_shards(arguments)
-        else:
-            _make_face_folder(arguments)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if from_images:
+        check_output_file(arguments.output, inputs=arguments.annotation)
+        _make_parquet(arguments)
+        return
+    check_output_folder(arguments.output, what="--output")
+    if arguments.hands is not None:
+        _make_hand_shards(arguments)
+    else:
+        _make_face_folder(arguments)
 
 
 def _add_image_flags(flags: argparse._ArgumentGroup) -> None:
@@ -50,7 +47,7 @@ def _add_image_flags(flags: argparse._ArgumentGroup) -> None:
         "--annotation",
         nargs="+",
         default=[],
-        type=Path,
+        type=cli.path,
         metavar="CSV",
         help="files without header, image_path,class_id (1 = open), or folders of such files",
     )
@@ -58,7 +55,7 @@ def _add_image_flags(flags: argparse._ArgumentGroup) -> None:
         "--images",
         nargs="+",
         default=[],
-        type=Path,
+        type=cli.path,
         metavar="FOLDER",
         help="folders of images whose file or folder names contain 'open' or 'closed'",
     )
@@ -79,7 +76,7 @@ def _add_image_flags(flags: argparse._ArgumentGroup) -> None:
 
 def _add_feature_flags(flags: argparse._ArgumentGroup) -> None:
     flags.add_argument(
-        "--features", type=Path, metavar="NPZ", help="arrays of embeddings, people and poses"
+        "--features", type=cli.path, metavar="NPZ", help="arrays of embeddings, people and poses"
     )
     for name, default, what in (
         ("embeddings", "embeddings", "[N, D]"),
@@ -129,7 +126,10 @@ def _add_feature_flags(flags: argparse._ArgumentGroup) -> None:
 
 def _add_hand_flags(flags: argparse._ArgumentGroup) -> None:
     flags.add_argument(
-        "--hands", type=Path, metavar="PARQUET", help="crops of hands with joints, camera and split"
+        "--hands",
+        type=cli.path,
+        metavar="PARQUET",
+        help="crops of hands with joints, camera and split",
     )
     flags.add_argument("--handedness", choices=("left", "right"), help="of all these hands")
     flags.add_argument(
@@ -201,11 +201,11 @@ def _make_hand_shards(arguments: argparse.Namespace) -> None:
 
 
 def _fit(mano: str) -> FitHands:
-    from jaxrecipes.convert.mano import load_mano  # here, since nothing else needs jax
+    from jaxrecipes.convert.mano import load_mano
     from jaxrecipes.models.procedural_hand import procedural_hand
 
     return fit_with(procedural_hand() if mano == "procedural" else load_mano(mano))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.run(main))

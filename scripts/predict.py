@@ -8,11 +8,13 @@ prob_open; docs/ tells both of the other recipes. What cannot be read is left ou
 """
 
 import csv
+import io
 import logging
-import pathlib
 import sys
 
 from jaxrecipes import cli
+from jaxrecipes.files import write_bytes
+from jaxrecipes.paths import check_output_file
 from jaxrecipes.recipes.inference import evaluate
 
 
@@ -23,20 +25,22 @@ def main() -> None:
         "--inputs",
         nargs="+",
         required=True,
-        type=pathlib.Path,
+        type=cli.path,
         help="files or folders, see above",
     )
-    flags.add_argument("--output", required=True, type=pathlib.Path, help="CSV file to write")
+    flags.add_argument("--output", required=True, type=cli.path, help="CSV file to write")
     arguments = flags.parse_args()
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    check_output_file(arguments.output, inputs=arguments.inputs)
     trained = cli.trained_from(arguments)
     examples = trained.module.load_inputs(trained.config, arguments.inputs)
     (result,) = evaluate(trained, examples, arguments.weights)
     columns = trained.module.prediction_columns(trained.config, examples, result.outputs)
-    with arguments.output.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    # A file's name need not be UTF-8; its bytes are written as they are.
+    write_bytes(arguments.output, text.getvalue().encode(errors="surrogateescape"))
     logging.getLogger("jaxrecipes").info("%d predictions in %s", len(examples), arguments.output)
 
 

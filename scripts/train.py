@@ -17,6 +17,7 @@ import sys
 
 from jaxrecipes import cli, recipes
 from jaxrecipes.config import to_dict
+from jaxrecipes.paths import check_output_folder
 from jaxrecipes.recipes.init_from import first_stage_config
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
@@ -27,9 +28,7 @@ def main() -> None:
         "-h", "--help", action="store_true", help="this, and every field of --config"
     )
     flags.add_argument("--config", metavar="FILE.py[:PRESET]", help="the recipe and its settings")
-    flags.add_argument(
-        "--workdir", type=pathlib.Path, help="folder of the run, new or to go on with"
-    )
+    flags.add_argument("--workdir", type=cli.path, help="folder of the run, new or to go on with")
     flags.add_argument(
         "--allow_config_change", action="store_true", help="go on under a config that has changed"
     )
@@ -47,6 +46,7 @@ def main() -> None:
     if config.first_stage is not None:
         module.check_config(first_stage_config(config))
     workdir = own.workdir or _new_workdir(config.RECIPE)
+    check_output_folder(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     set_up_logging(workdir / "train.log")
     logging.getLogger("jaxrecipes").info("run folder: %s", workdir)

@@ -22,6 +22,7 @@ import sys
 
 from jaxrecipes import cli, recipes
 from jaxrecipes.config import load_function, to_dict
+from jaxrecipes.paths import check_output_folder
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
 
@@ -30,7 +31,7 @@ def main() -> None:
     flags = cli.parser(__doc__)
     flags.add_argument("--config", required=True, help="FILE.py or FILE.py:PRESET")
     flags.add_argument(
-        "--workdir", type=pathlib.Path, help="folder of the search (default runs/tune-RECIPE)"
+        "--workdir", type=cli.path, help="folder of the search (default runs/tune-RECIPE)"
     )
     flags.add_argument("--trials", type=int, default=50, help="in all (50)")
     flags.add_argument(
@@ -69,6 +70,7 @@ def main() -> None:
     space.check(config, module.make_recipe(config, steps_per_epoch=1).hparams, module.check_config)
 
     workdir = own.workdir or pathlib.Path("runs") / f"tune-{config.RECIPE}"
+    check_output_folder(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     set_up_logging(workdir / "tune.log")
     set_up_jax(config)
@@ -81,7 +83,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = Study(
         workdir,
-        storage=own.storage or f"sqlite:///{workdir / 'study.db'}",
+        storage=own.storage,
         name=config.RECIPE,
         config=to_dict(config),
         space=space,

@@ -1,6 +1,7 @@
 """Nested trees of arrays in safetensors files."""
 
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from jaxrecipes.paths import check_output_file
 
 
 def save_safetensors(
@@ -24,7 +27,11 @@ def save_safetensors(
       path: the file to write.
       tree: nested dict with numpy or JAX arrays as leaves.
       metadata: texts to keep beside them.
+
+    Raises:
+      ValueError: the path is a folder, a device or a pipe.
     """
+    check_output_file(pathlib.Path(path), what="cannot write")
     arrays = {
         name: np.ascontiguousarray(leaf).reshape(np.shape(leaf))
         for name, leaf in flatten_dict(tree, sep="/").items()

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.paths import check_output_file
+
 _STORAGES = {
     "bool": "BoolStorage",
     "uint8": "ByteStorage",
@@ -32,9 +34,11 @@ def save_torch(path: str | os.PathLike[str], value: Any) -> None:
         or JAX) become tensors.
 
     Raises:
+      ValueError: the path is a folder, a device or a pipe.
       TypeError: anything else, with its place in the value.
     """
     path = pathlib.Path(path)
+    check_output_file(path, what="cannot write")
     pickler = _Pickler()
     pickler.write(value, "value")
     partial = path.with_name(path.name + ".partial")

@@ -1,0 +1,71 @@
+"""Paths as users write them, and places that may be written to: checked before any work is done."""
+
+import os
+import pathlib
+import stat
+from collections.abc import Iterable
+
+
+def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
+    """The path with `~` and `~NAME` as the home folder, wherever it was written.
+
+    A shell expands them only at the start of a word: not in `--data.cache_dir=~/x`, nor in a file.
+
+    Raises:
+      ValueError: an empty path, one with a null byte, or a home folder that cannot be found.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise ValueError("an empty path; leave it out, or name a file or folder")
+    if "\0" in text:
+        raise ValueError(f"the path {text!r} has a null byte in it")
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        home = text.split("/")[0]
+        raise ValueError(f"the path {text!r}: there is no home folder for {home!r}") from None
+
+
+def check_output_file(
+    path: pathlib.Path, *, what: str = "--output", inputs: Iterable[pathlib.Path] = ()
+) -> None:
+    """Raises a ValueError where a file cannot or should not be written.
+
+    Args:
+      path: to be written; its folder may yet have to be made.
+      what: the flag that names it.
+      inputs: files that are read, and so must not be written over.
+    """
+    if path.is_dir():
+        raise ValueError(f"{what} {path}: it is a folder; want the name of a file to write")
+    _check_regular(path, what)
+    for other in inputs:
+        if path.exists() and other.exists() and path.samefile(other):
+            raise ValueError(f"{what} {path}: it is also read; give another name")
+    _check_parent(path.parent, path, what)
+
+
+def check_output_folder(path: pathlib.Path, *, what: str = "--workdir") -> None:
+    """Raises a ValueError where a folder, which may have to be made, cannot be written."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{what} {path}: it is a file; want a folder")
+    _check_parent(path, path, what)
+
+
+def _check_regular(path: pathlib.Path, what: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{what} {path}: it is a device or pipe; want the name of a file")
+
+
+def _check_parent(folder: pathlib.Path, path: pathlib.Path, what: str) -> None:
+    """Checks the nearest folder that is there."""
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ValueError(f"{what} {path}: {folder} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"{what} {path}: the folder {folder} cannot be written")
