@@ -24,6 +24,7 @@ from jaxrecipes.convert.weight_files import read_json, read_state_dict, read_wei
 from jaxrecipes.files import write_bytes
 from jaxrecipes.models.clip import Clip
 from jaxrecipes.models.clip_config import Activation, ClipConfig
+from jaxrecipes.paths import user_path
 
 _FOLDERS = (
     ("config.json", from_huggingface, ("model.safetensors", "pytorch_model.bin")),
@@ -165,7 +166,7 @@ def _template(config: ClipConfig) -> dict[str, Any]:
 def _read(
     path: str | os.PathLike[str], use_torch: bool
 ) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:
-    path = pathlib.Path(path)
+    path = user_path(path)
     if not path.exists():
         raise FileNotFoundError(f"no CLIP at {path}. {SOURCES}")
     return _read_folder(path, use_torch) if path.is_dir() else _read_file(path, use_torch)

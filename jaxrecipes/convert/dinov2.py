@@ -20,6 +20,7 @@ from jaxrecipes.convert.writer import save_torch
 from jaxrecipes.files import write_bytes
 from jaxrecipes.models.dinov2 import Dinov2
 from jaxrecipes.models.dinov2_config import Dinov2Config
+from jaxrecipes.paths import user_path
 
 SOURCES = """Weights are not downloaded. What can be read, as it is:
   - a folder of Hugging Face with config.json and model.safetensors (or pytorch_model.bin), such as
@@ -52,7 +53,7 @@ def read_dinov2(
       ConversionError: missing, unexpected or wrongly shaped tensors, all listed.
       ValueError: not a DINOv2.
     """
-    path = pathlib.Path(path)
+    path = user_path(path)
     if not path.exists():
         raise FileNotFoundError(f"no DINOv2 at {path}. {SOURCES}")
     if path.is_dir():

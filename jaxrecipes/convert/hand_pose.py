@@ -6,7 +6,6 @@ and `to_torch` and `write_hand_pose` put one back where the user gives it.
 """
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from jaxrecipes.convert.weight_files import read_state_dict
 from jaxrecipes.models.hand_model import HandModel
 from jaxrecipes.models.hand_pose import HandPose, hand_inputs
 from jaxrecipes.models.hand_pose_config import HandPoseConfig
+from jaxrecipes.paths import user_path
 
 _QUERY = "handec.init_hand_pose"
 _REFINER = "temporal_refiner."
@@ -45,7 +45,7 @@ def read_hand_pose(
       FileNotFoundError: there is no such file.
       As `from_torch`.
     """
-    path = pathlib.Path(path)
+    path = user_path(path)
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.exists():
         raise FileNotFoundError(

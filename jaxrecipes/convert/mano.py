@@ -23,6 +23,7 @@ from jaxrecipes.models.hand_joints import (
     SHAPE_SIZE,
 )
 from jaxrecipes.models.hand_model import HandModel, joint_regressor
+from jaxrecipes.paths import user_path
 
 FINGERTIPS = (745, 317, 445, 556, 673)
 """Vertices of MANO at the tips of thumb, index, middle, ring and little finger, as in the joint
@@ -68,11 +69,11 @@ def load_mano(
       UnsafeCheckpointError: the pickle names what no MANO file needs.
       ValueError: not a MANO file, one of a left hand or of a body; a wrong regressor or fingertips.
     """
-    fields = read_mano(path)
+    fields = read_mano(user_path(path))
     if regressor is None:
         joints = joint_regressor(fields["J_regressor"], fingertips)
     else:
-        joints = _read_regressor(regressor, len(fields["v_template"]))
+        joints = _read_regressor(user_path(regressor), len(fields["v_template"]))
     return HandModel(
         v_template=fields["v_template"],
         shapedirs=fields["shapedirs"],

@@ -12,7 +12,6 @@ import itertools
 import json
 import math
 import os
-import pathlib
 import re
 import unicodedata
 import warnings
@@ -22,6 +21,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.paths import user_path
 
 Cleaning = Literal["openai", "huggingface"]
 
@@ -105,7 +105,7 @@ class ClipTokenizer:
           FileNotFoundError: neither is there.
           ValueError: files that do not make a byte-pair tokenizer.
         """
-        folder = pathlib.Path(folder)
+        folder = user_path(folder)
         if (folder / "merges.txt").exists() and (folder / "vocab.json").exists():
             merges = _merges((folder / "merges.txt").read_text(encoding="utf-8"))
             vocab = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))

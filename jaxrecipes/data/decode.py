@@ -21,6 +21,8 @@ from PIL import Image
 
 from jaxrecipes.data.image_cache import DecodedChunk, ImageCache
 from jaxrecipes.data.stored_images import Images, StoredImages, decode_rgb
+from jaxrecipes.errors import cause
+from jaxrecipes.paths import user_path
 
 Fit = Literal["squash", "center_crop"]
 """How an image gets its size: see `resize_rgb`, `center_crop_rgb`."""
@@ -89,6 +91,27 @@ def default_cache_dir() -> Path:
     return base / "jaxrecipes" / "images"
 
 
+def cache_folder(cache_dir: str | Path | None) -> Path:
+    """The folder of decoded images: the user's, or `default_cache_dir()`; made, and writable.
+
+    Raises:
+      ValueError: it cannot be written; names the flag that gives another.
+    """
+    try:
+        folder = default_cache_dir() if cache_dir is None else user_path(cache_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        writable, reason = os.access(folder, os.W_OK | os.X_OK), "permission denied"
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        folder = Path("~/.cache") if cache_dir is None else Path(cache_dir)
+        writable, reason = False, cause(error)
+    if not writable:
+        raise ValueError(
+            f"decoded images cannot be kept in {folder} ({reason}): give --data.cache_dir FOLDER, "
+            "or set XDG_CACHE_HOME"
+        )
+    return folder
+
+
 def decode_images(
     data: Images,
     image_size: tuple[int, int],
@@ -113,13 +136,13 @@ def decode_images(
       progress: called with (images done, images in all) from the calling thread.
 
     Raises:
-      ValueError: no rows, no readable image, or an unreadable one with "error".
-      OSError: the cache cannot be written.
+      ValueError: no rows, no readable image, an unreadable one with "error", or a cache that cannot
+        be written.
+      OSError: the disk is full.
     """
     if not len(data):
         raise ValueError("no rows to decode")
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    cache = ImageCache(folder, _content_key(data, image_size, fit), image_size)
+    cache = ImageCache(cache_folder(cache_dir), _content_key(data, image_size, fit), image_size)
     entry = cache.read(len(data))
     from_cache = entry is not None
     if entry is None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.paths import user_path
+
 NUM_KEYPOINTS = 5
 
 
@@ -84,7 +86,7 @@ def read_face_folder(root: str | pathlib.Path, *, keypoints: bool = False) -> Fa
 
     Source: `dataset.py` of the face recipes' original.
     """
-    root = pathlib.Path(root)
+    root = user_path(root)
     names = [
         f"{side}_{name}"
         for side in ("front", "video")

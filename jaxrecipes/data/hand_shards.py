@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from jaxrecipes.data.decode import default_cache_dir
+from jaxrecipes.data.decode import cache_folder
 from jaxrecipes.data.encoded_images import EncodedImages
 from jaxrecipes.data.hand_frames import (
     BrokenSample,
@@ -99,7 +99,7 @@ def read_hand_clips(
       stride: frames from one clip's start to the next one's, 1 or more.
       decode: "cache" needs the decoded images' room on disk; "lazy" decodes every image once to see
         that it can be, and then again for each batch.
-      cache_dir: None: `default_cache_dir()`.
+      cache_dir: None: `decode.default_cache_dir()`.
       progress: called with (samples done, samples in all) while labels are read, then with
         (images done, images in all) while images are decoded; not when they are cached.
 
@@ -111,7 +111,7 @@ def read_hand_clips(
         raise ValueError(f"num_frames {num_frames} and stride {stride}: both must be 1 or more")
     if decode not in get_args(Decode):
         raise unknown_name("decode", decode, get_args(Decode))
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = cache_folder(cache_dir)
     frames = read_hand_frames(
         find_shards(sources),
         verify_images=decode == "lazy",

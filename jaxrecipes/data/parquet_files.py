@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jaxrecipes.files import check_content
+from jaxrecipes.paths import user_path
 
 
 def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
@@ -21,7 +22,7 @@ def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
     Raises:
       FileNotFoundError: nothing of the kind.
     """
-    root = Path(data_root)
+    root = user_path(data_root)
     if root.is_file():
         return (root,)
     if not root.is_dir():

@@ -22,6 +22,7 @@ from PIL import Image
 from jaxrecipes.data.labelled_images import split_name
 from jaxrecipes.data.parquet_files import find_parquet_files
 from jaxrecipes.data.stored_images import StoredImages
+from jaxrecipes.paths import user_path
 
 MOS_SCALE = 5.0
 """The best mean opinion score; the worst is 0."""
@@ -105,7 +106,7 @@ def read_rated_images(
         name or a prompt, a score that is no number from 0 to 5, a split of another name,
         embeddings that are of several lengths or not finite.
     """
-    path = Path(path)
+    path = user_path(path)
     files: tuple[Path, ...]
     columns: Mapping[str, Sequence[Any]]
     if path.suffix.lower() == ".csv":
@@ -150,7 +151,7 @@ def read_rated_images(
         paths=np.array(names, object),
         rows=np.arange(count),
         files=files,
-        root=root if image_folder is None else Path(image_folder),
+        root=root if image_folder is None else user_path(image_folder),
         prompts=texts("prompt"),
         **scores,
         explanations=None if explanation_column is None else texts(explanation_column),

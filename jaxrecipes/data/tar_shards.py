@@ -13,6 +13,8 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from jaxrecipes.paths import user_path
+
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -79,7 +81,7 @@ def find_shards(sources: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
         sources = [sources]
     found: set[Path] = set()
     for source in sources:
-        for pattern in _expand_braces(str(source)):
+        for pattern in _expand_braces(str(user_path(source))):
             path = Path(pattern)
             if path.is_dir():
                 files = sorted(path.glob("*.tar"))

@@ -1,13 +1,12 @@
 """Numbers that the hand decoder reads from files when it is initialised."""
 
-import pathlib
-
 import jax
 import numpy as np
 
 from jaxrecipes.data.array_files import check_rows, read_arrays
 from jaxrecipes.models.hand_joints import NUM_ROTATIONS, SHAPE_SIZE
 from jaxrecipes.models.hand_pose_config import HandPoseConfig
+from jaxrecipes.paths import user_path
 from jaxrecipes.rotations import (
     JointType,
     matrix_to_axis_angle,
@@ -85,7 +84,7 @@ def read_output_statistics(path: str, size: int) -> dict[str, np.ndarray]:
 
 
 def _read(path: str, shapes: dict[str, tuple[int, ...]]) -> list[np.ndarray]:
-    arrays = read_arrays(pathlib.Path(path), npy_name="pose")
+    arrays = read_arrays(user_path(path), npy_name="pose")
     return [
         check_rows(_flat(arrays.get(name), shape), shape[1:], f"`{name}` of {path}", count=shape[0])
         for name, shape in shapes.items()

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from jax import numpy as jnp
 
 from jaxrecipes.convert.clip import SOURCES, read_clip_tower
 from jaxrecipes.models.pose_text import pose_text_table
+from jaxrecipes.paths import user_path
 
 FROM_CHECKPOINT = "checkpoint"
 """`pose_text_clip` of a run whose checkpoint holds the table already."""
@@ -35,7 +35,7 @@ def check_clip(clip: str | None) -> None:
             "model.use_clip_pose_encoder needs a CLIP, such as ViT-B/32: give its folder or file "
             f"as --pose_text_clip, or --model.no_use_clip_pose_encoder. {SOURCES}"
         )
-    if clip != FROM_CHECKPOINT and not pathlib.Path(clip).exists():
+    if clip != FROM_CHECKPOINT and not user_path(clip).exists():
         raise FileNotFoundError(
             f"no CLIP at {clip} (pose_text_clip); a run that goes on from a checkpoint does not "
             f"need it: give --pose_text_clip {FROM_CHECKPOINT} --allow_config_change. {SOURCES}"
@@ -51,7 +51,7 @@ def read_table(clip: str | None, width: int) -> np.ndarray | None:
     """
     if clip in (None, FROM_CHECKPOINT):
         return None
-    table = _table(os.path.abspath(clip))
+    table = _table(os.path.abspath(user_path(clip)))
     if table.shape[1] != width:
         raise ValueError(
             f"the features of {clip} have {table.shape[1]} numbers, model.pose_text_dim is "

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import logging
-import pathlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -54,7 +53,7 @@ def first_stage_config(config: Any) -> Any:
 
 def _weights_of(folder: str, *, otherwise: Pretrained | None, frozen: Sequence[str]) -> Pretrained:
     def read(params: Any, batch_stats: Any) -> tuple[Any, Any]:
-        trained = open_trained(pathlib.Path(folder))
+        trained = open_trained(folder)
         wanted = {"params": params, "batch_stats": batch_stats}
         found = dict(zip(wanted, trained.weights(), strict=True))
         here, there = leaves_by_path(wanted), leaves_by_path(found)

@@ -10,6 +10,7 @@ from jaxrecipes import recipes
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import from_dict
 from jaxrecipes.optim import late_paths
+from jaxrecipes.paths import user_path
 from jaxrecipes.recipes import RecipeModule
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder
@@ -72,7 +73,7 @@ def open_trained(
       ValueError: no checkpoint there, or a config that this version does not know.
       CheckpointCorrupt: it is damaged.
     """
-    folder = pathlib.Path(folder)
+    folder = user_path(folder)
     directory = checkpoint_folder(folder)
     if not directory.is_dir():
         directory = folder

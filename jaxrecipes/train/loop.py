@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.optim import late_paths, leaves_by_path
+from jaxrecipes.paths import user_path
 from jaxrecipes.report.aim_writer import AimLog
 from jaxrecipes.report.progress import Progress, duration
 from jaxrecipes.report.writer import Writer, open_writer
@@ -150,7 +151,7 @@ class Run:
         if repo is None:
             return None
         return AimLog(
-            repo=repo,
+            repo=repo if "://" in repo else str(user_path(repo)),
             run_file=self._workdir / "aim_run.txt",
             experiment=self._recipe.name,
             hparams=self._config_dict,

@@ -9,6 +9,8 @@ import sys
 
 import jax
 
+from jaxrecipes.errors import cause, os_error
+from jaxrecipes.paths import user_path
 from jaxrecipes.sharding import initialize_distributed
 from jaxrecipes.train.config import RunConfig
 
@@ -34,19 +36,60 @@ def set_up_logging(log_file: pathlib.Path | None = None) -> None:
 def set_up_jax(config: RunConfig) -> None:
     """Joins other processes and turns the compilation cache on; to be called before anything
     touches a device.
+
+    Raises:
+      ValueError: what `start_devices` raises.
     """
     parallel = config.parallel
     initialize_distributed(
         parallel.coordinator_address, parallel.num_processes, parallel.process_id
     )
     set_up_compilation_cache(config.loop.compilation_cache)
+    start_devices()
+
+
+def start_devices() -> None:
+    """Starts JAX's devices.
+
+    Raises:
+      ValueError: they cannot be used, such as those that JAX_PLATFORMS names without their plugin.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # an assertion where the plugin is missing
+        wanted = jax.config.jax_platforms or ""
+        advice = "set JAX_PLATFORMS=cpu, or leave it out"
+        if "cuda" in wanted or "gpu" in wanted:
+            plugin = "pip install 'jaxrecipes[cuda12]' (or [cuda13]) on a machine with a GPU"
+            advice = f"{plugin}, or {advice}"
+        said = f". JAX says: {cause(error)}" if str(error) else ""
+        raise ValueError(
+            f"JAX finds no device of JAX_PLATFORMS={wanted!r}: {advice}{said}"
+        ) from error
 
 
 def set_up_compilation_cache(folder: str) -> None:
-    """Keeps compiled programs in `folder`; empty: nowhere."""
+    """Keeps compiled programs in `folder`; empty: nowhere.
+
+    A folder that cannot be written costs time and nothing else: it is warned of and not used.
+    """
     if not folder:
         return
-    jax.config.update("jax_compilation_cache_dir", os.path.expanduser(folder))
+    path = user_path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path, os.W_OK | os.X_OK)
+        reason = "permission denied"
+    except OSError as error:
+        writable, reason = False, os_error(error)
+    if not writable:
+        logging.getLogger("jaxrecipes").warning(
+            "programs are compiled anew at each start, since %s cannot be written (%s): give "
+            '--loop.compilation_cache FOLDER, or "" for none',
+            *(path, reason),
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(path))
     # Small programs too: a run has two dozen, and each takes longer to compile than to read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

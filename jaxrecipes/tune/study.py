@@ -1,18 +1,23 @@
 """The search's record: an Optuna study that several processes share, any of which may be killed."""
 
+import contextlib
 import dataclasses
 import pathlib
+import sqlite3
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from jaxrecipes.config import diff
+from jaxrecipes.errors import cause, telling
 from jaxrecipes.files import write_bytes
+from jaxrecipes.paths import user_path
 from jaxrecipes.tune.locks import FileLock
 from jaxrecipes.tune.space import Choice, Distribution, Float, Space, value_at
 
@@ -41,7 +46,8 @@ class Study:
 
     Args:
       workdir: the search's folder; trials run in `trials/NNNN` there.
-      storage: URL of a database (`sqlite:///FILE`), or the path of a journal file.
+      storage: URL of a database (`sqlite:///FILE`), or the path of a journal file; None: the SQLite
+        file `study.db` in `workdir`.
       name: of the recipe.
       config: the base config as JSON-able data.
       space: what is searched.
@@ -51,14 +57,15 @@ class Study:
       seed: of the draws.
 
     Raises:
-      ValueError: the folder holds a search with another config.
+      ValueError: the folder holds a search with another config, or a storage that cannot be used;
+        the methods raise it too when the storage fails.
     """
 
     def __init__(
         self,
         workdir: pathlib.Path,
         *,
-        storage: str,
+        storage: str | None,
         name: str,
         config: Mapping[str, Any],
         space: Space,
@@ -70,14 +77,15 @@ class Study:
     ):
         self.workdir, self._space, self._sampler, self._seed = workdir, space, sampler, seed
         self._lock = FileLock(workdir / ".lock")
+        self._stored_in = storage or str(workdir / "study.db")
         self.distributions = {n: _distribution(d) for n, d in space.parameters.items()}
-        with self._lock.held():
+        with self._held():
             id_file = workdir / "study_id"
             if not id_file.exists():
                 write_bytes(id_file, f"{name}-{uuid.uuid4().hex[:8]}\n".encode())
             self.study = optuna.create_study(
-                storage=_storage(storage),
-                study_name=id_file.read_text().strip(),
+                storage=_storage(storage, workdir),
+                study_name=id_file.read_text(errors="replace").strip(),
                 load_if_exists=True,
                 direction="minimize" if mode == "min" else "maximize",
                 pruner=_pruner(pruner),
@@ -97,7 +105,7 @@ class Study:
 
     def claim(self, num_trials: int) -> Claimed | None:
         """The next trial of a search of `num_trials`; None when all are handed out."""
-        with self._lock.held():
+        with self._held():
             self._hand_back_dead()
             trials = self.study.get_trials(deepcopy=False)
             waiting = any(t.state == TrialState.WAITING for t in trials)
@@ -126,7 +134,7 @@ class Study:
 
     def hand_back(self, claimed: Claimed) -> None:
         """Gives a trial back that is to go on later, here or in another process."""
-        with self._lock.held():
+        with self._held():
             trial = self.study.get_trials(deepcopy=False)[claimed.trial.number]
             self._requeue(trial, died=False)
         claimed.lock.release()
@@ -139,8 +147,21 @@ class Study:
         """The config's values of Optuna's parameters."""
         return {name: _restored(self._space.parameters[name], v) for name, v in params.items()}
 
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Holds the lock; what fails in the storage becomes a ValueError that names it."""
+        try:
+            with self._lock.held():
+                yield
+        except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
+            database = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+            said = cause(getattr(database, "orig", None) or database)
+            raise ValueError(
+                f"the search's storage {self._stored_in} cannot be used: {said}"
+            ) from error
+
     def _tell(self, claimed: Claimed, state: TrialState, value: float | None = None) -> None:
-        with self._lock.held():
+        with self._held():
             self.study.tell(claimed.trial, value, state=state)
         claimed.lock.release()
 
@@ -173,13 +194,24 @@ def _previous(trial: FrozenTrial) -> int | None:
     return trial.user_attrs.get("previous")
 
 
-def _storage(storage: str) -> optuna.storages.BaseStorage:
+def _storage(storage: str | None, workdir: pathlib.Path) -> optuna.storages.BaseStorage:
+    if storage is None:
+        file = workdir / "study.db"
+
+        def connect_to() -> sqlite3.Connection:
+            # Other processes may be writing.
+            return sqlite3.connect(file, timeout=120, check_same_thread=False)
+
+        # The URL only tells the kind of database: in one, %, ? and # of a folder mean other things.
+        return optuna.storages.RDBStorage("sqlite:///study.db", {"creator": connect_to})
     if "://" in storage:
         # Other processes may be writing.
         connect = {"timeout": 120} if storage.startswith("sqlite") else {}
         return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": connect})
-    pathlib.Path(storage).parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(storage))
+    journal = user_path(storage)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with telling(f"{journal} is not the journal of a search", ValueError, KeyError, TypeError):
+        return JournalStorage(JournalFileBackend(str(journal)))
 
 
 def _make_sampler(kind: Sampler, seed: int) -> optuna.samplers.BaseSampler:

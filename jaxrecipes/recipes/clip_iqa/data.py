@@ -13,6 +13,7 @@ from jaxrecipes.data.image_split import split_prompts, split_rows
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.rated_images import RatedTable, read_rated_images
 from jaxrecipes.data.synthetic_scenes import draw_scenes
+from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.clip_iqa.config import IqaDataConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.embeddings import clip_params, with_embeddings
 from jaxrecipes.report.progress import Progress
@@ -67,7 +68,7 @@ def load_splits(
     if config.data.path is None:
         splits = _embedded(config, train)
     else:
-        table = _read(config, pathlib.Path(config.data.path))
+        table = _read(config, user_path(config.data.path))
         parts = {
             name: table.keep(np.isin(np.arange(len(table)), rows))
             for name, rows in _split(table, config.data).items()

@@ -1,12 +1,12 @@
 """Weights of CLIP that a run starts from."""
 
 import dataclasses
-import pathlib
 from typing import Any
 
 from jaxrecipes.convert.clip import SOURCES, read_clip
 from jaxrecipes.models.clip import PUBLISHED, resize_positions
 from jaxrecipes.models.clip_config import ClipConfig
+from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource
 from jaxrecipes.train.recipe import Pretrained
 
@@ -23,7 +23,7 @@ def check_weights(source: ClipSource, *, start_elsewhere: bool) -> None:
       FileNotFoundError: the weights that it names do not exist.
     """
     if source.weights is not None:
-        if not pathlib.Path(source.weights).exists():
+        if not user_path(source.weights).exists():
             read_clip(source.weights)
     elif source.size != "custom" and not (source.from_scratch or start_elsewhere):
         raise ValueError(

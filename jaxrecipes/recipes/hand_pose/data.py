@@ -17,6 +17,7 @@ from jaxrecipes.data.hand_shards import HandClips, read_hand_clips
 from jaxrecipes.data.order import BatchOrder
 from jaxrecipes.data.shard_order import ShardOrder
 from jaxrecipes.data.synthetic_hands import synthetic_hands
+from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
 from jaxrecipes.report.progress import Progress
 from jaxrecipes.train.run_files import read_json, write_json
@@ -41,7 +42,8 @@ def load_splits(
       config: where the data is; its seed is that of embedded training clips.
       report_dir: where the digest goes.
       train: whether a run begins: then the training split is loaded. Otherwise shards at
-        `data.path` that are not parted into folders train and val are all validated on.
+        `data.path` that are not parted into folders train and val are all validated on. A folder
+        test at `data.path` is the test split, whole.
 
     Raises:
       FileNotFoundError: there is nothing at `data.path`.
@@ -103,18 +105,24 @@ def _embedded(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
 def _from_shards(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
     data = config.data
     path, val_path = str(data.path), data.val_path
+    train_path, own_val, test_path = (user_path(path) / name for name in ("train", "val", "test"))
     if val_path is None:
-        folders = [pathlib.Path(path) / name for name in ("train", "val")]
-        if all(folder.is_dir() for folder in folders):
-            path, val_path = map(str, folders)
+        if train_path.is_dir() and own_val.is_dir():
+            path, val_path = str(train_path), str(own_val)
         elif train:
             raise FileNotFoundError(
                 f"{path} has no folders train and val; give data.val_path, the shards to validate "
                 "on"
             )
-        else:
+        elif own_val.is_dir():
+            val_path = str(own_val)
+        elif not test_path.is_dir():
             val_path = path
-    splits = {"val": _selected(config, _read(config, val_path, data.val_stride, "val"))}
+    splits = {}
+    if val_path is not None:
+        splits["val"] = _selected(config, _read(config, val_path, data.val_stride, "val"))
+    if test_path.is_dir():
+        splits["test"] = _read(config, str(test_path), data.val_stride, "test")
     if train:
         splits["train"] = _read(config, path, data.stride, "train")
     return splits

@@ -1,6 +1,5 @@
 """What a run reads besides its data: the backbone's weights and the hand."""
 
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxrecipes.convert.mano import load_mano
 from jaxrecipes.models.hand_constants import decoder_constants
 from jaxrecipes.models.hand_model import HandModel
 from jaxrecipes.models.procedural_hand import procedural_hand
+from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.hand_pose.config import BackboneSource, HandRunConfig, HandSource
 from jaxrecipes.train.recipe import Pretrained
 
@@ -22,7 +22,7 @@ def check_sources(config: HandRunConfig) -> None:
     """
     source = config.backbone
     if source.weights is not None:
-        if not pathlib.Path(source.weights).exists():
+        if not user_path(source.weights).exists():
             read_dinov2(source.weights)
     elif source.size != "custom" and not (
         source.from_scratch or config.init_from or config.first_stage
