@@ -1,7 +1,8 @@
 """Images are decoded once, in parallel, to uint8 at the training size, and cached on disk.
 
 The cache is named by its content: the encoded images (or path, size and time of the files), the
-size, and the major version of Pillow, whose resize arithmetic changes by a level now and then.
+size, what else decides the pixels, the version of our decoder, and the major version of Pillow,
+whose resize arithmetic changes by a level now and then.
 """
 
 import collections
@@ -20,7 +21,8 @@ import PIL
 from PIL import Image
 
 from jaxrecipes.data.image_cache import DecodedChunk, ImageCache
-from jaxrecipes.data.stored_images import Images, StoredImages, decode_rgb
+from jaxrecipes.data.rgb_images import DECODER_VERSION, decode_rgb
+from jaxrecipes.data.stored_images import Images, StoredImages
 from jaxrecipes.errors import cause
 from jaxrecipes.paths import user_path
 
@@ -117,6 +119,7 @@ def decode_images(
     image_size: tuple[int, int],
     *,
     fit: Fit = "squash",
+    exif_orientation: bool = True,
     cache_dir: str | Path | None = None,
     on_unreadable: Literal["skip", "error"] = "skip",
     unreadable_file: str | Path | None = None,
@@ -129,6 +132,7 @@ def decode_images(
       data: rows to decode.
       image_size: (height, width).
       fit: whether images are squashed to that size, or cut to its proportions.
+      exif_orientation: turn images as their EXIF orientation says.
       cache_dir: folder of the cache. None: `default_cache_dir()`.
       on_unreadable: "skip" leaves out images that are missing, damaged or truncated.
       unreadable_file: CSV (path, reason) written when there are such images.
@@ -142,12 +146,13 @@ def decode_images(
     """
     if not len(data):
         raise ValueError("no rows to decode")
-    cache = ImageCache(cache_folder(cache_dir), _content_key(data, image_size, fit), image_size)
+    convert = _Conversion(image_size, fit, exif_orientation)
+    cache = ImageCache(cache_folder(cache_dir), _content_key(data, convert), image_size)
     entry = cache.read(len(data))
     from_cache = entry is not None
     if entry is None:
         strict = on_unreadable == "error"
-        entry = cache.write(_decode_chunks(data, image_size, fit, num_threads, progress, strict))
+        entry = cache.write(_decode_chunks(data, convert, num_threads, progress, strict))
     elif progress is not None:
         progress(len(data), len(data))
     if len(entry.images) + len(entry.unreadable) != len(data):
@@ -177,17 +182,25 @@ def write_unreadable(file: str | Path, unreadable: tuple[Unreadable, ...]) -> No
         writer.writerows((image.path, image.reason) for image in unreadable)
 
 
-def _content_key(data: StoredImages, image_size: tuple[int, int], fit: Fit) -> str:
+@dataclasses.dataclass(frozen=True)
+class _Conversion:
+    """What decides the pixels of an image."""
+
+    image_size: tuple[int, int]
+    fit: Fit
+    exif_orientation: bool
+
+
+def _content_key(data: StoredImages, convert: _Conversion) -> str:
     digest = hashlib.blake2b(digest_size=16)
     pillow_major = PIL.__version__.split(".")[0]
-    digest.update(f"{_FORMAT_VERSION} {image_size} {pillow_major} {len(data)}".encode())
-    if fit != "squash":
-        digest.update(fit.encode())
+    versions = f"{_FORMAT_VERSION} {DECODER_VERSION} {pillow_major}"
+    digest.update(f"{versions} {convert} {len(data)}".encode())
     index = 0
     for chunk in data.iter_encoded():
         for encoded in chunk:
             if encoded is None:
-                description = _describe_file(data.file_of(index)).encode()
+                description = os.fsencode(_describe_file(data.file_of(index)))
                 digest.update(b"file %d " % len(description) + description)
             else:
                 digest.update(b"bytes %d " % len(encoded))
@@ -208,30 +221,25 @@ def _decode_chunk(
     encoded: list[bytes | None],
     files: list[Path],
     first: int,
-    image_size: tuple[int, int],
-    fit: Fit,
+    convert: _Conversion,
 ) -> DecodedChunk:
-    images = np.empty((len(encoded), *image_size, 3), np.uint8)
+    images = np.empty((len(encoded), *convert.image_size, 3), np.uint8)
     readable = np.ones(len(encoded), bool)
     unreadable = []
     for index, (content, file) in enumerate(zip(encoded, files, strict=True)):
         try:
-            images[index] = np.asarray(_FITS[fit](decode_rgb(content, file), image_size))
+            rgb = decode_rgb(content, file, exif_orientation=convert.exif_orientation)
+            images[index] = np.asarray(_FITS[convert.fit](rgb, convert.image_size))
         except Exception as error:  # damaged files raise anything: OSError, SyntaxError, struct...
             readable[index] = False
-            reason = (
-                "not an image that Pillow can read"
-                if isinstance(error, PIL.UnidentifiedImageError)  # its text names our buffer
-                else f"{type(error).__name__}: {error}"
-            )
+            reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
             unreadable.append((first + index, reason))
     return images[readable], unreadable
 
 
 def _decode_chunks(
     data: StoredImages,
-    image_size: tuple[int, int],
-    fit: Fit,
+    convert: _Conversion,
     num_threads: int | None,
     progress: Progress | None,
     strict: bool,
@@ -256,7 +264,7 @@ def _decode_chunks(
             for encoded in data.iter_encoded(_CHUNK):
                 end = first + len(encoded)
                 files = [data.file_of(index) for index in range(first, end)]
-                task = pool.submit(_decode_chunk, encoded, files, first, image_size, fit)
+                task = pool.submit(_decode_chunk, encoded, files, first, convert)
                 pending.append((end, task))
                 first = end
                 if len(pending) > 2 * workers:

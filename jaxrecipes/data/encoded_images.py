@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes.data.image_cache import DecodedChunk
-from jaxrecipes.data.stored_images import decode_rgb
+from jaxrecipes.data.rgb_images import decode_rgb
 
 _BLOCK = 64  # images decoded at a time: what `decode_all` holds in memory
 
@@ -21,6 +21,7 @@ class EncodedImages:
       file_of: `[F]` which of them holds each image.
       places: `[F, 2]` int64, where it begins there, and its number of bytes.
       canvas: (H, W), at least the size of every image.
+      exif_orientation: turn images as their EXIF orientation says.
     """
 
     dtype = np.dtype(np.uint8)
@@ -31,7 +32,10 @@ class EncodedImages:
         file_of: np.ndarray,
         places: np.ndarray,
         canvas: tuple[int, int],
+        *,
+        exif_orientation: bool = True,
     ):
+        self._exif_orientation = exif_orientation
         self._files, self._file_of, self._places = tuple(files), file_of, places
         self.shape = (len(file_of), *canvas, 3)
 
@@ -97,7 +101,7 @@ class EncodedImages:
             stream.seek(offset)
             encoded = stream.read(size)
         try:
-            image = np.asarray(decode_rgb(encoded, file))
+            image = np.asarray(decode_rgb(encoded, file, exif_orientation=self._exif_orientation))
             canvas[: image.shape[0], : image.shape[1]] = image
         except Exception as error:  # damaged images raise anything
             raise ValueError(

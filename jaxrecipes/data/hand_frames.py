@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import logging
 import os
 import tempfile
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from jaxrecipes.data.hand_schema import LABELS, HandSequence, parse_sequence
+from jaxrecipes.data.rgb_images import DECODER_VERSION, image_size
 from jaxrecipes.data.tar_shards import TarSample, TarShards, scan_shards
 
 _log = logging.getLogger("jaxrecipes")
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 _SHOWN = 3  # broken samples that are named in a message
 
 
@@ -74,6 +73,7 @@ def read_hand_frames(
     *,
     verify_images: bool,
     cache_dir: Path,
+    exif_orientation: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> HandFrames:
     """Reads the labels of all samples, or takes them from the cache.
@@ -82,6 +82,7 @@ def read_hand_frames(
       files: the tars, as `find_shards` gives them.
       verify_images: decode every image once to see that it can be; otherwise only the heads are
         looked at.
+      exif_orientation: whether sizes are those of images turned as their EXIF orientation says.
       cache_dir: what was read is kept there, named by the shards' paths, sizes and times.
       progress: called with (samples done, samples in all).
 
@@ -89,11 +90,11 @@ def read_hand_frames(
       ValueError: no sample can be used.
       OSError: a tar cannot be read, or the cache not be written.
     """
-    cache = cache_dir / f"{shards_digest(files, verify_images)}.hands.npz"
+    cache = cache_dir / f"{shards_digest(files, verify_images, exif_orientation)}.hands.npz"
     frames = _load(cache, tuple(files))
     if frames is None:
         shards = scan_shards(files)
-        frames = _read(shards, verify_images, progress)
+        frames = _read(shards, _Images(verify_images, exif_orientation), progress)
         _save(cache, frames)
     report_broken(frames.broken, len(frames.keys))
     return frames
@@ -119,11 +120,21 @@ def report_broken(broken: Sequence[BrokenSample], num_usable: int) -> None:
 def shards_digest(files: Sequence[Path], *settings: object) -> str:
     """Names the contents of the shards by their paths, sizes and times of change."""
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(f"{_FORMAT_VERSION} {PIL.__version__.split('.')[0]} {settings}".encode())
+    digest.update(
+        f"{_FORMAT_VERSION} {DECODER_VERSION} {PIL.__version__.split('.')[0]} {settings}".encode()
+    )
     for file in files:
         status = file.stat()
         digest.update(f"\n{file.absolute()} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """How images are looked at."""
+
+    verify: bool
+    exif_orientation: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +147,11 @@ class _Read:
 
 
 def _read(
-    shards: TarShards, verify: bool, progress: Callable[[int, int], None] | None
+    shards: TarShards, how: _Images, progress: Callable[[int, int], None] | None
 ) -> HandFrames:
     def attempt(sample: TarSample) -> _Read | str:
         try:
-            return _read_sample(shards, sample, verify)
+            return _read_sample(shards, sample, how)
         except ValueError as error:
             return str(error)
 
@@ -181,10 +192,10 @@ def _read(
     )
 
 
-def _read_sample(shards: TarShards, sample: TarSample, verify: bool) -> _Read:
+def _read_sample(shards: TarShards, sample: TarSample, how: _Images) -> _Read:
     members = shards.read(sample)
     sequence = parse_sequence(sample.key, members)
-    sizes = [_image_size(image, frame, verify) for frame, image in enumerate(sequence.images)]
+    sizes = [_size_of(image, frame, how) for frame, image in enumerate(sequence.images)]
     pickled, first = members["img_bytes.pickle"], sample.members["img_bytes.pickle"][0]
     places, position = [], 0
     for image in sequence.images:
@@ -196,19 +207,11 @@ def _read_sample(shards: TarShards, sample: TarSample, verify: bool) -> _Read:
     return _Read(without_images, np.array(places, np.int64), np.array(sizes, np.int32))
 
 
-def _image_size(encoded: bytes, frame: int, verify: bool) -> tuple[int, int]:
+def _size_of(encoded: bytes, frame: int, how: _Images) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            if verify:
-                image.load()
-            return image.height, image.width
+        return image_size(encoded, Path(), **dataclasses.asdict(how))
     except Exception as error:  # damaged images raise anything
-        reason = (
-            "no image that Pillow can read"
-            if isinstance(error, PIL.UnidentifiedImageError)  # its text names our buffer
-            else str(error)
-        )
-        raise ValueError(f"image {frame} cannot be decoded: {reason}") from error
+        raise ValueError(f"image {frame} cannot be decoded: {error}") from error
 
 
 def _without_number(file: Path) -> str:

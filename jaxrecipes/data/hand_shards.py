@@ -85,6 +85,7 @@ def read_hand_clips(
     num_frames: int = 1,
     stride: int = 1,
     decode: Decode = "cache",
+    exif_orientation: bool = True,
     cache_dir: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> HandClips:
@@ -99,6 +100,8 @@ def read_hand_clips(
       stride: frames from one clip's start to the next one's, 1 or more.
       decode: "cache" needs the decoded images' room on disk; "lazy" decodes every image once to see
         that it can be, and then again for each batch.
+      exif_orientation: turn images as their EXIF orientation says; labels are in pixels of the
+        image as it is then.
       cache_dir: None: `decode.default_cache_dir()`.
       progress: called with (samples done, samples in all) while labels are read, then with
         (images done, images in all) while images are decoded; not when they are cached.
@@ -115,10 +118,11 @@ def read_hand_clips(
     frames = read_hand_frames(
         find_shards(sources),
         verify_images=decode == "lazy",
+        exif_orientation=exif_orientation,
         cache_dir=folder,
         progress=progress,
     )
-    table, row_of_frame, broken = _images(frames, decode, folder, progress)
+    table, row_of_frame, broken = _images(frames, decode, folder, exif_orientation, progress)
     rows, sequence, number = _windows(frames, row_of_frame >= 0, num_frames, stride)
     keys = zip(frames.keys[sequence].tolist(), number.tolist(), strict=True)
     arrays: dict[str, np.ndarray | IndexedRows] = {
@@ -186,15 +190,23 @@ def _images(
     frames: HandFrames,
     decode: Decode,
     folder: Path,
+    exif_orientation: bool,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Any, np.ndarray, tuple[BrokenSample, ...]]:
     """The table of images, the row there of every frame (-1: none), and what cannot be decoded."""
     height, width = frames.image_size.max(axis=0).tolist()
     shard_of_frame = np.repeat(frames.shards, frames.lengths)
-    images = EncodedImages(frames.files, shard_of_frame, frames.places, (height, width))
+    images = EncodedImages(
+        frames.files,
+        shard_of_frame,
+        frames.places,
+        (height, width),
+        exif_orientation=exif_orientation,
+    )
     if decode == "lazy":
         return images, np.arange(len(images), dtype=np.int32), ()
-    cache = ImageCache(folder, shards_digest(frames.files, height, width), (height, width))
+    key = shards_digest(frames.files, height, width, exif_orientation)
+    cache = ImageCache(folder, key, (height, width))
     entry = cache.read(len(images)) or cache.write(images.decode_all(progress))
     readable = np.ones(len(images), bool)
     readable[[row for row, _ in entry.unreadable]] = False

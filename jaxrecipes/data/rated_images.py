@@ -9,7 +9,6 @@ and `image_embedding`, numbers that some network says of it. Others are left alo
 import contextlib
 import csv
 import dataclasses
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from jaxrecipes.data.labelled_images import split_name
 from jaxrecipes.data.parquet_files import find_parquet_files
+from jaxrecipes.data.rgb_images import image_size
 from jaxrecipes.data.stored_images import StoredImages
 from jaxrecipes.paths import user_path
 
@@ -53,16 +52,17 @@ class RatedTable(StoredImages):
     sizes: np.ndarray | None = None
     embeddings: np.ndarray | None = None
 
-    def image_sizes(self) -> np.ndarray:
-        """`sizes`, read from the heads of the images."""
+    def image_sizes(self, *, exif_orientation: bool = True) -> np.ndarray:
+        """`sizes`, read from the heads of the images; upright, or as they are stored."""
         sizes = np.zeros((len(self), 2), np.int32)
         row = 0
         for chunk in self.iter_encoded():
             for encoded in chunk:
-                file = self.file_of(row) if encoded is None else io.BytesIO(encoded)
                 # What is wrong with an image is told when it is decoded.
-                with contextlib.suppress(Exception), Image.open(file) as image:
-                    sizes[row] = image.height, image.width
+                with contextlib.suppress(Exception):
+                    sizes[row] = image_size(
+                        encoded, self.file_of(row), exif_orientation=exif_orientation
+                    )
                 row += 1
         return sizes
 

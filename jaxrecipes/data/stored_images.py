@@ -1,7 +1,6 @@
 """Images as they are stored: encoded inside parquet files, or files of their own."""
 
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +10,7 @@ import pyarrow as pa
 from PIL import Image
 
 from jaxrecipes.data.parquet_files import check_image_column, encoded_images, open_parquet
+from jaxrecipes.data.rgb_images import decode_rgb
 
 Images = TypeVar("Images", bound="StoredImages")
 
@@ -79,7 +79,7 @@ class StoredImages:
         return self.rows[start:end]
 
     def load_image(self, index: int) -> Image.Image:
-        """Decodes one image to RGB.
+        """Decodes one image to RGB, upright.
 
         Raises:
           FileNotFoundError: it is neither embedded nor a file.
@@ -95,11 +95,3 @@ def check_image_columns(files: Sequence[Path]) -> None:
     for file in files:
         with open_parquet(file) as parquet:
             check_image_column(parquet.schema_arrow, file)
-
-
-def decode_rgb(encoded: bytes | None, file: Path) -> Image.Image:
-    """The embedded image, or else the file's, as RGB."""
-    if encoded is None and not file.is_file():
-        raise FileNotFoundError(f"image {file} does not exist and is not embedded")
-    with Image.open(file if encoded is None else io.BytesIO(encoded)) as image:
-        return image.convert("RGB")

@@ -170,3 +170,15 @@ def test_plain_files_are_decoded_without_a_parquet(tmp_path):
     decoded = decode_images(image_files(names), SIZE, cache_dir=tmp_path)
     assert decoded.images[:, 0, 0, 0].tolist() == [10, 20]
     assert [image.path for image in decoded.unreadable] == [names[2].as_posix()]
+
+
+def test_what_decides_the_pixels_names_the_cache(data, tmp_path, monkeypatch):
+    def from_cache(**options):
+        return decode_images(data, SIZE, cache_dir=tmp_path / "cache", **options).from_cache
+
+    assert not from_cache()
+    assert from_cache()
+    assert not from_cache(exif_orientation=False)
+    assert not from_cache(fit="center_crop")
+    monkeypatch.setattr("jaxrecipes.data.decode.DECODER_VERSION", 99)
+    assert not from_cache()

@@ -119,7 +119,7 @@ def test_broken_samples_are_counted_named_and_left_out(read, tmp_path, caplog, d
     assert reasons.pop("what follows") == "unexpected end of data"
     assert reasons.keys() == {"no_focal", "shape", "text", "damaged", "cut"}
     assert reasons["no_focal"] == "focal.npy is missing"
-    assert reasons["text"] == "image 0 cannot be decoded: no image that Pillow can read"
+    assert reasons["text"] == "image 0 cannot be decoded: not an image that Pillow can read"
     assert "samples are broken and left out: " in caplog.text
     assert "no_focal of " in caplog.text
     assert clips.arrays["image"][np.arange(3)].shape == (3, 3, 6, 8, 3)

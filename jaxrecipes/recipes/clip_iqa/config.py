@@ -216,6 +216,9 @@ class IqaDataConfig(DataConfig):
     stored_size: int | None = None
     """Training images that are larger are stored with this height and width, and cropped from
     there. None: 8/7 of what the network takes."""
+    exif_orientation: bool = True
+    """Turn images as their EXIF orientation says. Off: pixels as they are stored, as in the
+    original."""
     decode_workers: int | None = None
     """Threads that decode images, once. None: one per core."""
     cache_dir: str | None = None

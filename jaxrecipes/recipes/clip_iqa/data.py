@@ -211,7 +211,7 @@ def _load(
     whole = data.eval_size or size
     stored = (whole, whole)
     if name == "train" and config.augment.enabled:
-        sizes = table.image_sizes()
+        sizes = table.image_sizes(exif_orientation=data.exif_orientation)
         table = dataclasses.replace(table, sizes=sizes)
         # What is not larger is stored as it is, and cropped as the original crops it.
         largest, limit = sizes.max(axis=0), data.stored_size or round(size * 8 / 7)
@@ -223,6 +223,7 @@ def _load(
             table,
             stored,
             fit=fit,
+            exif_orientation=data.exif_orientation,
             cache_dir=data.cache_dir,
             on_unreadable=data.on_unreadable,
             unreadable_file=listed,

@@ -205,6 +205,9 @@ class HandDataConfig(DataConfig):
     decode: Decode = "cache"
     """cache: images are decoded once and kept on disk as pixels. lazy: for each batch, for sets
     that are too large for that."""
+    exif_orientation: bool = True
+    """Turn images as their EXIF orientation says. Off: pixels as they are stored; labels
+    are in pixels of what then is there."""
     cache_dir: str | None = None
     """Where decoded images and labels are kept. None: the user's cache folder."""
     order: Literal["shuffle", "shards"] = "shuffle"

@@ -135,6 +135,7 @@ def _read(config: HandRunConfig, sources: str | list[str], stride: int, name: st
             num_frames=config.network.num_frame,
             stride=stride,
             decode=config.data.decode,
+            exif_orientation=config.data.exif_orientation,
             cache_dir=config.data.cache_dir,
             progress=progress,
         )

@@ -21,6 +21,9 @@ class EyeDataConfig(DataConfig):
     """What the channels are divided by afterwards."""
     weighted_sampling: bool = False
     """Draw training examples with replacement, both classes equally often."""
+    exif_orientation: bool = True
+    """Turn images as their EXIF orientation says. Off: pixels as they are stored, as in the
+    original."""
     decode_workers: int | None = None
     """Threads that decode images, once. None: one per core."""
     cache_dir: str | None = None

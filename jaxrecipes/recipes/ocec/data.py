@@ -120,6 +120,7 @@ def _decode(
         decoded = decode_images(
             data,
             config.image_size,
+            exif_orientation=config.exif_orientation,
             cache_dir=config.cache_dir,
             on_unreadable=config.on_unreadable,
             unreadable_file=listed,
