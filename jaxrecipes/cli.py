@@ -16,6 +16,8 @@ from jaxrecipes.train.loop import TrainingDivergedError
 from jaxrecipes.train.run_files import read_json
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
 
+_LONGEST_LINE = 800
+
 
 def run(main: Callable[[], None]) -> int:
     """Calls `main`; an error that a user can mend becomes one line on standard error and exit
@@ -28,12 +30,17 @@ def run(main: Callable[[], None]) -> int:
         logging.getLogger("jaxrecipes").error("error: %s", os_error(error))
         return 2
     except (ValueError, ImportError, CheckpointCorrupt, TrainingDivergedError) as error:
-        logging.getLogger("jaxrecipes").error("error: %s", error)
+        logging.getLogger("jaxrecipes").error("error: %s", _readable(str(error)))
         return 2
     except KeyboardInterrupt:
         logging.getLogger("jaxrecipes").error("interrupted")
         return 130
     return 0
+
+
+def _readable(message: str) -> str:
+    """The message with over-long lines cut in the middle."""
+    return "\n".join(shortened(line, _LONGEST_LINE) for line in message.splitlines())
 
 
 def parser(doc: str | None, *, add_help: bool = True) -> argparse.ArgumentParser:

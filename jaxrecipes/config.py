@@ -26,7 +26,7 @@ import typeguard
 import tyro
 
 from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
-from jaxrecipes.errors import cause, nearest, unknown_name
+from jaxrecipes.errors import cause, nearest, shortened, unknown_name
 from jaxrecipes.paths import user_path
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
@@ -81,9 +81,10 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
         if isinstance(error.__cause__, KeyError) and error.__cause__.args == (preset or "default",):
             raise ValueError(f"{error}; there is no such preset") from error.__cause__
         raise
-    if not dataclasses.is_dataclass(config) or not hasattr(config, "RECIPE"):
+    made = dataclasses.is_dataclass(config) and not isinstance(config, type)
+    if not made or not isinstance(getattr(config, "RECIPE", None), str):
         raise ValueError(
-            f"get_config of {path} returned a {type(config).__name__}; "
+            f"get_config of {path} returned {shortened(repr(config), 80)}; "
             "it wants a recipe's config, such as OcecRunConfig"
         )
     check_types(config)
@@ -173,7 +174,7 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list
 
 
 def _import_file(path: pathlib.Path) -> types.ModuleType:
-    if not path.is_file():
+    if path.suffix != ".py" or not path.is_file():
         known = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
         if path.suffix != ".py" or not known:
             raise ValueError(f"config {str(path)!r} is no file; want FILE.py or FILE.py:PRESET")
@@ -214,7 +215,7 @@ def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
     except SystemExit as end:
         if not end.code:  # --help
             raise
-        raise ValueError(_message_of_box(said.getvalue())) from None
+        raise ValueError(shortened(_message_of_box(said.getvalue()), 600)) from None
 
 
 def _message_of_box(box: str) -> str:

@@ -212,7 +212,7 @@ def _content_key(data: StoredImages, convert: _Conversion) -> str:
 def _describe_file(file: Path) -> str:
     try:
         status = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null byte in the name
         return f"{file.absolute()} missing"
     return f"{file.absolute()} {status.st_size} {status.st_mtime_ns}"
 

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import optax
 
+from jaxrecipes.errors import shortened
+
 Array = jax.Array
 PyTree = Any
 Params = Mapping[str, Any]
@@ -160,9 +162,11 @@ def _check_rules(patterns: Sequence[str], paths: Sequence[str]) -> None:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f"the rule {pattern!r} is no regular expression: {error}; put a backslash before a "
-                "character that is meant as it is"
+                f"the rule {shortened(pattern, 80)!r} is no regular expression: {error}; put a "
+                "backslash before a character that is meant as it is"
             ) from None
         if not any(re.search(pattern, path) for path in paths):
             close = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
-            raise ValueError(f"the rule {pattern!r} matches no parameter; nearest paths: {close}")
+            raise ValueError(
+                f"the rule {shortened(pattern, 80)!r} matches no parameter; nearest paths: {close}"
+            )

@@ -93,13 +93,13 @@ class RecipeModule(Protocol):
         """Writes the weights and says something about them."""
 
 
-def load(name: str) -> RecipeModule:
-    """The recipe called `name`.
+def load(name: object) -> RecipeModule:
+    """The recipe called `name`, which may come from a file and be anything.
 
     Raises:
       ValueError: there is none; the nearest is named.
     """
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
     if name not in names:
-        raise unknown_name("recipe", name, names)
+        raise unknown_name("recipe", str(name), names)
     return cast(RecipeModule, importlib.import_module(f"{__name__}.{name}"))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes.config import with_overrides
+from jaxrecipes.errors import telling
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.recipes.trained import open_trained
 from jaxrecipes.train.config import RunConfig
@@ -40,7 +41,8 @@ def first_stage_config(config: Any) -> Any:
     """
     flags = []
     for name, value in config.first_stage.items():
-        flags += [f"--{name.removeprefix('--')}", *shlex.split(value)]
+        with telling(f"first_stage: the value {value!r} of {name}", ValueError):
+            flags += [f"--{name.removeprefix('--')}", *shlex.split(value)]
     alone = dataclasses.replace(config, first_stage=None)
     try:
         staged = with_overrides(alone, flags, f"configs/{config.RECIPE}.py")

@@ -6,7 +6,10 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxrecipes.errors import hint
+import jax
+import numpy as np
+
+from jaxrecipes.errors import cause, hint, shortened
 from jaxrecipes.schedules import kinds
 from jaxrecipes.schedules.schedule import Schedule, as_schedule, constant
 
@@ -63,13 +66,27 @@ def parse(text: str, *, names: Mapping[str, float] | None = None) -> Schedule:
         tree = ast.parse(text.strip(), mode="eval")
         value = _read(tree.body, names or {})
         if isinstance(value, Schedule) or _is_number(value):
-            return as_schedule(value)
+            schedule = as_schedule(value)
+            _check_gives_a_number(schedule)
+            return schedule
         raise ValueError("want a number or a schedule")
-    except (ValueError, SyntaxError, ZeroDivisionError, OverflowError, RecursionError) as error:
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        raise ValueError(f"schedule {text!r}: {reason}") from None
-    except MemoryError:
-        raise ValueError(f"schedule {text[:80]!r}...: nested too deeply") from None
+    except (ValueError, SyntaxError, ZeroDivisionError, OverflowError) as error:
+        reason = error.msg if isinstance(error, SyntaxError) else cause(error)
+        raise ValueError(f"schedule {shortened(text, 80)!r}: {reason}") from None
+    except (RecursionError, MemoryError):
+        raise ValueError(f"schedule {shortened(text, 80)!r}: nested too deeply") from None
+
+
+def _check_gives_a_number(schedule: Schedule) -> None:
+    """Raises a ValueError for arguments that a constructor keeps and cannot use, such as
+    `join(1, 2)`.
+    """
+    try:
+        shape = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), np.float32)).shape
+    except (TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ValueError(f"its arguments do not fit: {cause(error)}") from error
+    if shape:
+        raise ValueError(f"want a schedule of numbers, not of arrays {shape}")
 
 
 def _read(node: ast.expr, names: Mapping[str, float]) -> Any:

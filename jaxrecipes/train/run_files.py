@@ -5,6 +5,7 @@ import math
 import pathlib
 from typing import Any
 
+from jaxrecipes.errors import cause
 from jaxrecipes.files import write_bytes
 
 
@@ -17,13 +18,13 @@ def read_json(path: pathlib.Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      ValueError: the file is not JSON.
+      ValueError: the file is not JSON, or nested deeper than any of ours.
     """
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not valid JSON ({error}); restore it or start in a new folder"
+            f"{path} is not valid JSON ({cause(error)}); restore it or start in a new folder"
         ) from error
 
 

@@ -28,7 +28,7 @@ def set_up_logging(log_file: pathlib.Path | None = None) -> None:
     logger.addHandler(console)
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells each step of each save
     if log_file is not None:
-        handler = logging.FileHandler(log_file)
+        handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
         logger.addHandler(handler)
 
