@@ -13,7 +13,7 @@ import sys
 from jaxrecipes import cli
 from jaxrecipes.data.make_face_folder import convert_features
 from jaxrecipes.data.make_hand_shards import FitHands, fit_with, make_hand_shards
-from jaxrecipes.data.make_parquet import make_parquet
+from jaxrecipes.data.make_parquet import count_classes, make_parquet
 from jaxrecipes.paths import check_output_file, check_output_folder
 
 
@@ -57,7 +57,8 @@ def _add_image_flags(flags: argparse._ArgumentGroup) -> None:
         default=[],
         type=cli.path,
         metavar="FOLDER",
-        help="folders of images whose file or folder names contain 'open' or 'closed'",
+        help="folders of images; the nearest folder with the word open or closed in its name "
+        "says the class, else the file's own name",
     )
     flags.add_argument(
         "--train-ratio", default=0.8, type=float, help="share of train (default %(default)s)"
@@ -156,6 +157,9 @@ def _make_parquet(arguments: argparse.Namespace) -> None:
         max_rows_per_file=arguments.max_rows_per_file,
         progress=show,
     )
+    for split, classes in count_classes(files).items():
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(classes.items()))
+        print(f"{split}: {counts}", file=sys.stderr)
     print("\n".join(map(str, files)))
 
 

@@ -1,6 +1,8 @@
 """A folder of images, or annotation files, to the parquet that the recipe reads."""
 
+import collections
 import csv
+import logging
 import math
 import os
 import random
@@ -10,9 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jaxrecipes.data.image_folders import class_of, class_word, find_images
 from jaxrecipes.data.labelled_images import CLASS_IDS
+from jaxrecipes.data.parquet_files import read_columns
+from jaxrecipes.errors import listed, telling
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+_log = logging.getLogger("jaxrecipes")
 
 _ROWS_PER_GROUP = 4096
 _SMALLEST_REAL_ID = 100_000_000
@@ -31,9 +36,9 @@ def make_parquet(
 ) -> list[Path]:
     """Writes split, label, class_id, image_path, source and optionally image_bytes.
 
-    The label is open where the file's stem contains "open", else closed where it contains
-    "closed", else what the class number says (so text and number can disagree; training goes by
-    the number). Of each label the first floor(n * train_ratio) rows of a shuffle are train, the
+    The label of an annotated image is open or closed where that is a word of the file's name, else
+    what the class number says (so text and number can disagree; training goes by the number). Of
+    each label the first floor(n * train_ratio) rows of a shuffle are train, the
     others val; with more than one row each side gets at least one. Rows are sorted by split, label
     and path. A path given twice counts once. Image paths are stored relative to the output folder.
 
@@ -43,8 +48,9 @@ def make_parquet(
       annotations: CSV files without header, image_path and class_id (1 = open); or folders, of
         which every `*.csv` counts. Relative image paths start at the CSV's folder or, where there
         is no such file, at the current one.
-      images: folders searched for images. The class is what the stem says, or else the nearest
-        folder whose name contains "open" or "closed".
+      images: folders searched for images, see `image_folders.find_images`. The class is that of
+        the nearest folder with the whole word open or closed in its name, or else what the file's
+        own name says; a warning counts the files whose name says otherwise than their folder.
       train_ratio: strictly between 0 and 1.
       seed: of the shuffle.
       embed_images: store the encoded files too.
@@ -56,22 +62,30 @@ def make_parquet(
 
     Raises:
       FileNotFoundError: a missing annotation file, folder or image (up to ten are named).
-      ValueError: a ratio outside (0, 1), no image, a bad line, or a class that cannot be told.
+      ValueError: a ratio outside (0, 1), no image, a bad line, a class that cannot be told, or a
+        file that is given both.
     """
     if not 0.0 < train_ratio < 1.0:
         raise ValueError(f"train_ratio is {train_ratio}; it must lie strictly between 0 and 1")
     if max_rows_per_file is not None and max_rows_per_file < 1:
         raise ValueError(f"max_rows_per_file is {max_rows_per_file}; it must be 1 or more")
     output = Path(output)
+    labels: dict[Path, str] = {}
     class_ids: dict[Path, int] = {}
-    for path, class_id in _collect(annotations, images):
-        class_ids.setdefault(path, class_id)
+    known: dict[str, Path] = {}
+    for path, class_id, label in _collect(annotations, images):
+        first = known.setdefault(os.path.realpath(path), path)
+        if class_ids.setdefault(first, class_id) != class_id:
+            same = "" if first == path else f" (the same file as {first})"
+            raise ValueError(
+                f"image {path}{same} is given as open and as closed; remove one of the two"
+            )
+        labels.setdefault(first, label)
     if not class_ids:
         raise ValueError("no images: give annotation files or folders that hold some")
     absent = [str(path) for path in class_ids if not path.is_file()]
     if absent:
         raise FileNotFoundError(f"{len(absent)} images do not exist: {', '.join(absent[:10])}")
-    labels = {path: _label(path, class_id) for path, class_id in class_ids.items()}
     rows = [
         {
             "split": split,
@@ -129,17 +143,44 @@ def source_of(path: Path) -> str:
     return "real_data" if int(folder) >= _SMALLEST_REAL_ID else "train_dataset"
 
 
+def count_classes(files: Sequence[Path]) -> dict[str, dict[str, int]]:
+    """How many images of each class the splits of these files have: split, then class."""
+    counts: dict[str, collections.Counter[str]] = {}
+    names = {number: name for name, number in CLASS_IDS.items()}
+    for file in files:
+        columns = read_columns(file, ["split", "class_id"])
+        for split, class_id in zip(columns["split"], columns["class_id"], strict=True):
+            counts.setdefault(split, collections.Counter())[names[class_id]] += 1
+    return {split: dict(counter) for split, counter in counts.items()}
+
+
 def _collect(
     annotations: Sequence[str | Path], images: Sequence[str | Path]
-) -> Iterator[tuple[Path, int]]:
+) -> Iterator[tuple[Path, int, str]]:
+    """Path, class number and label of each image."""
     for file in _annotation_files(annotations):
-        yield from _read_annotation(file)
+        for path, class_id in _read_annotation(file):
+            said = "open" if class_id == 1 else "closed"
+            yield path, class_id, class_word(path.stem) or said
     for folder in map(Path, images):
         if not folder.is_dir():
             raise FileNotFoundError(f"folder of images {folder} does not exist")
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                yield path, _class_from_names(path, folder)
+        contradicting = []
+        for path in find_images(folder):
+            label = class_of(path, folder)
+            if label is None:
+                raise ValueError(
+                    f"cannot tell the class of {path}: no folder's name and not its own has the "
+                    "word open, or the word closed; give an annotation file instead"
+                )
+            if class_word(path.stem) not in (None, label):
+                contradicting.append(path)
+            yield path, CLASS_IDS[label], label
+        if contradicting:
+            _log.warning(
+                "%d images have the class of their folder though their name says otherwise: %s",
+                *(len(contradicting), listed(contradicting, 5)),
+            )
 
 
 def _annotation_files(annotations: Sequence[str | Path]) -> Iterator[Path]:
@@ -153,7 +194,10 @@ def _annotation_files(annotations: Sequence[str | Path]) -> Iterator[Path]:
 
 
 def _read_annotation(file: Path) -> Iterator[tuple[Path, int]]:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
+    with (
+        telling(f"{file} is not a readable CSV file in UTF-8", csv.Error, UnicodeDecodeError),
+        file.open(newline="", encoding="utf-8-sig") as stream,
+    ):
         for number, fields in enumerate(csv.reader(stream), start=1):
             if not any(field.strip() for field in fields):
                 continue
@@ -165,26 +209,6 @@ def _read_annotation(file: Path) -> Iterator[tuple[Path, int]]:
             path = Path(fields[0].strip().replace("\\", "/"))
             beside = file.parent / path
             yield beside if beside.is_file() else path, int(fields[1])
-
-
-def _name_says(name: str) -> str | None:
-    name = name.lower()
-    return next((label for label in ("open", "closed") if label in name), None)
-
-
-def _label(path: Path, class_id: int) -> str:
-    return _name_says(path.stem) or ("open" if class_id == 1 else "closed")
-
-
-def _class_from_names(path: Path, folder: Path) -> int:
-    parents = [folder.name, *path.relative_to(folder).parts[:-1]]
-    for name in (path.stem, *reversed(parents)):
-        if label := _name_says(name):
-            return CLASS_IDS[label]
-    raise ValueError(
-        f"cannot tell the class of {path}: neither its name nor a folder's contains 'open' or "
-        "'closed'; give an annotation file instead"
-    )
 
 
 def _write(file: Path, rows: list[dict], embed_images: bool) -> Iterator[int]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jaxrecipes.data.image_folders import nameable
 from jaxrecipes.files import check_content
 from jaxrecipes.paths import user_path
 
@@ -28,7 +29,7 @@ def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
     if not root.is_dir():
         raise FileNotFoundError(f"data path {root} does not exist; want a parquet file or a folder")
     for pattern in ("dataset_*.parquet", "dataset.parquet", "*.parquet"):
-        found = sorted(root.glob(pattern))
+        found = nameable(sorted(root.glob(pattern)))
         if files := [file for file in found if file.is_file() and not file.name.startswith(".")]:
             return tuple(files)
     raise FileNotFoundError(
@@ -49,7 +50,7 @@ def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(file) as parquet:
             yield parquet
     # Damaged pages are an OSError without number, unlike what the system says of a file.
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         said = str(error).splitlines()[0].strip() if str(error) else type(error).__name__

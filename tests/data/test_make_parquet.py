@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jaxrecipes.data.labelled_images import read_labelled_images
-from jaxrecipes.data.make_parquet import make_parquet, source_of, split_by_label
+from jaxrecipes.data.make_parquet import count_classes, make_parquet, source_of, split_by_label
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "make_dataset.py"
 
@@ -96,10 +96,48 @@ def test_folders_of_images_are_classed_by_name_and_embedded(tmp_path):
     assert found == {
         "eyes/open/1.png": 1,
         "eyes/closed/1.jpg": 0,
-        "eyes/open/was_closed.png": 0,
+        "eyes/open/was_closed.png": 1,
         "eyes/closed/deep/2.png": 0,
     }
     assert all(image for chunk in data.iter_encoded() for image in chunk)
+
+
+def test_the_nearest_folder_with_the_word_decides_before_the_name(tmp_path, caplog):
+    eyes = tmp_path / "closed_eyes"
+    for name in ("opencv_frame_0.png", "opened/1.png", "EyesOpen2/3.png", "open/x/closed_4.png"):
+        touch(eyes / name)
+    (file,) = make_parquet(tmp_path / "d.parquet", images=[eyes])
+    rows = {row["image_path"]: row for row in pq.read_table(file).to_pylist()}
+    found = {path.split("/", 1)[1]: (r["class_id"], r["label"]) for path, r in rows.items()}
+    assert found == {
+        "opencv_frame_0.png": (0, "closed"),
+        "opened/1.png": (0, "closed"),
+        "EyesOpen2/3.png": (1, "open"),
+        "open/x/closed_4.png": (1, "open"),
+    }
+    assert "1 images have the class of their folder though their name says otherwise" in caplog.text
+    assert {k: v for n in count_classes([file]).values() for k, v in n.items()} == {
+        "closed": 1,
+        "open": 1,
+    }
+
+
+def test_a_name_decides_where_no_folder_does(tmp_path):
+    for name in ("1_open.png", "closed-2.png"):
+        touch(tmp_path / "open_and_closed" / name)
+    (file,) = make_parquet(tmp_path / "d.parquet", images=[tmp_path / "open_and_closed"])
+    assert sorted(pq.read_table(file)["class_id"].to_pylist()) == [0, 1]
+
+
+def test_a_file_that_is_given_both_classes_is_refused(tmp_path):
+    touch(tmp_path / "open" / "1.png")
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "2.png").symlink_to(tmp_path / "open" / "1.png")
+    with pytest.raises(ValueError, match=r"2.png \(the same file as .*\) is given as open and as"):
+        make_parquet(tmp_path / "d.parquet", images=[tmp_path / "open", tmp_path / "closed"])
+    annotation = annotate(tmp_path / "a.csv", ["x.png,1", "x.png,0"])
+    with pytest.raises(ValueError, match=r"x.png is given as open and as closed"):
+        make_parquet(tmp_path / "d.parquet", annotations=[annotation])
 
 
 def test_an_undecidable_class_is_an_error(tmp_path):
@@ -128,6 +166,9 @@ def test_bad_requests_are_refused(tmp_path):
     annotation.write_text("image_path,class_id\n")
     with pytest.raises(ValueError, match=r"line 1 .* no header"):
         make_parquet(tmp_path / "d.parquet", annotations=[annotation])
+    annotation.write_bytes(b"\xe9t\xe9.png,1\n")
+    with pytest.raises(ValueError, match=r"a.csv is not a readable CSV file in UTF-8"):
+        make_parquet(tmp_path / "d.parquet", annotations=[annotation])
     with pytest.raises(ValueError, match="no images"):
         make_parquet(tmp_path / "d.parquet")
 
@@ -138,6 +179,7 @@ def test_the_script_writes_the_file_or_says_why_not(tmp_path):
     done = subprocess.run([*command, annotation, "--embed-images"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "d.parquet")
+    assert "val: 1 closed, 1 open\n" in done.stderr
     failed = subprocess.run([*command, tmp_path / "no.csv"], capture_output=True, text=True)
     assert failed.returncode == 2
     assert failed.stderr.startswith("error: annotation file")

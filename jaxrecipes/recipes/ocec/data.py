@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrecipes.data.decode import decode_images
+from jaxrecipes.data.image_folders import find_images, nameable
 from jaxrecipes.data.labelled_images import (
     LabelledImages,
     check_labels,
@@ -16,7 +17,6 @@ from jaxrecipes.data.labelled_images import (
     read_labelled_images,
     sampling_weights,
 )
-from jaxrecipes.data.make_parquet import IMAGE_SUFFIXES
 from jaxrecipes.data.order import BatchOrder
 from jaxrecipes.data.synthetic_eyes import draw_eyes
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
@@ -93,9 +93,9 @@ def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:
         if path.suffix == ".parquet" and path.is_file():
             parts.append(_decode(read_labelled_images(path), config.data, path.name, None))
         elif path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+            files += find_images(path)
         elif path.is_file():
-            files.append(path)
+            files += nameable([path])
         else:
             _log.warning("%s does not exist; left out", path)
     if files:

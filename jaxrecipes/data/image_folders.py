@@ -1,0 +1,90 @@
+"""Image files in a folder, and the class that the names of its folders give them."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jaxrecipes.errors import listed
+
+_log = logging.getLogger("jaxrecipes")
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_ARCHIVE_RESTS = "__MACOSX"
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All image files below, sorted.
+
+    Links to files and folders are followed, each folder once along a path, so that a link to a
+    folder above ends. Names that begin with a dot (`._1.png`, `.ipynb_checkpoints`) and `__MACOSX`
+    are passed over: they hold copies. A warning counts and names what has the suffix of an image
+    but is no file, and what `nameable` leaves out.
+
+    Raises:
+      OSError: the folder, or one below, cannot be read.
+    """
+    found = sorted(_walk(folder, frozenset()))
+    files = [path for path in found if path.is_file()]
+    if broken := [printable(path) for path in found if not path.is_file()]:
+        _log.warning("left out %d images that are no files: %s", len(broken), listed(broken, 5))
+    return nameable(files)
+
+
+def nameable(paths: Sequence[Path]) -> list[Path]:
+    """Those whose names are UTF-8, as every table wants; a warning counts and names the others."""
+    found = [path for path in paths if _is_text(path)]
+    if strange := [printable(path) for path in paths if not _is_text(path)]:
+        _log.warning(
+            "left out %d files whose names are not UTF-8: %s; rename them",
+            *(len(strange), listed(strange, 5)),
+        )
+    return found
+
+
+def printable(path: str | Path) -> str:
+    """The path as text, with what is not UTF-8 escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def class_word(name: str) -> str | None:
+    """The class that is a whole word of the name, open or closed; None for both or neither.
+
+    Words end at anything but letters, and before a capital: `eyesOpen`, `left-closed_2`.
+    """
+    words = {word.lower() for word in _WORDS.findall(name)} & {"open", "closed"}
+    return words.pop() if len(words) == 1 else None
+
+
+def class_of(path: Path, folder: Path) -> str | None:
+    """What the nearest of the folders up to `folder` says that has a `class_word`, or else the
+    file's own name; None where nothing says it.
+    """
+    parents = [Path(os.path.abspath(folder)).name, *path.relative_to(folder).parts[:-1]]
+    return next(filter(None, map(class_word, (*reversed(parents), path.stem))), None)
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Paths with the suffix of an image, not through any folder of `above` (resolved)."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith(".") or entry.name == _ARCHIVE_RESTS:
+                continue
+            if entry.is_dir():
+                yield from _walk(path, above | {here})
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
