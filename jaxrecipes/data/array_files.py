@@ -1,9 +1,24 @@
 """Arrays that users bring in `.npz` and `.npy` files, read and checked with clear errors."""
 
+import math
 import pathlib
+import tokenize
 import zipfile
+import zlib
 
 import numpy as np
+
+from jaxrecipes.errors import telling
+from jaxrecipes.files import check_content
+
+LONGEST = 1e6
+"""No number of a feature or a point that is as large as this, or larger, is one."""
+
+_DAMAGED = (
+    *(ValueError, EOFError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, TypeError),
+)
+"""What numpy and zipfile raise for files that are damaged, encrypted or made up."""
 
 
 def read_arrays(path: pathlib.Path, *, npy_name: str) -> dict[str, np.ndarray]:
@@ -17,11 +32,43 @@ def read_arrays(path: pathlib.Path, *, npy_name: str) -> dict[str, np.ndarray]:
         raise FileNotFoundError(f"{path} does not exist")
     if path.suffix not in (".npy", ".npz"):
         raise ValueError(f"{path} is no .npz or .npy file")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        return {npy_name: loaded} if path.suffix == ".npy" else dict(loaded)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable {path.suffix} file: {error}") from error
+    if path.suffix == ".npy":
+        return {npy_name: np.array(open_array(path))}
+    check_content(path)
+    with telling(f"{path} is not a readable .npz file", *_DAMAGED), zipfile.ZipFile(path) as file:
+        return {info.filename.removesuffix(".npy"): _member(file, info) for info in file.infolist()}
+
+
+def open_array(path: pathlib.Path) -> np.ndarray:
+    """The array of a `.npy`, memory-mapped.
+
+    Raises:
+      ValueError: it cannot be read, or is none of numbers or texts.
+    """
+    check_content(path)
+    with telling(f"{path} is not a readable .npy file", *_DAMAGED):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is not a .npy file, but several arrays in one")
+    return array
+
+
+def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """An array of a `.npz`, read only if it has as many bytes as its head says."""
+    with file.open(info) as stream:
+        version = np.lib.format.read_magic(stream)
+        head = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version if version == (1, 0) else (2, 0)]
+        shape, _, dtype = head(stream)
+        if dtype.hasobject:
+            raise ValueError(f"{info.filename} holds Python objects; want plain numbers or texts")
+        size = math.prod(shape) * dtype.itemsize
+        if size != info.file_size - stream.tell():
+            raise ValueError(f"{info.filename} is of another size than it says")
+    with file.open(info) as stream:
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 def check_rows(
@@ -36,7 +83,8 @@ def check_rows(
       count: the wanted N; None: 1 or more.
 
     Raises:
-      ValueError: no array, no numbers, another shape, or numbers that are not finite.
+      ValueError: no array, no numbers, another shape, or numbers that are not finite or as large
+        as `LONGEST`.
     """
     sizes = ["N" if count is None else str(count)]
     sizes += ["D" if size == -1 else str(size) for size in row_shape]
@@ -49,8 +97,43 @@ def check_rows(
     )
     if array.dtype.kind not in "fiu" or not fits or len(array) != (count or len(array) or 1):
         raise ValueError(f"the {what} are {array.dtype} {list(array.shape)}; {wanted}")
-    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-    if not finite.all():
-        first = int(np.flatnonzero(~finite)[0])
-        raise ValueError(f"the {what} are not all finite; the first such row is {first}")
+    check_numbers(array, what)
     return np.asarray(array, np.float32)
+
+
+def check_numbers(array: np.ndarray, what: str, rows: np.ndarray | None = None) -> None:
+    """Raises a ValueError that names the first row with a number that is not finite or as large as
+    `LONGEST`, which would become infinite in a sum of squares.
+
+    Args:
+      array: `[N, ...]`.
+      what: its name in errors.
+      rows: `[N]`, what to call the rows; None: 0 to N - 1.
+    """
+    usable = (np.abs(array) < LONGEST).reshape(len(array), -1).all(axis=1)  # false for NaN
+    if not usable.all():
+        first = int(np.flatnonzero(~usable)[0])
+        row = np.asarray(array[first]).ravel()
+        value = row[~(np.abs(row) < LONGEST)][0]
+        raise ValueError(
+            f"{what}: {int((~usable).sum())} rows are not finite or beyond {LONGEST:g}, the first "
+            f"is row {first if rows is None else int(rows[first])} (from 0) with {value:g}; mend "
+            "or remove them"
+        )
+
+
+def check_directions(embeddings: np.ndarray, what: str, rows: np.ndarray | None = None) -> None:
+    """Raises a ValueError that names the first embedding of length 0, which has no direction.
+
+    Args:
+      embeddings: `[N, D]`.
+      what: their name in errors.
+      rows: `[N]`, what to call the rows; None: 0 to N - 1.
+    """
+    empty = np.flatnonzero(~np.asarray(embeddings, np.float32).any(axis=1))
+    if len(empty):
+        first = int(empty[0] if rows is None else rows[empty[0]])
+        raise ValueError(
+            f"{what}: {len(empty)} rows have length 0 and no direction, the first is row {first} "
+            "(from 0); no face was found there: remove them"
+        )

@@ -6,12 +6,19 @@ Six files: `{front,video}_feature.npy` `[N, D]`, `{front,video}_keypoints.npy` `
 
 import dataclasses
 import json
+import logging
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from jaxrecipes.data.array_files import LONGEST, check_directions, check_numbers, open_array
+from jaxrecipes.data.labelled_images import named_rows
+from jaxrecipes.errors import telling
+from jaxrecipes.files import check_content
 from jaxrecipes.paths import user_path
+
+_log = logging.getLogger("jaxrecipes")
 
 NUM_KEYPOINTS = 5
 
@@ -22,7 +29,7 @@ class FaceSide:
 
     Attributes:
       features: `[N, D]`, may be memory-mapped.
-      persons: `[N]` names.
+      persons: `[N]` names; empty where the metadata has none.
       poses: float32 `[N, 3]`, degrees: in-plane tilt, true yaw, nod.
       images: `[N]` names of the images, empty where they have none.
       keypoints: `[N, 5, 3]`, may be memory-mapped; None where they were not asked for.
@@ -44,19 +51,21 @@ class FaceSide:
         """float32 `[len(rows), D]`; only these rows are read.
 
         Raises:
-          ValueError: one of them is not finite.
+          ValueError: one of them is not finite, beyond `LONGEST`, or has no length.
         """
-        return _finite(self.features[rows], rows, self.features_from)
+        features = _usable(self.features[rows], rows, self.features_from)
+        check_directions(features, self.features_from, rows)
+        return features
 
     def take_keypoints(self, rows: np.ndarray) -> np.ndarray:
         """float32 `[len(rows), 5, 3]`; only these rows are read.
 
         Raises:
-          ValueError: there are no keypoints, or one of them is not finite.
+          ValueError: there are no keypoints, or one of them is not finite or beyond `LONGEST`.
         """
         if self.keypoints is None:
             raise ValueError("there are no keypoints; read the folder with keypoints=True")
-        return _finite(self.keypoints[rows], rows, self.keypoints_from)
+        return _usable(self.keypoints[rows], rows, self.keypoints_from)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +82,7 @@ def read_face_folder(root: str | pathlib.Path, *, keypoints: bool = False) -> Fa
     Keypoints are, where the metadata has `landmarks_3d_original` for every row, those points less
     their mean over the five, times `standard_info.standard_scale` of the FRONT file (1 if absent);
     otherwise they are those of the `.npy`. Of the metadata only `metadata[].person_name` and
-    `poses` are required.
+    `poses` are required; a warning counts and names rows whose person is null or blank.
 
     Args:
       root: the folder.
@@ -100,8 +109,7 @@ def read_face_folder(root: str | pathlib.Path, *, keypoints: bool = False) -> Fa
         )
     front_metadata = _read_metadata(root / "front_metadata.json")
     video_metadata = _read_metadata(root / "video_metadata.json")
-    info = front_metadata.get("standard_info") or {}
-    scale = float(info.get("standard_scale", 1.0)) if keypoints else None
+    scale = _standard_scale(front_metadata, root) if keypoints else None
     views = FaceViews(
         front=_open_side(root, "front", front_metadata, scale),
         video=_open_side(root, "video", video_metadata, scale),
@@ -121,15 +129,14 @@ def _open_side(
     metadata_file = root / f"{side}_metadata.json"
     features_file, keypoints_file = root / f"{side}_feature.npy", root / f"{side}_keypoints.npy"
     entries = _list_of(metadata, "metadata", metadata_file)
-    try:
-        persons = [str(entry["person_name"]) for entry in entries]
-        images = [str(entry.get("image_path", "")) for entry in entries]
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError(f"{metadata_file}: an entry of metadata has no person_name") from None
+    persons = [_person(entry, row, metadata_file) for row, entry in enumerate(entries)]
+    images = [str(entry.get("image_path") or "") for entry in entries]
+    if unnamed := [row for row, person in enumerate(persons) if not person]:
+        _log.warning("%s: left out %s", metadata_file, named_rows(unnamed, "without a person"))
     count = len(persons)
     poses = _numbers(_list_of(metadata, "poses", metadata_file), (3,), f"{metadata_file}: poses")
     _check_length(poses, count, f"{metadata_file}: poses", metadata_file)
-    _finite(poses, np.arange(count), f"{metadata_file}: poses")
+    check_numbers(poses, f"{metadata_file}: poses")
     features = _open_array(features_file)
     if features.ndim != 2 or features.shape[1] == 0:
         raise ValueError(f"{features_file} has the shape {features.shape}; want [N, D]")
@@ -139,8 +146,8 @@ def _open_side(
         raise ValueError(f"{keypoints_file} has the shape {keypoints.shape}; want [N, 5, 3]")
     _check_length(keypoints, count, str(keypoints_file), metadata_file)
     keypoints_from = str(keypoints_file)
-    originals = metadata.get("landmarks_3d_original") or []
-    if scale is not None and len(originals) == count:
+    originals = metadata.get("landmarks_3d_original")
+    if scale is not None and isinstance(originals, list) and len(originals) == count:
         keypoints_from = f"{metadata_file}: landmarks_3d_original"
         points = _numbers(originals, (NUM_KEYPOINTS, 3), keypoints_from)
         keypoints = (points - points.mean(axis=1, keepdims=True)) * np.float32(scale)
@@ -155,11 +162,44 @@ def _open_side(
     )
 
 
+def _person(entry: Any, row: int, file: pathlib.Path) -> str:
+    """The person's name, empty where it is null, NaN or blank."""
+    if not isinstance(entry, dict) or "person_name" not in entry:
+        raise ValueError(f"{file}: entry {row} (from 0) of metadata has no person_name")
+    name = entry["person_name"]
+    if name is None or name != name:
+        return ""
+    if isinstance(name, bool) or not isinstance(name, str | int):
+        raise ValueError(
+            f"{file}: person_name of entry {row} (from 0) is {repr(name)[:60]}; want a text or a "
+            "whole number"
+        )
+    return str(name) if str(name).strip() else ""
+
+
+def _standard_scale(metadata: dict[str, Any], root: pathlib.Path) -> float:
+    info = metadata.get("standard_info") or {}
+    scale = info.get("standard_scale", 1.0) if isinstance(info, dict) else None
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < LONGEST:
+        raise ValueError(
+            f"{root / 'front_metadata.json'}: standard_info.standard_scale is "
+            f"{repr(scale)[:60]}; want a positive number"
+        )
+    return float(scale)
+
+
 def _read_metadata(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        metadata = json.loads(file.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not readable JSON: {error}") from error
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            repeated = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the key {repeated!r} stands twice in one object")
+        return found
+
+    check_content(file)
+    with telling(f"{file} is not readable JSON", ValueError, RecursionError):
+        metadata = json.loads(file.read_bytes(), object_pairs_hook=unique)
     if not isinstance(metadata, dict):
         raise ValueError(f"{file} holds a {type(metadata).__name__}; want an object")
     return metadata
@@ -179,7 +219,7 @@ def _list_of(metadata: dict[str, Any], key: str, file: pathlib.Path) -> list[Any
 def _numbers(values: list[Any], row_shape: tuple[int, ...], where: str) -> np.ndarray:
     try:
         array = np.array(values, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.empty(0, np.float32)
     if array.shape[1:] != row_shape:
         shape = ", ".join(map(str, row_shape))
@@ -188,12 +228,9 @@ def _numbers(values: list[Any], row_shape: tuple[int, ...], where: str) -> np.nd
 
 
 def _open_array(file: pathlib.Path) -> np.ndarray:
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{file} is not a readable .npy file of numbers: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise ValueError(f"{file} does not hold one array of real numbers")
+    array = open_array(file)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"{file} holds {array.dtype}; want real numbers")
     return array
 
 
@@ -204,11 +241,6 @@ def _check_length(array: np.ndarray, count: int, where: str, metadata_file: path
         )
 
 
-def _finite(values: np.ndarray, rows: np.ndarray, where: str) -> np.ndarray:
-    values = np.asarray(values, np.float32)
-    bad = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-    if bad.any():
-        raise ValueError(
-            f"{where}: {int(bad.sum())} rows are not finite, the first is row {int(rows[bad][0])}"
-        )
-    return values
+def _usable(values: np.ndarray, rows: np.ndarray, where: str) -> np.ndarray:
+    check_numbers(values, where, rows)
+    return np.asarray(values, np.float32)

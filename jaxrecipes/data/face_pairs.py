@@ -60,8 +60,8 @@ def pair_views(
     People come in the order of their first frontal row, and frontal rows are the outer loop.
 
     Args:
-      front_persons: `[F]` names.
-      video_persons: `[V]` names; people without a frontal row are left out.
+      front_persons: `[F]` names; rows without a name (empty) are nobody's, and left out.
+      video_persons: `[V]` names alike; people without a frontal row are left out.
       video_kept: bool `[V]`, the video rows to use; see `within_yaw`.
 
     Raises:
@@ -144,5 +144,6 @@ def split_by_person(
 def _rows_of(persons: Sequence[str]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(persons):
-        rows.setdefault(name, []).append(row)
+        if name:
+            rows.setdefault(name, []).append(row)
     return rows

@@ -3,14 +3,18 @@
 import dataclasses
 import io
 import json
+import logging
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrecipes.data.array_files import check_rows, read_arrays
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.data.array_files import check_directions, check_rows, read_arrays
+from jaxrecipes.data.labelled_images import named_rows
+from jaxrecipes.errors import telling, unknown_name
 from jaxrecipes.files import write_bytes
+
+_log = logging.getLogger("jaxrecipes")
 
 ANGLES = ("roll", "yaw", "pitch")  # the entries of a pose: in-plane tilt, true yaw, nod
 
@@ -51,7 +55,8 @@ def make_face_folder(
     Args:
       output: folder, made if need be; files of these names are overwritten.
       embeddings: `[N, D]` numbers.
-      person: `[N]` integers or strings.
+      person: `[N]` integers or strings; a warning counts and names rows of a blank one, which are
+        left out.
       pose: `[N, 3]` degrees: in-plane tilt, true yaw, nod; see `pose_entries`.
       frontal: bool `[N]`, which rows are frontal photos; the others are side views. None: of each
         person the `frontals_per_person` rows with the smallest true yaw (without its sign; the
@@ -70,33 +75,37 @@ def make_face_folder(
     count = len(embeddings)
     pose = check_rows(pose, (3,), "poses", count=count)
     names = _person_names(person, count)
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    if not lengths.all():
-        raise ValueError(
-            f"the embedding of row {int(np.argmin(lengths))} is 0 and has no direction"
-        )
+    named = np.array([bool(name.strip()) for name in names])
+    if not named.all():
+        rows = np.flatnonzero(~named).tolist()
+        _log.warning("left out %s", named_rows(rows, "without a person"))
+    used = np.flatnonzero(named)
+    check_directions(embeddings[used], "embeddings", used)
     if frontal is None:
         frontal = _nearest_to_frontal(names, pose[:, 1], frontals_per_person)
     elif frontal.shape != (count,) or frontal.dtype.kind not in "biu":
         raise ValueError(f"frontal is {frontal.dtype} {frontal.shape}; want [{count}] bool")
     frontal = frontal.astype(bool)
-    if frontal.all() or not frontal.any():
+    front, video = frontal & named, ~frontal & named
+    if not front.any() or not video.any():
         raise ValueError(
-            f"{int(frontal.sum())} of {count} rows are frontal; want frontal photos and side views"
+            f"{int(front.sum())} of {int(named.sum())} rows are frontal; want frontal photos and "
+            "side views"
         )
     points = np.full((count, 5, 3), np.nan, np.float32)
     if keypoints is not None:
         keypoints = check_rows(keypoints, (5, 3), "keypoints", count=count)
         points = keypoints - keypoints.mean(axis=1, keepdims=True)
-        points /= np.linalg.norm(points[frontal].mean(axis=0), axis=-1).max() + 1e-8
+        points /= np.linalg.norm(points[front].mean(axis=0), axis=-1).max() + 1e-8
     folder = pathlib.Path(output)
-    embeddings = embeddings / lengths
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    embeddings = embeddings / np.where(lengths, lengths, 1)
     if principal_axes:
         exact = embeddings.astype(np.float64)
-        rotation = np.linalg.eigh(exact.T @ exact).eigenvectors[:, ::-1]
+        rotation = np.linalg.eigh(exact[named].T @ exact[named]).eigenvectors[:, ::-1]
         embeddings = exact @ rotation
         _save(folder / "rotation.npy", rotation)
-    for side, rows in (("front", np.flatnonzero(frontal)), ("video", np.flatnonzero(~frontal))):
+    for side, rows in (("front", np.flatnonzero(front)), ("video", np.flatnonzero(video))):
         metadata = {
             "num_samples": len(rows),
             "feature_dim": embeddings.shape[1],
@@ -108,11 +117,11 @@ def make_face_folder(
         _save(folder / f"{side}_feature.npy", embeddings[rows])
         _save(folder / f"{side}_keypoints.npy", points[rows])
         write_bytes(folder / f"{side}_metadata.json", json.dumps(metadata).encode())
-    sides = [{names[row] for row in np.flatnonzero(mask)} for mask in (frontal, ~frontal)]
+    sides = [{names[row] for row in np.flatnonzero(mask)} for mask in (front, video)]
     return ConvertedFaces(
-        people=len(set(names)),
-        front_rows=int(frontal.sum()),
-        video_rows=int((~frontal).sum()),
+        people=len(sides[0] | sides[1]),
+        front_rows=int(front.sum()),
+        video_rows=int(video.sum()),
         unpaired=sorted(sides[0] ^ sides[1]),
     )
 
@@ -194,7 +203,8 @@ def _person_names(person: np.ndarray, count: int) -> list[str]:
         raise ValueError(
             f"person is {person.dtype} {list(person.shape)}; want [{count}] integers or strings"
         )
-    return [p.decode() if isinstance(p, bytes) else str(p) for p in person.tolist()]
+    with telling("person holds names that are not UTF-8", UnicodeDecodeError):
+        return [p.decode() if isinstance(p, bytes) else str(p) for p in person.tolist()]
 
 
 def _nearest_to_frontal(names: list[str], yaw: np.ndarray, per_person: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrecipes.data.array_files import check_rows, read_arrays
+from jaxrecipes.data.array_files import check_directions, check_rows, read_arrays
 from jaxrecipes.data.face_folder import read_face_folder
 from jaxrecipes.recipes.face_data import FacePairs, check_width, row_names
 
@@ -63,6 +63,7 @@ def _read_inputs(path: pathlib.Path, feat_dim: int, keypoints: bool) -> FacePair
     else:
         stored = read_arrays(path, npy_name="embeddings")
         embeddings = check_rows(stored.get("embeddings"), (feat_dim,), f"embeddings of {path}")
+        check_directions(embeddings, f"embeddings of {path}")
         count = len(embeddings)
         names, persons = [f"{path}:{row}" for row in range(count)], [""] * count
         if "pose" in stored:

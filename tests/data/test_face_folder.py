@@ -70,7 +70,7 @@ def test_features_are_mapped_and_only_rows_that_are_taken_are_judged(folder):
     faces = read_face_folder(folder)
     assert isinstance(faces.video.features, np.memmap)
     assert faces.video.take_features(np.array([3, 60])).shape == (2, 8)
-    with pytest.raises(ValueError, match=r"video_feature\.npy: 1 rows are not finite.*row 7$"):
+    with pytest.raises(ValueError, match=r"video_feature\.npy: 1 rows are not finite.*row 7 "):
         faces.video.take_features(np.array([3, 7]))
 
 
@@ -93,7 +93,7 @@ def test_a_missing_file_is_named(folder, name):
         ),
         ("front_feature.npy", np.zeros((20, 8)), r"front_feature.npy has 20 rows, but .* 21"),
         ("video_feature.npy", np.zeros((64, 9)), r"front_feature.npy 8, video_feature.npy 9"),
-        ("video_feature.npy", np.zeros((64, 8), "U3"), r"video_feature.npy does not hold"),
+        ("video_feature.npy", np.zeros((64, 8), "U3"), r"video_feature.npy holds <U3; want real"),
         ("video_keypoints.npy", np.zeros((64, 68, 3)), r"video_keypoints.npy has .* \[N, 5, 3\]"),
         ("video_keypoints.npy", np.zeros((63, 5, 3)), r"video_keypoints.npy has 63 rows"),
     ],
@@ -111,7 +111,10 @@ def test_arrays_that_do_not_fit_are_named(folder, name, array, message):
         (lambda m: m["poses"].pop(), "front_metadata.json: poses has 20 rows, but .* 21"),
         (lambda m: m["poses"][2].pop(), r"poses: want \[3\] numbers in every row"),
         (lambda m: m["poses"][2].__setitem__(0, float("nan")), "first is row 2"),
-        (lambda m: m["metadata"][0].pop("person_name"), "no person_name"),
+        (lambda m: m["metadata"][0].pop("person_name"), "entry 0 .* has no person_name"),
+        (lambda m: m["metadata"][3].update(person_name=["x"]), "person_name of entry 3"),
+        (lambda m: m["poses"][2].__setitem__(0, 10**400), r"want \[3\] numbers"),
+        (lambda m: m["poses"][2].__setitem__(0, 1e30), "first is row 2 .* with 1e.30"),
         (lambda m: (m["metadata"].clear(), m["poses"].clear()), "'metadata' is empty"),
     ],
 )
@@ -125,4 +128,36 @@ def test_metadata_that_does_not_fit_is_named(folder, change, message):
 def test_a_file_that_was_cut_off_is_named(folder, name):
     (folder / name).write_bytes((folder / name).read_bytes()[:100])
     with pytest.raises(ValueError, match=rf"{name} is not (a )?readable"):
+        read_face_folder(folder)
+
+
+@pytest.mark.parametrize("row", [[0.0] * 8, [1e30] + [0.0] * 7, [np.inf] + [0.0] * 7])
+def test_a_feature_without_direction_or_beyond_all_bounds_is_named(folder, row):
+    features = np.load(folder / "front_feature.npy")
+    features[5] = row
+    np.save(folder / "front_feature.npy", features)
+    with pytest.raises(ValueError, match=r"front_feature.npy: 1 rows .* row 5 \(from 0\)"):
+        read_face_folder(folder).front.take_features(np.arange(21))
+
+
+@pytest.mark.parametrize("name", [None, " ", float("nan")])
+def test_rows_without_a_person_are_nobody_and_named(folder, caplog, name):
+    edit(folder / "front_metadata.json", lambda m: m["metadata"][4].update(person_name=name))
+    assert read_face_folder(folder).front.persons[4] == ""
+    assert "front_metadata.json: left out 1 row without a person (from 0): 4" in caplog.text
+
+
+@pytest.mark.parametrize("info", [{"standard_scale": None}, {"standard_scale": -1}, [1]])
+def test_a_scale_that_is_none_is_named(folder, info):
+    edit(folder / "front_metadata.json", lambda m: m.update(standard_info=info))
+    with pytest.raises(ValueError, match=r"standard_scale is .*; want a positive number"):
+        read_face_folder(folder, keypoints=True)
+
+
+@pytest.mark.parametrize("text", ['{"poses": [], "poses": []}', "[" * 100_000, "", "\xe9"])
+def test_json_that_cannot_be_read_exactly_is_one_line(folder, text):
+    (folder / "video_metadata.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"video_metadata.json is (not readable JSON|an empty file)"
+    ):
         read_face_folder(folder)

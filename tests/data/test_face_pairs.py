@@ -98,3 +98,9 @@ def test_too_few_people_are_an_error_that_names_the_empty_split():
 def test_a_split_without_a_fraction_is_left_out():
     splits = split_by_person(np.repeat(np.arange(10), 2), train_fraction=0.8, val_fraction=0.2)
     assert {name: len(indices) for name, indices in splits.items()} == {"train": 16, "val": 4}
+
+
+def test_rows_of_nobody_make_no_pair():
+    pairs = pair_views(["a", "", "b"], ["", "a", ""], np.ones(3, bool))
+    assert (pairs.persons, pairs.unpaired) == (["a"], ["b"])
+    assert pairs.video_rows.tolist() == [1]

@@ -40,6 +40,16 @@ def test_a_folder_gives_back_unit_embeddings_people_and_poses(arrays, tmp_path):
     assert np.abs(points.mean(axis=1)).max() < 1e-6
 
 
+def test_rows_without_a_person_are_nobody(arrays, tmp_path, caplog):
+    arrays["person"] = np.array(["a", "a", " ", "a", "b", "", "b"])
+    arrays["embeddings"][5] = 0
+    keypoints = arrays.pop("keypoints")
+    made = make_face_folder(tmp_path, *arrays.values(), keypoints=keypoints)
+    assert (made.people, made.front_rows, made.video_rows) == (2, 2, 3)
+    assert "left out 2 rows without a person (from 0): 2, 5" in caplog.text
+    assert read_face_folder(tmp_path).video.images == ["row_0", "row_3", "row_4"]
+
+
 def test_principal_axes_keep_cosines_and_put_the_strongest_coordinate_first(arrays, tmp_path):
     keypoints = arrays.pop("keypoints")
     make_face_folder(tmp_path, *arrays.values(), keypoints=keypoints, principal_axes=True)
@@ -96,8 +106,14 @@ def test_a_whole_turn_of_objects_is_converted_by_its_keys(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"embeddings": np.zeros((7, 6))}, "the embedding of row 0 is 0"),
-        ({"embeddings": np.full((7, 6), np.inf)}, "embeddings are not all finite; .* row is 0"),
+        (
+            {"embeddings": np.zeros((7, 6))},
+            "embeddings: 7 rows have length 0 and no direction, the first is row 0",
+        ),
+        (
+            {"embeddings": np.full((7, 6), np.inf)},
+            r"embeddings: 7 rows are not finite or beyond 1e\+06, the first is row 0",
+        ),
         ({"embeddings": np.ones(7)}, r"embeddings are float64 \[7\]; want numbers \[N, D\]"),
         ({"person": np.arange(6)}, r"person is int64 \[6\]; want \[7\]"),
         ({"person": np.arange(7.0)}, "want .* integers or strings"),
