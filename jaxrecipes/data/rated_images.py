@@ -7,20 +7,19 @@ and `image_embedding`, numbers that some network says of it. Others are left alo
 """
 
 import contextlib
-import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from jaxrecipes.data.array_files import check_directions, check_numbers
+from jaxrecipes.data.csv_files import read_csv
 from jaxrecipes.data.labelled_images import split_name
-from jaxrecipes.data.parquet_files import find_parquet_files
+from jaxrecipes.data.parquet_files import column_names, find_parquet_files, read_columns
 from jaxrecipes.data.rgb_images import image_size
-from jaxrecipes.data.stored_images import StoredImages
+from jaxrecipes.data.stored_images import StoredImages, check_image_columns
 from jaxrecipes.paths import user_path
 
 MOS_SCALE = 5.0
@@ -112,8 +111,10 @@ def read_rated_images(
     if path.suffix.lower() == ".csv":
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist")
-        files, columns = (), _read_csv(path)
+        files, columns = (), read_csv(path)
         root = path.parent
+        if explanation_column is not None:
+            explanation_column = explanation_column.strip().lower()  # as the header is read
     else:
         files = find_parquet_files(path)
         columns, root = _read_parquet(files, embeddings=embeddings), files[0].parent
@@ -131,7 +132,8 @@ def read_rated_images(
         raise ValueError(f"{path} has no rows")
 
     def texts(name: str) -> np.ndarray:
-        return np.array([_text(value) for value in columns[name]], object)
+        values = [_text(v, f"{name} of {path}", row) for row, v in enumerate(columns[name])]
+        return np.array(values, object)
 
     for name in ("name", "prompt"):
         empty = [row for row, value in enumerate(texts(name)) if value is None]
@@ -155,82 +157,76 @@ def read_rated_images(
         prompts=texts("prompt"),
         **scores,
         explanations=None if explanation_column is None else texts(explanation_column),
-        generators=texts("generator") if "generator" in columns else None,
+        generators=_generators(columns["generator"], path) if "generator" in columns else None,
         split=_splits(columns["split"], path) if "split" in columns else None,
         embeddings=_embeddings(columns["image_embedding"], path) if embeddings else None,
     )
 
 
-def _read_csv(path: Path) -> dict[str, Sequence[Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        try:
-            rows = list(csv.reader(stream))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is not a readable CSV file in UTF-8: {error}") from error
-    header, rows = (rows[0] if rows else []), [row for row in rows[1:] if row]
-    _check_unique(header, path)
-    for number, row in enumerate(rows):
-        if len(row) != len(header):
-            raise ValueError(
-                f"{path}: row {number} (from 0) has {len(row)} cells, the header {len(header)}; "
-                "quote texts that contain a comma"
-            )
-    return {name: [row[column] for row in rows] for column, name in enumerate(header)}
-
-
 def _read_parquet(files: Sequence[Path], *, embeddings: bool) -> Mapping[str, Sequence[Any]]:
-    tables = []
+    check_image_columns(files)
+    unwanted = ("image_bytes",) if embeddings else ("image_bytes", "image_embedding")
+    parts = []
     for file in files:
-        try:
-            names = pq.read_schema(file).names
-            _check_unique(names, file)
-            unwanted = ("image_bytes",) if embeddings else ("image_bytes", "image_embedding")
-            wanted = [name for name in names if name not in unwanted]
-            tables.append(pq.read_table(file, columns=wanted))
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{file} is not a readable parquet file: {error}") from error
-    shared = [
-        name for name in tables[0].column_names if all(name in t.column_names for t in tables)
-    ]
-    return {name: [v for table in tables for v in table[name].to_pylist()] for name in shared}
+        names = [name for name in column_names(file) if name not in unwanted]
+        parts.append(read_columns(file, names))
+    shared = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: [value for part in parts for value in part[name]] for name in shared}
 
 
-def _check_unique(names: Sequence[str], file: Path) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"{file} has the column {' and '.join(repeated)} more than once")
-
-
-def _text(value: Any) -> str | None:
+def _text(value: Any, what: str, row: int) -> str | None:
     """None for an empty cell: null, NaN or white space."""
-    if value is None or value != value or not str(value).strip():
+    if value is None or value != value:
         return None
-    return str(value)
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{what} is {repr(value)[:60]} in row {row} (from 0); want a text, not a "
+            f"{type(value).__name__}"
+        )
+    return value if value.strip() else None
+
+
+def _generators(values: Sequence[Any], path: Path) -> np.ndarray:
+    """Names or numbers as texts; `unknown` for an empty cell."""
+    names = [str(v) if type(v) is int else v for v in values]
+    what = f"generator of {path}"
+    return np.array([_text(v, what, row) or "unknown" for row, v in enumerate(names)], object)
 
 
 def _scores(values: Sequence[Any], what: str, rated: bool) -> np.ndarray:
     scores = np.full(len(values), np.nan)
     for row, value in enumerate(values):
-        text = _text(value)
-        if text is None and not rated:
+        if not rated and (value is None or value != value or value == ""):
             continue
-        with contextlib.suppress(ValueError):
-            scores[row] = float(text or "nan")
+        with contextlib.suppress(ValueError, TypeError):
+            if not isinstance(value, bool) and "_" not in str(value):  # Python reads 1_0 as 10
+                scores[row] = float(value)
         if not 0 <= scores[row] <= MOS_SCALE:
             raise ValueError(
-                f"{what} is {value!r} in row {row} (from 0); want a number from 0 to {MOS_SCALE:g}"
+                f"{what} is {repr(value)[:60]} in row {row} (from 0); want a number from 0 to "
+                f"{MOS_SCALE:g}"
             )
     return (scores / MOS_SCALE).astype(np.float32)
 
 
 def _embeddings(values: Sequence[Any], path: Path) -> np.ndarray:
-    try:
-        vectors = np.array(values, np.float32)
-    except (TypeError, ValueError):
-        vectors = np.empty(0, np.float32)
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise ValueError(f"{path}: want lists of equally many finite numbers as image_embedding")
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    what = f"{path}: image_embedding"
+    sizes = [len(value) if isinstance(value, list) else 0 for value in values]
+    wanted = max(set(sizes), key=sizes.count)
+    vectors = np.zeros((len(values), wanted), np.float32)
+    for row, value in enumerate(values):
+        try:
+            if sizes[row] != wanted or not wanted:
+                raise ValueError
+            vectors[row] = value
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(
+                f"{what} of row {row} (from 0) is {repr(value)[:60]}; want lists of equally many "
+                "finite numbers"
+            ) from None
+    check_numbers(vectors, what)
+    check_directions(vectors, what)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _splits(values: Sequence[Any], path: Path) -> np.ndarray:

@@ -70,9 +70,9 @@ def test_embeddings_come_as_unit_vectors_of_one_length(tmp_path):
 
 
 def test_the_named_column_of_explanations_is_read_and_an_empty_one_is_none(tmp_path):
-    header = "name,prompt,mos_quality,mos_align,explanation,why\n"
+    header = "name,Prompt,mos_quality,mos_align,explanation, Why\n"
     file = write(tmp_path / "d.csv", header + "a,b,1,1,other,good\nc,d,1,1,other,\n")
-    table = read_rated_images(file, explanation_column="why")
+    table = read_rated_images(file, explanation_column="Why")
     assert table.explanations.tolist() == ["good", None]
 
 
@@ -85,12 +85,15 @@ def test_scores_may_be_missing_where_none_are_needed(tmp_path):
     ("text", "says"),
     [
         ("name,prompt,mos_quality\na,b,1\n", "lacks the column mos_align"),
-        ("", "lacks the column name"),
+        ("", "is an empty file"),
+        ("\n", "lacks the column name"),
         (HEADER, "no rows"),
         (HEADER + "a,,1,1,\n", "1 of 1 rows have no prompt, the first is row 0"),
         (HEADER + "a,b,5.5,1,\n", "mos_quality of .* is '5.5' in row 0"),
         (HEADER + "a,b,1,nan,\n", "mos_align of .* is 'nan' in row 0"),
         (HEADER + "a,b,1,x,\n", "mos_align of .* is 'x' in row 0"),
+        (HEADER + "a,b,1,inf,\n", "mos_align of .* is 'inf' in row 0"),
+        (HEADER + "a,b,1,0_4,\n", "mos_align of .* is '0_4' in row 0"),
         (HEADER + "a,b,c,1,1,\n", "row 0 .* has 6 cells, the header 5"),
         ("name,name,prompt,mos_quality,mos_align\na,a,b,1,1\n", "column name more than once"),
         ("split,name,prompt,mos_quality,mos_align\nx,a,b,1,1\n", "the split is 'x' in row 0"),
@@ -107,3 +110,28 @@ def test_missing_explanations_and_images_are_errors(tmp_path):
         read_rated_images(file, explanation_column="explanation")
     with pytest.raises(FileNotFoundError, match=r"1 of 1 images .* a.png; data.image_folder"):
         read_rated_images(file).check_images_exist()
+
+
+@pytest.mark.parametrize("cell", [b"a cat", ["a", "cat"], 3, {"text": "a cat"}])
+@pytest.mark.parametrize("column", ["prompt", "name"])
+def test_what_is_no_text_is_refused_by_row(tmp_path, column, cell):
+    columns = {"name": ["a"], "prompt": ["x"], "mos_quality": [1], "mos_align": [3]}
+    pq.write_table(pa.table(columns | {column: [cell]}), tmp_path / "d.parquet")
+    with pytest.raises(ValueError, match=rf"{column} of .* in row 0 \(from 0\); want a text"):
+        read_rated_images(tmp_path / "d.parquet")
+
+
+def test_an_unknown_generator_is_unknown(tmp_path):
+    columns = {"name": ["a"] * 3, "prompt": ["x"] * 3, "mos_quality": [1] * 3, "mos_align": [3] * 3}
+    pq.write_table(pa.table(columns | {"generator": [7, None, 8]}), tmp_path / "d.parquet")
+    table = read_rated_images(tmp_path / "d.parquet")
+    assert table.generators.tolist() == ["7", "unknown", "8"]
+
+
+@pytest.mark.parametrize("vector", [None, [0.0, 0.0], [1e30, 0.0], [None, 1.0], [1.0]])
+def test_an_embedding_without_direction_is_named_by_row(tmp_path, vector):
+    columns = {"name": ["a"] * 3, "prompt": ["x"] * 3, "mos_quality": [1] * 3, "mos_align": [3] * 3}
+    columns["image_embedding"] = [[1.0, 2.0], vector, [3.0, 4.0]]
+    pq.write_table(pa.table(columns), tmp_path / "d.parquet")
+    with pytest.raises(ValueError, match=r"image_embedding.* row 1"):
+        read_rated_images(tmp_path / "d.parquet", embeddings=True)
