@@ -53,11 +53,13 @@ def check_output_folder(path: pathlib.Path, *, what: str = "--workdir") -> None:
 
 
 def _check_regular(path: pathlib.Path, what: str) -> None:
+    # /dev/stdout may lead to a regular file, and is itself no file to be replaced.
+    device = path.absolute().parts[1:2] == ("dev",) and path.absolute().parts[2:3] != ("shm",)
     try:
-        mode = path.stat().st_mode
+        device = device or not stat.S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        return
-    if not stat.S_ISREG(mode):
+        device = False
+    if device:
         raise ValueError(f"{what} {path}: it is a device or pipe; want the name of a file")
 
 

@@ -16,6 +16,10 @@ LOSSES = ("loss", "loss_ema")
 
 Json = Any
 
+# What is shown of `summary.json`, and of an entry of `history.json`.
+_SUMMARY = {"best", "final", "test", "stopped_early", "seconds", "num_params"}
+_ENTRY = {"epoch", "step", "train", "val"}
+
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
@@ -32,8 +36,11 @@ class RunRecord:
 
     @property
     def examples_per_second(self) -> float:
-        """The median of the epochs, so that the first one's compilation does not count."""
-        return float(np.median([entry["examples_per_second"] for entry in self.history]))
+        """The median of the epochs, so that the first one's compilation does not count; NaN where
+        none was measured (epochs of an imported checkpoint).
+        """
+        measured = [entry.get("examples_per_second") for entry in self.history]
+        return float(np.median([rate for rate in measured if rate is not None] or [np.nan]))
 
     def over_time(self, part: str, name: str) -> np.ndarray:
         """A number of the history's `train`, `val` or `hparams`; NaN where there is none."""
@@ -157,7 +164,32 @@ def as_json(comparison: Comparison) -> dict[str, Json]:
 def _read(folder: pathlib.Path) -> RunRecord:
     if not (folder / "summary.json").exists():
         raise FileNotFoundError(f"{folder} holds no finished run: it has no summary.json")
-    return RunRecord(*(read_json(folder / f"{n}.json") for n in ("config", "history", "summary")))
+    config, history, summary = (
+        read_json(folder / f"{n}.json") for n in ("config", "history", "summary")
+    )
+    entries = history if isinstance(history, list) and history else [None]
+    whole = {
+        "config.json": isinstance(config, dict),
+        "history.json": all(_is_entry(entry) for entry in entries),
+        "summary.json": isinstance(summary, dict) and summary.keys() >= _SUMMARY,
+    }
+    for name, is_whole in whole.items():
+        if not is_whole:
+            raise ValueError(
+                f"{folder / name} lacks what a run writes there: it was changed by hand, or is of "
+                "another program; train the run again, or leave it out"
+            )
+    return RunRecord(config, history, summary)
+
+
+def _is_entry(entry: Json) -> bool:
+    parts = ("train", "val")
+    return (
+        isinstance(entry, dict)
+        and entry.keys() >= _ENTRY
+        and all(isinstance(entry[part], dict | None) for part in parts)
+        and any(entry[part] for part in parts)
+    )
 
 
 def _flat(config: Mapping[str, Json], path: str = "") -> Iterator[tuple[str, Json]]:

@@ -24,6 +24,8 @@ from jaxrecipes.tune.space import Choice, Distribution, Float, Space, value_at
 Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
 Sampler = Literal["tpe", "random"]
 _MAX_ATTEMPTS = 3
+# What Optuna raises for a URL, a driver that is not installed, and a file that is no journal.
+_NO_STORAGE = (ValueError, LookupError, TypeError, ImportError, RuntimeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +85,15 @@ class Study:
             id_file = workdir / "study_id"
             if not id_file.exists():
                 write_bytes(id_file, f"{name}-{uuid.uuid4().hex[:8]}\n".encode())
-            self.study = optuna.create_study(
-                storage=_storage(storage, workdir),
-                study_name=id_file.read_text(errors="replace").strip(),
-                load_if_exists=True,
-                direction="minimize" if mode == "min" else "maximize",
-                pruner=_pruner(pruner),
-            )
+            study_id = id_file.read_text(errors="replace").strip()
+            with telling(f"the search's storage {self._stored_in} cannot be used", *_NO_STORAGE):
+                self.study = optuna.create_study(
+                    storage=_storage(storage, workdir),
+                    study_name=study_id,
+                    load_if_exists=True,
+                    direction="minimize" if mode == "min" else "maximize",
+                    pruner=_pruner(pruner),
+                )
             stored = self.study.user_attrs.get("config")
             if stored is None:
                 values = {n: value_at(base, n) for n in space.parameters}
@@ -210,8 +214,7 @@ def _storage(storage: str | None, workdir: pathlib.Path) -> optuna.storages.Base
         return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": connect})
     journal = user_path(storage)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    with telling(f"{journal} is not the journal of a search", ValueError, KeyError, TypeError):
-        return JournalStorage(JournalFileBackend(str(journal)))
+    return JournalStorage(JournalFileBackend(str(journal)))
 
 
 def _make_sampler(kind: Sampler, seed: int) -> optuna.samplers.BaseSampler:

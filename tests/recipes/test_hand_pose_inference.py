@@ -26,9 +26,12 @@ from jaxrecipes.train.state import starting_weights
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """A folder with val (2 hands) and train (3), and one of 4 that are not parted."""
+    """Folders with val (2 hands) and train (3), with 4 that are not parted, and two with test."""
     folder = tmp_path_factory.mktemp("shards")
-    for name, count in (("parted/val", 2), ("parted/train", 3), ("others", 4)):
+    for name, count in (
+        *(("parted/val", 2), ("parted/train", 3), ("others", 4)),
+        *(("tested/val", 2), ("tested/train", 3), ("tested/test", 1), ("only/test", 1)),
+    ):
         hands = synthetic_hands(count, seed=0, image_size=32)
         write_hand_shards(as_sequences(hands), folder / name)
     return folder
@@ -46,6 +49,14 @@ def evaluated_on(shards, path, **data):
 def test_other_data_is_evaluated_in_place_of_the_runs_validation(shards, path, count):
     splits = evaluated_on(shards, path, val_path=str(shards / "others"))
     assert {name: len(split) for name, split in splits.items()} == {"val": count}
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"), [("tested", {"val": 2, "test": 1}), ("only", {"test": 1})]
+)
+def test_the_folder_test_that_make_dataset_writes_is_the_test_split(shards, path, counts):
+    splits = evaluated_on(shards, path)
+    assert {name: len(split) for name, split in splits.items()} == counts
 
 
 def test_a_run_wants_shards_that_are_parted(shards):
