@@ -32,7 +32,8 @@ def is_git_lfs_pointer(head: bytes) -> bool:
 
 
 def check_content(path: str | os.PathLike[str]) -> None:
-    """Raises a ValueError for a file that is empty or a Git LFS pointer: it has no content yet.
+    """Raises a ValueError for a file that is empty, a Git LFS pointer, or a page of the web, such
+    as a server's "not found": it has no content yet.
 
     Raises:
       OSError: the file cannot be read.
@@ -43,3 +44,5 @@ def check_content(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path} is an empty file; copy or download it again")
     if is_git_lfs_pointer(head):
         raise ValueError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise ValueError(f"{path} is a page of the web, not the file itself; download it again")

@@ -13,7 +13,8 @@ import numpy as np
 from flax import linen as nn
 
 from jaxrecipes.convert import clip, clip_iqa, dinov2, face3d, hand_pose, ocec, universal_face
-from jaxrecipes.convert.reader import UnsafeCheckpointError, load_torch
+from jaxrecipes.convert.pickles import UnsafeCheckpointError
+from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
 from jaxrecipes.convert.writer import save_torch

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes.convert.mano_pickle import as_array, read_pickle
-from jaxrecipes.files import write_bytes
+from jaxrecipes.convert.pickles import short
+from jaxrecipes.files import check_content, write_bytes
 from jaxrecipes.models.hand_joints import (
     MANO_JOINTS,
     MANO_PARENTS,
@@ -44,6 +45,8 @@ _SHAPES: dict[str, tuple[int | str, ...]] = {
     "hands_mean": (3 * (NUM_ROTATIONS - 1),),
 }
 """The fields that are read; the rest of a file (PCA of poses, ...) is left alone."""
+
+_MOST_UNPACKED = 256 * 2**20  # bytes of an npz; a hand takes 4 million
 
 
 def load_mano(
@@ -132,16 +135,21 @@ def read_mano(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _stored(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    check_content(path)
     if not zipfile.is_zipfile(path):
         stored = read_pickle(path)
         if not isinstance(stored, dict):
             raise ValueError(f"{path} is no MANO file: it holds no dict of fields")
         return stored
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > _MOST_UNPACKED:
+            raise ValueError(f"it unpacks to {unpacked} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files if name in _SHAPES}
-    except (ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise ValueError(f"{path} is no npz of plain arrays: {error}") from error
+    except Exception as error:  # what is damaged may raise anything
+        raise ValueError(f"{path} is no npz of plain arrays: {short(error)}") from error
 
 
 def _check_shapes(path: str | os.PathLike[str], fields: Mapping[str, np.ndarray]) -> None:
@@ -193,10 +201,11 @@ def _is_left(joints: np.ndarray, path: str | os.PathLike[str]) -> bool:
 
 
 def _read_regressor(path: str | os.PathLike[str], vertices: int) -> np.ndarray:
+    check_content(path)
     try:
         regressor = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} is no npy file of plain numbers: {error}") from error
+    except Exception as error:  # what is damaged may raise anything
+        raise ValueError(f"{path} is no npy file of plain numbers: {short(error)}") from error
     wanted = (NUM_JOINTS, vertices)
     if not isinstance(regressor, np.ndarray) or regressor.shape != wanted:
         shape = getattr(regressor, "shape", "several arrays")

@@ -7,61 +7,28 @@ the records afterwards, and only those that are asked for.
 """
 
 import os
-import pickle
-import re
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from jaxrecipes.convert.reader import UnsafeCheckpointError
+from jaxrecipes.convert.pickled_arrays import NUMPY_NAMES, numpy_array
+from jaxrecipes.convert.pickles import Record, UnsafeCheckpointError, Walk, unpickle
+from jaxrecipes.files import check_content
 
-_BUILTINS = ("__builtin__", "builtins")
-_MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
-_NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
-_SPARSE = ("scipy.sparse.csc", "scipy.sparse._csc")
-_NAMES = {
-    **{(module, name): name for module in _BUILTINS for name in ("object", "set", "frozenset")},
-    **{(module, name): name for module in _MULTIARRAY for name in ("_reconstruct", "scalar")},
-    **{(module, "_frombuffer"): "_frombuffer" for module in _NUMERIC},
-    **{(module, "csc_matrix"): "csc_matrix" for module in _SPARSE},
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-    ("_codecs", "encode"): "encode",
+_NAMES = NUMPY_NAMES | {
+    "builtins.object",
+    "builtins.set",
+    "builtins.frozenset",
+    "scipy.sparse.csc.csc_matrix",
+    "scipy.sparse._csc.csc_matrix",
+    "copy_reg._reconstructor",
+    "copyreg._reconstructor",
 }
-"""The names that a file may use, and what each is; those of chumpy come on top."""
+"""The names that a file may use; those of chumpy come on top."""
 
-
-class Record:
-    """What a file would have called, with which arguments, and the state it would have set."""
-
-    kind: ClassVar[str]
-    name: ClassVar[str]
-    args: tuple[Any, ...]
-    state: Any
-
-    def __new__(cls, *args: Any) -> "Record":
-        """Keeps the arguments; nothing is called."""
-        record = super().__new__(cls)
-        record.args, record.state = args, None
-        return record
-
-    def __setstate__(self, state: Any) -> None:
-        """Keeps the state."""
-        self.state = state
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")):
-            return lambda kind, base, state: kind()
-        kind = "chumpy" if module.split(".")[0] == "chumpy" else _NAMES.get((module, name))
-        if kind is None:
-            raise UnsafeCheckpointError(
-                f"refused: the file names {module}.{name}, which no MANO file needs, and loading "
-                "it would run code; nothing of the file was run"
-            )
-        # A new class for each use, so that a file cannot change ours.
-        return type(name, (Record,), {"kind": kind, "name": f"{module}.{name}"})
+_MOST_BYTES = 512 * 2**20  # SMPL-X, the largest of the family, takes less
+_MOST_LISTED = 100_000  # numbers in lists
+_MOST_FILLED = 2**24  # numbers in a sparse matrix once it is filled
 
 
 def read_pickle(path: str | os.PathLike[str]) -> Any:
@@ -72,16 +39,21 @@ def read_pickle(path: str | os.PathLike[str]) -> Any:
       UnsafeCheckpointError: the file names a class or function that no MANO file needs.
       ValueError: not a pickle, or a damaged one.
     """
+    check_content(path)
+    if os.path.getsize(path) > _MOST_BYTES:
+        raise ValueError(f"{path} is no MANO file: it has more than {_MOST_BYTES:,} bytes")
     with open(path, "rb") as stream:
-        try:
-            return _Unpickler(stream, encoding="latin1").load()
-        except UnsafeCheckpointError as error:
-            raise UnsafeCheckpointError(f"{path}: {error}") from None
-        except Exception as error:  # a damaged pickle may raise anything
-            raise ValueError(
-                f"{path} is neither a pickle nor an npz, or it is damaged: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        data = stream.read()
+    try:
+        return unpickle(data, _allowed, need="no MANO file needs")
+    except UnsafeCheckpointError as error:
+        raise UnsafeCheckpointError(f"{path}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is neither a pickle nor an npz, or it is {error}") from error
+
+
+def _allowed(name: str) -> bool:
+    return name in _NAMES or name.startswith("chumpy.")
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -103,40 +75,35 @@ def as_array(value: Any) -> np.ndarray:
 
 def _array(value: Any) -> np.ndarray:
     if not isinstance(value, Record):
+        _bound(value, Walk(_MOST_LISTED), 0)
         return np.asarray(value)
-    match value.kind:
-        case "_reconstruct":
-            _, shape, dtype, fortran, data = value.state
-            return _from_bytes(data, dtype, shape, "F" if fortran else "C")
-        case "_frombuffer":
-            data, dtype, shape, order = value.args
-            return _from_bytes(data, dtype, shape, order)
-        case "scalar":
-            dtype, data = value.args
-            return _from_bytes(data, dtype, (), "C")
-        case "csc_matrix":
-            return _filled(value.state)
-        case "chumpy":
-            return _node(value)
+    array = numpy_array(value)
+    if array is not None:
+        return array
+    if value.name.endswith(".csc_matrix"):
+        return _filled(value.state)
+    if value.name.startswith("chumpy."):
+        return _node(value)
     raise ValueError(f"{value.name} is no array")
 
 
-def _from_bytes(data: Any, dtype: Record, shape: Any, order: Any) -> np.ndarray:
-    (code, *_), state = dtype.args, dtype.state
-    if not re.fullmatch("b1|[iuf][1248]", code):
-        raise ValueError(f"not an array of numbers but of {code}")
-    resolved = np.dtype(code).newbyteorder("<" if state is None or state[1] in "<|=" else ">")
-    if isinstance(data, Record):  # bytes, as Python 3 writes them for Python 2
-        data, _ = data.args
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    return np.frombuffer(raw, resolved).reshape(shape, order=order)
+def _bound(value: Any, walk: Walk, depth: int) -> None:
+    walk.enter(value, depth)
+    for part in value if isinstance(value, list | tuple) else ():
+        _bound(part, walk, depth + 1)
 
 
 def _filled(state: dict[str, Any]) -> np.ndarray:
     data, rows, starts = (_array(state[name]) for name in ("data", "indices", "indptr"))
-    shape = tuple(map(int, state["_shape" if "_shape" in state else "shape"]))
-    dense = np.zeros(shape, data.dtype)
-    np.add.at(dense, (rows, np.repeat(np.arange(shape[1]), np.diff(starts))), data)
+    height, width = map(int, state["_shape" if "_shape" in state else "shape"])
+    ends = starts.astype(np.int64)
+    counts = ends[1:] - ends[:-1]
+    if not 0 < height * width <= _MOST_FILLED:
+        raise ValueError(f"a sparse matrix of {height} x {width}")
+    if len(counts) != width or counts.min() < 0 or not counts.sum() == len(rows) == len(data):
+        raise ValueError("a sparse matrix whose columns do not fit its values")
+    dense = np.zeros((height, width), data.dtype)
+    np.add.at(dense, (rows, np.repeat(np.arange(width), counts)), data)
     return dense
 
 

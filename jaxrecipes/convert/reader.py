@@ -1,41 +1,29 @@
 """Reads PyTorch's `.pt` and `.pth` files without PyTorch, and without running code from them.
 
 A file of `torch.save` is a zip archive: one pickle that describes the objects, and one raw file per
-storage. The pickle may name only what is listed here; anything else is refused by name.
+storage. The pickle may name only what is listed in `torch_objects`; anything else is refused.
 """
 
-import collections
-import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import ml_dtypes  # makes bfloat16 known to numpy
-import numpy as np
+import ml_dtypes
 
-_Order = Literal["<", ">"]
-_STORAGES = {
-    "BoolStorage": "bool",
-    "ByteStorage": "uint8",
-    "CharStorage": "int8",
-    "ShortStorage": "int16",
-    "IntStorage": "int32",
-    "LongStorage": "int64",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-}
+from jaxrecipes.convert.pickles import UnsafeCheckpointError, short, unpickle
+from jaxrecipes.convert.torch_objects import TorchObjects, Unread, torch_name
+from jaxrecipes.files import check_content
 
-
-class UnsafeCheckpointError(ValueError):
-    """The file names something that is not plain data; nothing of it was run."""
+_NEED = "is not plain data (save the state dict alone, or plain numbers)"
+_MOST_PICKLE_BYTES = 256 * 2**20
 
 
 def load_torch(path: str | os.PathLike[str], *, use_torch: bool = False) -> Any:
     """The object in a PyTorch file: nested dicts, lists, tuples, numbers, texts and numpy arrays.
+
+    What `torch.load(weights_only=True)` takes is taken. Numpy's scalars become numbers, devices and
+    dtypes texts; sparse, quantised and such tensors become `Unread`.
 
     Args:
       path: a file of `torch.save` (the zip format, PyTorch 1.6 or newer).
@@ -48,92 +36,78 @@ def load_torch(path: str | os.PathLike[str], *, use_torch: bool = False) -> Any:
     Raises:
       FileNotFoundError: no such file.
       UnsafeCheckpointError: the file names a class or function beyond plain data.
-      ValueError: not a file of PyTorch, in its format before 1.6, or damaged.
+      ValueError: not a file of PyTorch, in its format before 1.6, damaged, or one that would take
+        far more memory or time than its size accounts for.
     """
-    return _load_with_torch(path) if use_torch else load_archive(path, ArchiveUnpickler)
+    return _load_with_torch(path) if use_torch else load_archive(path, TorchObjects)
 
 
-def load_archive(path: str | os.PathLike[str], unpickler: "type[ArchiveUnpickler]") -> Any:
-    """`load_torch` without PyTorch, by an unpickler that may accept more names."""
+def load_archive(
+    path: str | os.PathLike[str],
+    objects: type[TorchObjects],
+    *,
+    more_names: tuple[str, ...] = (),
+) -> Any:
+    """`load_torch` without PyTorch, by objects that may know more names.
+
+    Args:
+      path: the file.
+      objects: what makes plain data of the pickle.
+      more_names: beginnings of the names that it knows besides.
+    """
+    check_content(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return _load_archive(archive, str(path), unpickler)
+            return _Archive(archive, os.path.getsize(path)).load(objects, more_names)
     except zipfile.BadZipFile as error:
         raise ValueError(
             f"{path} is not a PyTorch file of the zip format (PyTorch 1.6 or newer), or it is "
-            f"damaged: {error}. For an older file install jaxrecipes[torch] and pass use_torch=True"
+            f"damaged: {short(error)}. For an older file install jaxrecipes[torch] and pass "
+            "use_torch=True"
         ) from error
+    except UnsafeCheckpointError as error:
+        raise UnsafeCheckpointError(f"{path}: {error}") from None
+    except Exception as error:  # what is damaged may raise anything
+        raise ValueError(f"{path} cannot be read: {short(error)}") from error
 
 
-def _load_archive(archive: zipfile.ZipFile, path: str, unpickler: "type[ArchiveUnpickler]") -> Any:
-    names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-    if len(names) != 1:
-        raise ValueError(f"{path} is a zip archive but not one of torch.save: no data.pkl in it")
-    prefix = names[0].removesuffix("data.pkl")
-    order: _Order = "<"
-    if f"{prefix}byteorder" in archive.namelist():
-        order = "<" if archive.read(f"{prefix}byteorder").strip() == b"little" else ">"
-    try:
-        with archive.open(names[0]) as stream:
-            return _plain(unpickler(stream, archive, prefix, order).load())
-    except (UnsafeCheckpointError, zipfile.BadZipFile):
-        raise
-    except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+class _Archive:
+    """The entries of an archive that `torch.save` wrote, none of them compressed."""
 
+    def __init__(self, archive: zipfile.ZipFile, file_bytes: int):
+        self._archive, self._file_bytes, self._left = archive, file_bytes, file_bytes
+        names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(names) != 1:
+            raise ValueError("a zip archive, but not one of torch.save: no data.pkl in it")
+        self._prefix = names[0].removesuffix("data.pkl")
 
-class ArchiveUnpickler(pickle.Unpickler):
-    """Unpickles plain data and tensors; every name that it accepts is listed in `find_class`."""
+    def load(self, objects: type[TorchObjects], more_names: tuple[str, ...]) -> Any:
+        order = self._read("byteorder") if self._has("byteorder") else b"little"
+        data = self._read("data.pkl", most=_MOST_PICKLE_BYTES)
+        found = unpickle(
+            data, lambda name: torch_name(name) or name.startswith(more_names), need=_NEED
+        )
+        return objects(
+            lambda key: self._read(f"data/{key}"),
+            order="<" if order.strip() == b"little" else ">",
+            pickle_bytes=len(data),
+            file_bytes=self._file_bytes,
+        ).plain(found)
 
-    def __init__(self, stream: Any, archive: zipfile.ZipFile, prefix: str, order: _Order):
-        super().__init__(stream)
-        self._archive, self._prefix, self._order = archive, prefix, order
-        self._storages: dict[str, np.ndarray] = {}
+    def _has(self, name: str) -> bool:
+        return self._prefix + name in self._archive.NameToInfo
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _STORAGES:
-            return name
-        allowed: dict[tuple[str, str], Callable[..., Any]] = {
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("torch", "Size"): lambda sizes=(): tuple(sizes),
-            ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-        }
-        if (module, name) not in allowed:
-            raise UnsafeCheckpointError(
-                f"refused: the file names {module}.{name}, which is not plain data, and loading it "
-                "would run code. Save the state dict alone, or plain numbers, and try again"
-            )
-        # A new object for each use, so that a file cannot change ours.
-        chosen = allowed[module, name]
-        return chosen if isinstance(chosen, type) else lambda *args: chosen(*args)
-
-    def persistent_load(self, identifier: Any) -> np.ndarray:
-        kind, storage, key, _, count = identifier
-        if kind != "storage" or storage not in _STORAGES:
-            raise ValueError(f"unknown storage {identifier!r}")
-        if key not in self._storages:
-            dtype = np.dtype(_STORAGES[storage])
-            data = self._archive.read(f"{self._prefix}data/{key}")
-            array = np.frombuffer(data, dtype.newbyteorder(self._order))
-            if array.size < count:
-                raise ValueError(f"storage {key} holds {array.size} values, {count} are declared")
-            self._storages[key] = array.astype(dtype, copy=False)
-        return self._storages[key]
-
-
-def _rebuild_tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any):
-    """A view of a storage, after checking that it lies inside."""
-    size, stride = tuple(size), tuple(stride)
-    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
-        raise ValueError(f"bad tensor: offset {offset}, size {size}, stride {stride}")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) and last >= storage.size:
-        raise ValueError(f"a tensor of size {size} ends beyond its storage of {storage.size}")
-    if not math.prod(size):
-        return np.zeros(size, storage.dtype)
-    strides = tuple(step * storage.itemsize for step in stride)
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
+    def _read(self, name: str, *, most: int | None = None) -> bytes:
+        """The bytes of an entry; all together are no more than the file has."""
+        if not self._has(name):
+            raise ValueError(f"it has no {name}: it is incomplete")
+        entry = self._archive.getinfo(self._prefix + name)
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} in it is compressed, which no file of torch.save is")
+        self._left -= entry.file_size
+        if self._left < 0 or entry.file_size > (most or entry.file_size):
+            raise ValueError(f"{name} in it declares {entry.file_size} bytes, too many")
+        return self._archive.read(entry)
 
 
 def _load_with_torch(path: str | os.PathLike[str]) -> Any:
@@ -142,21 +116,28 @@ def _load_with_torch(path: str | os.PathLike[str]) -> Any:
     except ImportError as error:
         raise ImportError("use_torch=True needs PyTorch: pip install jaxrecipes[torch]") from error
 
-    def array(tensor: Any) -> np.ndarray:
-        tensor = tensor.detach()
-        if tensor.dtype == torch.bfloat16:
-            return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    def array(tensor: Any) -> Any:
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            return Unread("a sparse, quantised or empty tensor")
+        tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
+        name = str(tensor.dtype).removeprefix("torch.")
+        if name == "bfloat16" or name.startswith("float8"):
+            bits = tensor.view(torch.int16 if tensor.itemsize == 2 else torch.int8).numpy()
+            return bits.view(getattr(ml_dtypes, name))
         return tensor.numpy()
 
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    return _plain(loaded, lambda leaf: array(leaf) if isinstance(leaf, torch.Tensor) else leaf)
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            items = [plain(item) for item in value]
+            return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, torch.device | torch.dtype):
+            return str(value)
+        return array(value) if isinstance(value, torch.Tensor) else value
 
-
-def _plain(value: Any, leaf: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
-    """Ordered and other dicts as dicts, sizes as tuples, `leaf` applied to what is no container."""
-    if isinstance(value, dict):
-        return {key: _plain(item, leaf) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_plain(item, leaf) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    return leaf(value)
+    check_content(path)
+    try:
+        return plain(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: PyTorch cannot read it: {short(error)}") from error

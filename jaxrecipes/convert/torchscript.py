@@ -11,15 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipes.convert.reader import ArchiveUnpickler, load_archive
+from jaxrecipes.convert.pickles import Record, short
+from jaxrecipes.convert.reader import load_archive
+from jaxrecipes.convert.torch_objects import TorchObjects
+
+_MODULE, _TYPED_LIST = "__torch__.", "torch.jit._pickle."
 
 
 def is_torchscript(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a TorchScript archive; false for other files and for none."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is a damaged zip archive: {short(error)}") from error
 
 
 def load_torchscript(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -30,27 +37,27 @@ def load_torchscript(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       UnsafeCheckpointError: the file names a class or function beyond modules and plain data.
       ValueError: not such an archive, or damaged.
     """
-    module = load_archive(path, _Unpickler)
+    module = load_archive(path, _Objects, more_names=(_MODULE, _TYPED_LIST))
     if not isinstance(module, _Module):
         raise ValueError(f"{path} holds a {type(module).__name__}, want a TorchScript module")
     return dict(_tensors(module, ""))
 
 
-class _Module:
-    """Any module of an archive; its attributes are what unpickling stores in it."""
+class _Module(dict[str, Any]):
+    """The attributes of any module of an archive."""
 
 
-class _Unpickler(ArchiveUnpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "__torch__":  # a class of the archive's own source
-            return type("_Module", (_Module,), {})
-        if module == "torch.jit._pickle" and name.startswith("build_"):  # a typed list
-            return lambda items: items
-        return super().find_class(module, name)
+class _Objects(TorchObjects):
+    def _made(self, record: Record, depth: int) -> Any:
+        if record.name.startswith(_MODULE):  # a class of the archive's own source
+            return _Module(self.plain(record.state or {}, depth + 1))
+        if record.name.startswith(_TYPED_LIST):  # a typed list or dict: the value, then its type
+            return self.plain(record.args[0], depth + 1)
+        return super()._made(record, depth)
 
 
 def _tensors(module: _Module, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
-    for name, value in vars(module).items():
+    for name, value in module.items():
         if isinstance(value, np.ndarray):
             yield prefix + name, value
         elif isinstance(value, _Module):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from jaxrecipes.convert import UnsafeCheckpointError
+from jaxrecipes.convert import UnsafeCheckpointError, mano
 from jaxrecipes.convert.mano import convert_mano, load_mano, read_mano
 
 TIPS = (25, 26, 27, 28, 29)  # of the small hand in the golden arrays
@@ -224,7 +224,7 @@ def test_what_is_no_pickle_of_a_dict_gets_a_line(stored, tmp_path):
     with pytest.raises(ValueError, match="it holds no dict of fields"):
         read_mano(stored([1, 2]))
     path = tmp_path / "page.pkl"
-    path.write_text("<html>not found</html>")
+    path.write_text("not found")
     with pytest.raises(ValueError, match="neither a pickle nor an npz"):
         read_mano(path)
     np.savez(tmp_path / "objects.npz", v_template=np.array([None]), allow_pickle=True)
@@ -250,3 +250,19 @@ def test_a_left_hand_is_refused_by_its_shape_and_by_its_name(fields, stored):
         read_mano(stored(hand_like(fields, -1)))
     with pytest.raises(ValueError, match="is a left hand"):
         read_mano(stored(fields, "MANO_LEFT.pkl"))
+
+
+def test_an_npz_that_unpacks_without_measure_is_refused(fields, tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "hand.npz", **{**fields, "posedirs": np.zeros(10**6)})
+    monkeypatch.setattr(mano, "_MOST_UNPACKED", 10**6)
+    with pytest.raises(ValueError, match=r"no npz of plain arrays: it unpacks to \d+ bytes"):
+        read_mano(tmp_path / "hand.npz")
+
+
+def test_an_npz_cut_short_gets_a_line(fields, tmp_path):
+    np.savez_compressed(tmp_path / "hand.npz", **fields)
+    data = bytearray((tmp_path / "hand.npz").read_bytes())
+    data[80:120] = bytes(40)
+    (tmp_path / "hand.npz").write_bytes(data)
+    with pytest.raises(ValueError, match="no npz of plain arrays"):
+        read_mano(tmp_path / "hand.npz")
