@@ -14,6 +14,7 @@ import numpy as np
 import PIL
 
 from jaxrecipes.data.hand_schema import LABELS, HandSequence, parse_sequence
+from jaxrecipes.data.image_folders import printable
 from jaxrecipes.data.rgb_images import DECODER_VERSION, image_size
 from jaxrecipes.data.tar_shards import TarSample, TarShards, scan_shards
 
@@ -125,7 +126,9 @@ def shards_digest(files: Sequence[Path], *settings: object) -> str:
     )
     for file in files:
         status = file.stat()
-        digest.update(f"\n{file.absolute()} {status.st_size} {status.st_mtime_ns}".encode())
+        digest.update(
+            b"\n" + os.fsencode(f"{file.absolute()} {status.st_size} {status.st_mtime_ns}")
+        )
     return digest.hexdigest()
 
 
@@ -156,7 +159,7 @@ def _read(
             return str(error)
 
     good: list[tuple[TarSample, _Read]] = []
-    names = [str(file) for file in shards.files]
+    names = [printable(file) for file in shards.files]
     broken = [BrokenSample(names[shard], "what follows", text) for shard, text in shards.damaged]
     with ThreadPoolExecutor(thread_name_prefix="hands") as pool:
         results = zip(shards.samples, pool.map(attempt, shards.samples), strict=True)
@@ -215,7 +218,8 @@ def _size_of(encoded: bytes, frame: int, how: _Images) -> tuple[int, int]:
 
 
 def _without_number(file: Path) -> str:
-    return file.stem.rstrip("0123456789").rstrip("-_.") or file.stem
+    stem = printable(file.stem)
+    return stem.rstrip("0123456789").rstrip("-_.") or stem
 
 
 def _save(file: Path, frames: HandFrames) -> None:

@@ -1,23 +1,28 @@
 """Samples in tar files (the layout of WebDataset), read in any order.
 
-A sample is a run of members that share a key, the part of their name before the first dot. The
-heads of a tar are scanned once; after that a member is read from where it lies, so a sample
-anywhere in any shard costs one seek.
+A sample is the members that share a key, the part of their name before the first dot, in whatever
+order they lie; a member name that a key has already had begins its next sample. The heads of a tar
+are scanned once; after that a member is read from where it lies, so a sample anywhere in any shard
+costs one seek.
 """
 
+import collections
 import dataclasses
 import glob
-import itertools
+import logging
 import re
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from jaxrecipes.data.brace_patterns import expand_braces
+from jaxrecipes.data.image_folders import printable
+from jaxrecipes.data.tar_members import MALFORMED, TarMember, tar_members
+from jaxrecipes.errors import cause, listed
 from jaxrecipes.paths import user_path
 
+_log = logging.getLogger("jaxrecipes")
+
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +31,16 @@ class TarSample:
 
     Attributes:
       shard: which of `TarShards.files`.
-      key: the name of its members before the first dot.
+      key: the name of its members before the first dot; of the second sample of that name in the
+        tar with `~2` behind it, and so on.
       members: (offset, size) in bytes of each, by the name after that dot.
+      problem: why it cannot be read; None: nothing is known against it.
     """
 
     shard: int
     key: str
     members: Mapping[str, tuple[int, int]]
+    problem: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +62,11 @@ class TarShards:
         """The contents of its members, by name. Any number of threads may read.
 
         Raises:
-          ValueError: the tar is shorter than its heads say.
+          ValueError: the sample has a problem, or the tar is shorter than its heads say.
           OSError: it cannot be read.
         """
+        if sample.problem is not None:
+            raise ValueError(sample.problem)
         contents = {}
         with self.files[sample.shard].open("rb") as stream:
             for name, (offset, size) in sample.members.items():
@@ -76,15 +86,16 @@ def find_shards(sources: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
     Raises:
       FileNotFoundError: one that means no file.
+      ValueError: a pattern that means too many files, or a range that descends.
     """
     if isinstance(sources, str | Path):
         sources = [sources]
     found: set[Path] = set()
     for source in sources:
-        for pattern in _expand_braces(str(user_path(source))):
+        for pattern in expand_braces(str(user_path(source))):
             path = Path(pattern)
             if path.is_dir():
-                files = sorted(path.glob("*.tar"))
+                files = [tar for tar in path.glob("*.tar") if not tar.name.startswith(".")]
             elif path.is_file():
                 files = [path]
             else:
@@ -99,45 +110,51 @@ def find_shards(sources: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
 
 def scan_shards(files: Sequence[str | Path]) -> TarShards:
-    """Reads the heads of all members; passes over those that are no plain file or have no dot."""
+    """Reads the heads of all members; passes over those that are no file or have no dot.
+
+    Links are what they lead to within the tar. What follows the mark of an archive's end is read
+    too, as several tars in one file (`cat a.tar b.tar`) have it.
+    """
     paths = tuple(Path(file) for file in files)
     samples: list[TarSample] = []
     damaged = []
+    repeated: list[str] = []
     for shard, file in enumerate(paths):
-        members: list[tuple[str, str, int, int]] = []
+        found: list[TarSample] = []
         try:
-            for member in _heads(file):
-                members.append(member)
-        except tarfile.TarError as error:
-            damaged.append((shard, str(error)))
-        for key, group in itertools.groupby(members, lambda member: member[0]):
-            places = {name: (offset, size) for _, name, offset, size in group}
-            samples.append(TarSample(shard, key, places))
+            _collect(tar_members(file), shard, found, repeated)
+        except MALFORMED as error:
+            damaged.append((shard, cause(error)))
+        samples += found
+    if repeated:
+        _log.warning(
+            "%d samples have a key that their tar has had before; they are read as %s",
+            *(len(repeated), listed(repeated, 3)),
+        )
     return TarShards(paths, tuple(samples), tuple(damaged))
 
 
-def _heads(file: Path) -> Iterator[tuple[str, str, int, int]]:
-    """(key, name after the dot, offset, size) of every member."""
-    with tarfile.open(file, "r:") as tar:
-        for member in tar:
-            name = _NAME.fullmatch(member.name)
-            if member.isreg() and name:
-                yield name[1], name[2], member.offset_data, member.size
-        end = tar.offset
-    # A tar ends with blocks of zeros; tarfile takes anything that is no head for its end.
-    with file.open("rb") as stream:
-        stream.seek(end)
-        if any(stream.read(tarfile.BLOCKSIZE) or b"nothing"):
-            raise tarfile.ReadError(f"damaged or cut off at byte {end}")
-
-
-def _expand_braces(pattern: str) -> Iterable[str]:
-    braces = _BRACES.search(pattern)
-    if braces is None:
-        return [pattern]
-    choices = braces[1].split(",")
-    if bounds := _RANGE.fullmatch(braces[1]):
-        first, last = bounds.groups()
-        choices = [str(i).zfill(len(first)) for i in range(int(first), int(last) + 1)]
-    before, after = pattern[: braces.start()], pattern[braces.end() :]
-    return [name for choice in choices for name in _expand_braces(before + choice + after)]
+def _collect(
+    members: Iterable[TarMember], shard: int, found: list[TarSample], repeated: list[str]
+) -> None:
+    """Adds the samples of a tar to `found`, as far as it can be read, and to `repeated` what those
+    are called whose key it has had before.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    current: dict[tuple[int, str], int] = {}  # archive and key -> the sample that it adds to
+    for member in members:
+        name = _NAME.fullmatch(member.name)
+        if name is None:
+            continue
+        key, part = printable(name[1]), printable(name[2])
+        at = current.get((member.archive, key))
+        if at is None or part in found[at].members:
+            counts[key] += 1
+            at = current[member.archive, key] = len(found)
+            unique = key if counts[key] == 1 else f"{key}~{counts[key]}"
+            repeated += [unique] if counts[key] > 1 else []
+            found.append(TarSample(shard, unique, {}))
+        sample = found[at]
+        problem = sample.problem or (member.problem and f"{part} {member.problem}")
+        places = {**sample.members, part: (member.offset, member.size)}
+        found[at] = dataclasses.replace(sample, members=places, problem=problem)

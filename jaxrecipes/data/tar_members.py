@@ -1,0 +1,105 @@
+"""The members of a tar and where they lie, also of one that is damaged, joined or hostile."""
+
+import dataclasses
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from jaxrecipes.files import check_content
+
+MALFORMED = (*(tarfile.TarError, ValueError, OverflowError, IndexError, KeyError, RecursionError),)
+"""What `tar_members` raises where a tar is damaged."""
+
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"(\xb5": "unzstd"}
+
+
+@dataclasses.dataclass(frozen=True)
+class TarMember:
+    """A file in a tar.
+
+    Attributes:
+      name: as it is stored.
+      offset, size: where its content lies, in bytes.
+      archive: which of the archives that are joined in the tar it belongs to, from 0.
+      problem: why it has no content; None: it has.
+    """
+
+    name: str
+    offset: int
+    size: int
+    archive: int
+    problem: str | None = None
+
+
+def tar_members(file: Path) -> Iterator[TarMember]:
+    """All plain files, and links to them, in the order in which they lie.
+
+    A tar ends with blocks of zeros. Where another one follows (`cat a.tar b.tar`) it is read, too.
+
+    Raises:
+      ValueError: the file is empty, compressed, or a Git LFS pointer.
+      tarfile.TarError, or another of `MALFORMED`: it is damaged or cut off. What lies before has
+        been given by then.
+    """
+    check_content(file)
+    with file.open("rb") as stream:
+        if unpack := _COMPRESSED.get(stream.read(2)):
+            raise ValueError(f"it is compressed, and must be unpacked to be read ({unpack})")
+        size, start, archive = os.fstat(stream.fileno()).st_size, 0, 0
+        while start is not None:
+            stream.seek(start)
+            end = yield from _archive_members(stream, size, archive)
+            start, archive = _next_archive(stream, end), archive + 1
+
+
+class _Head(tarfile.TarInfo):
+    """A head of a size that is not negative: tarfile would go back there, again and again."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:  # type: ignore[override]
+        head = super().frombuf(buf, encoding, errors)
+        if head.size < 0:
+            raise tarfile.InvalidHeaderError("a member has a negative size")
+        return head
+
+
+def _archive_members(stream: BinaryIO, file_size: int, archive: int) -> Iterator[TarMember]:
+    """The members of the archive that begins where the stream is; returns where it ends."""
+    places: dict[str, tuple[int, int]] = {}
+    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Head) as tar:
+        for member in tar:
+            if member.size < 0:  # of an extended head
+                raise tarfile.ReadError("a member has a negative size")
+            place, problem = (member.offset_data, member.size), None
+            if member.islnk() or member.issym():
+                target = member.linkname
+                if member.issym():
+                    target = posixpath.join(posixpath.dirname(member.name), target)
+                target = posixpath.normpath(target)
+                place = places.get(target, (0, 0))
+                problem = None if target in places else f"is a link to {target}, not in the tar"
+            elif member.issparse():
+                problem = "is a sparse file; write the tar without --sparse"
+            elif not member.isreg():
+                continue
+            if problem is None:
+                places[posixpath.normpath(member.name)] = place
+            yield TarMember(member.name, *place, archive, problem)
+            if sum(place) > file_size:
+                raise tarfile.ReadError("unexpected end of data")
+        return tar.offset
+
+
+def _next_archive(stream: BinaryIO, end: int) -> int | None:
+    """Where another archive begins behind the blocks of zeros at `end`; None: nowhere."""
+    stream.seek(end)
+    block = stream.read(tarfile.BLOCKSIZE)
+    # tarfile takes anything that is no head for an archive's end.
+    if any(block or b"nothing"):
+        raise tarfile.ReadError(f"damaged or cut off at byte {end}")
+    while block and not any(block):
+        block = stream.read(tarfile.BLOCKSIZE)
+    return stream.tell() - len(block) if block else None
