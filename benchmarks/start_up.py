@@ -76,14 +76,14 @@ def run_child(started: float, arguments: list[str]) -> None:
                 figures["peak_memory_mb"] = (memory_bytes("VmHWM") or 0) / 1e6
             return result
 
-    make_run_data = recipe_run.make_run_data
+    make_run_data = recipe_run.recipe_data
 
     def data_is_there(*args: Any, **kwargs: Any) -> Any:
         figures["data_s"] = time.time() - started - figures["imports_s"]
         return make_run_data(*args, **kwargs)
 
     vars(loop)["TrainProgram"] = Program
-    vars(recipe_run)["make_run_data"] = data_is_there
+    vars(recipe_run)["recipe_data"] = data_is_there
     steps = ["--steps", "1"]
     if "--config" not in arguments:
         steps += ["--config", str(ROOT / "configs" / "ocec.py")]

@@ -20,11 +20,11 @@ import jax
 from jaxrecipes import cli, recipes
 from jaxrecipes.paths import check_output_folder
 from jaxrecipes.recipes.init_from import with_init_from
+from jaxrecipes.recipes.run_data import recipe_data
 from jaxrecipes.report.plots import learning_rate_finder
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.runtime import set_up_jax
-from jaxrecipes.train.splits import examples_per_step, make_run_data
 from jaxrecipes.train.state import create_state, starting_weights
 from jaxrecipes.tune.lr_finder import find_learning_rate
 
@@ -61,11 +61,11 @@ def main() -> None:
     # No report: what one range test saw is no record for the next in the same folder.
     splits = module.load_splits(config, report_dir=None, train=True)
     one_call = dataclasses.replace(config.loop, steps_per_call=own.num_steps)
-    data = make_run_data(
-        {"train": splits["train"].arrays},
+    data = recipe_data(
+        module,
         dataclasses.replace(config, loop=one_call),
+        {"train": splits["train"]},
         make_mesh(),
-        order=module.training_order(config, splits["train"], batch_size=examples_per_step(config)),
     )
     recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
     recipe = with_init_from(recipe, config)

@@ -5,7 +5,8 @@
 
 The same command on the same DIR goes on where the run was stopped (Ctrl-C and SIGTERM save first; a
 run that is killed goes on from its newest checkpoint). Without --workdir a new folder under runs/
-is made. --allow_config_change goes on although the config is another than the run was started with.
+is made. --allow_config_change goes on although the config is another than the run was started with,
+--allow_data_change although the data is: epochs that are done stay done, schedules are rebuilt.
 --config may also be the config.json of a run.
 Every field of the config is a flag; `--config configs/NAME.py --help` describes them all.
 """
@@ -32,6 +33,9 @@ def main() -> None:
     flags.add_argument(
         "--allow_config_change", action="store_true", help="go on under a config that has changed"
     )
+    flags.add_argument(
+        "--allow_data_change", action="store_true", help="go on although the data has changed"
+    )
     own, overrides = flags.parse_known_args()
     if own.help:
         flags.print_help()
@@ -53,7 +57,14 @@ def main() -> None:
     set_up_jax(config)
     from jaxrecipes.recipes.run import train  # devices are touched from here on
 
-    train(module, config, to_dict(config), workdir, allow_config_change=own.allow_config_change)
+    train(
+        module,
+        config,
+        to_dict(config),
+        workdir,
+        allow_config_change=own.allow_config_change,
+        allow_data_change=own.allow_data_change,
+    )
 
 
 def _new_workdir(name: str) -> pathlib.Path:

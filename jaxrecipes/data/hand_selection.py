@@ -1,8 +1,6 @@
-"""Which clips are validated on, proof that they are the same, and chances for reweighting."""
+"""Which clips are validated on, and chances for reweighting."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -26,31 +24,6 @@ def select_validation(clips: HandClips, *, seed: int, max_clips: int | None = No
       int32 `[n]`.
     """
     return BatchOrder(len(clips), 1, seed).epoch_indices(0)[:max_clips]
-
-
-def sample_digest(clips: HandClips) -> str:
-    """SHA-256 (hex) over the keys, labels and pixels of the clips, in order.
-
-    Of the canvas only the images count, so it is the same whatever else was loaded, and however
-    the images were decoded ahead.
-    """
-    digest = hashlib.sha256()
-    labels = sorted(name for name in clips.arrays if name != "image")
-    for name in labels:
-        array = np.ascontiguousarray(clips.arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.data)
-    digest.update("\n".join(clips.keys.tolist()).encode())
-    images, sizes = clips.arrays["image"], clips.arrays["image_size"]
-
-    def pixels(row: int) -> bytes:
-        height, width = sizes[row]
-        return hashlib.sha256(images[row][:, :height, :width].tobytes()).digest()
-
-    with ThreadPoolExecutor() as pool:
-        for found in pool.map(pixels, range(len(clips))):
-            digest.update(found)
-    return digest.hexdigest()
 
 
 def depth_weights(clips: HandClips, bins: int | Sequence[float]) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxrecipes.data.decode import cache_folder
 from jaxrecipes.data.encoded_images import EncodedImages
+from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.hand_frames import (
     BrokenSample,
     HandFrames,
@@ -53,6 +54,18 @@ class HandClips:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def identity(self) -> Identity:
+        """Keys, sources, shards and labels."""
+        labels = {name: self.arrays[name] for name in self.arrays if name != "image"}
+        sources = {} if self.sources is None else {"source": self.sources}
+        return {"name": self.keys, **sources, "shard": self.shards, **labels}
+
+    @property
+    def left_out(self) -> int:
+        """Samples that cannot be used."""
+        return len(self.broken)
 
     @property
     def sequences(self) -> np.ndarray:

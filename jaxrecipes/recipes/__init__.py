@@ -11,6 +11,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
+from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.indexed import Arrays
 from jaxrecipes.data.order import TrainingOrder
 from jaxrecipes.errors import unknown_name
@@ -19,10 +20,23 @@ from jaxrecipes.train.recipe import Recipe
 
 
 class Examples(Protocol):
-    """One split on the host: arrays `[N, ...]` by name, in order."""
+    """One split on the host, in order.
+
+    Attributes:
+      arrays: `[N, ...]` by name.
+      identity: what the split is known by when a run goes on: names and labels, and neither pixels
+        nor what a network computed.
+      left_out: how many more examples there would be if they could be read.
+    """
 
     @property
     def arrays(self) -> Arrays: ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def left_out(self) -> int: ...
 
     def __len__(self) -> int: ...
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxrecipes.data.face_folder import FaceSide, FaceViews, read_face_folder
 from jaxrecipes.data.face_pairs import FacePairIndex, pair_views, split_by_person, within_yaw
+from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.synthetic_faces import draw_faces
 from jaxrecipes.files import write_bytes
@@ -96,6 +97,17 @@ class FacePairs:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def identity(self) -> Identity:
+        """Names, people, poses, and keypoints where they were asked for."""
+        labels = {name: self.arrays[name] for name in self.arrays if name not in ("src", "tgt")}
+        return {"name": self.names, **labels, "person": self.persons}
+
+    @property
+    def left_out(self) -> int:
+        """None: a row that cannot be used is an error."""
+        return 0
 
 
 def load_splits(

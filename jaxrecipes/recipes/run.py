@@ -12,6 +12,7 @@ from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.recipes import RecipeModule
 from jaxrecipes.recipes.init_from import first_stage_config, with_init_from
+from jaxrecipes.recipes.run_data import recipe_data
 from jaxrecipes.report.aim_writer import import_aim
 from jaxrecipes.report.page import write_page
 from jaxrecipes.report.plots import training_curves
@@ -21,7 +22,6 @@ from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.loop import Run
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_files import read_json
-from jaxrecipes.train.splits import examples_per_step, make_run_data
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -33,6 +33,7 @@ def train(
     workdir: pathlib.Path,
     *,
     allow_config_change: bool = False,
+    allow_data_change: bool = False,
 ) -> Finished | None:
     """Trains in `workdir` and leaves the report there; None when a signal stopped the run.
 
@@ -43,6 +44,10 @@ def train(
     """
     if config.loop.aim_repo is not None:
         import_aim()  # before anything takes long
+    allowed = {
+        "allow_config_change": allow_config_change,
+        "allow_data_change": allow_data_change,
+    }
     if config.first_stage is not None:
         before = first_stage_config(config)
         module.check_config(before)
@@ -52,15 +57,14 @@ def train(
         if not _has_begun(workdir):
             _log.info("first stage: %s", stage1)
             stage1.mkdir(exist_ok=True)
-            options = {"allow_config_change": allow_config_change}
-            finished = _train_one(module, before, to_dict(before), stage1, **options)
+            finished = _train_one(module, before, to_dict(before), stage1, **allowed)
             if finished is None:
                 return None
             if finished.interrupted:
                 _log.info("stopped after the first stage; the same command goes on from there")
                 return None
             _log.info("second stage: %s", workdir)
-    return _train_one(module, config, config_dict, workdir, allow_config_change=allow_config_change)
+    return _train_one(module, config, config_dict, workdir, **allowed)
 
 
 def _train_one(
@@ -68,19 +72,13 @@ def _train_one(
     config: RunConfig,
     config_dict: dict[str, Any],
     workdir: pathlib.Path,
-    *,
-    allow_config_change: bool,
+    **allowed: bool,
 ) -> Finished | None:
     started = time.monotonic()
     first = jax.process_index() == 0
     mesh = make_mesh(config.parallel.fsdp_devices)
     splits = module.load_splits(config, report_dir=workdir if first else None, train=True)
-    data = make_run_data(
-        {name: split.arrays for name, split in splits.items()},
-        config,
-        mesh,
-        order=module.training_order(config, splits["train"], batch_size=examples_per_step(config)),
-    )
+    data = recipe_data(module, config, splits, mesh)
     recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
     counts = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
     _log.info(
@@ -97,7 +95,7 @@ def _train_one(
         workdir,
         mesh=mesh,
         config_dict=config_dict,
-        allow_config_change=allow_config_change,
+        **allowed,
     )
     finished = run.fit()
     if finished is None or not first:

@@ -20,6 +20,7 @@ from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
 from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.timeline import Timeline
 
 
 def save_run(
@@ -52,7 +53,7 @@ def save_run(
         metadata = checkpoint_metadata(
             recipe,
             to_dict(config),
-            steps_per_epoch=steps_per_epoch,
+            timeline=Timeline(steps_per_epoch=steps_per_epoch),
             history=history,
             mid_epoch=False,
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxrecipes import sharding
 from jaxrecipes.checkpoint import CheckpointManager
@@ -31,18 +32,18 @@ class Finished:
     interrupted: bool = False
 
 
-def best_state(recipe: Recipe, state: TrainState, checkpoints: CheckpointManager) -> TrainState:
-    """`state` with the weights and the step of the best checkpoint."""
-    best_step = checkpoints.best_step
-    if best_step is None or best_step == int(state.step):
-        return state
+def with_weights(
+    recipe: Recipe, state: TrainState, checkpoints: CheckpointManager, step: int, position: int
+) -> TrainState:
+    """`state` at `position`, with the weights of the checkpoint `step`."""
     # Its hyperparameters stay: those of an earlier config may be of another structure.
-    names = ["params", "batch_stats", "step"]
+    names = ["params", "batch_stats"]
     names += ["ema_params", "ema_batch_stats"] if recipe.ema else []
     wanted = {"state": {name: getattr(state, name) for name in names}}
-    restored = checkpoints.restore(wanted, step=best_step, partial=True)
+    restored = checkpoints.restore(wanted, step=step, partial=True)
     assert restored is not None
-    return state.replace(**restored.tree["state"])
+    at = jax.device_put(np.int32(position), state.step.sharding)
+    return state.replace(step=at, **restored.tree["state"])
 
 
 def bytes_per_device(state: TrainState) -> dict[str, int]:
@@ -63,17 +64,18 @@ def evaluate_best(
     data: RunData,
     validate: Validator,
     *,
+    step: int,
     history: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
 ) -> Finished:
-    """Evaluates the best state on val and test; `facts` of the run go into the summary as they
-    are.
+    """Evaluates the best state, that of `step`, on val and test; `facts` of the run go into the
+    summary as they are.
     """
     val = validate(state, data.val)[1] if data.val else None
     test_metrics, test = validate(state, data.test) if data.test else ({}, None)
     by_step = {entry["step"]: entry for entry in history}
     summary = {
-        "best": _outcome(by_step[int(state.step)]),
+        "best": _outcome(by_step[step]),
         "final": _outcome(history[-1]),
         "test": test_metrics,
         **facts,

@@ -31,7 +31,9 @@ from jaxrecipes.train.resume import Position
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import write_json
 from jaxrecipes.train.stages import with_moments
+from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import current_hparams
+from jaxrecipes.train.timeline import Timeline
 from jaxrecipes.train.validation import Validator
 
 _log = logging.getLogger("jaxrecipes")
@@ -56,6 +58,8 @@ class Run:
       mesh: the devices; the data's feeds were made for it.
       config_dict: the whole config as JSON-able data, stored with every checkpoint.
       allow_config_change: go on although the config stored in the folder differs.
+      allow_data_change: go on although the run was trained on other data; epochs that are done stay
+        done, and schedules follow the new length of an epoch.
       programs: compiled for another run whose recipe differs in numbers alone; None: own ones.
       after_epoch: called with the history after each validation, once it is saved; what it raises
         ends the run there.
@@ -71,6 +75,7 @@ class Run:
         mesh: Mesh,
         config_dict: dict[str, Any],
         allow_config_change: bool = False,
+        allow_data_change: bool = False,
         programs: Programs | None = None,
         after_epoch: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
     ):
@@ -81,9 +86,13 @@ class Run:
             workdir,
             mesh,
         )
-        self._config_dict, self._allow_config_change = config_dict, allow_config_change
-        self._after_epoch = after_epoch
-        self._total_steps = config.total_steps(data.steps_per_epoch)
+        self._config_dict, self._after_epoch = config_dict, after_epoch
+        self._allowed = {
+            "allow_config_change": allow_config_change,
+            "allow_data_change": allow_data_change,
+        }
+        self._timeline = Timeline(steps_per_epoch=data.steps_per_epoch)
+        self._total_steps = self._timeline.end(config)
         self._key = jax.random.key(config.seed)
         self._programs = programs or self._make_programs(recipe)
         self._program = self._programs.train
@@ -123,9 +132,12 @@ class Run:
             with open_writer(
                 self._workdir / "tensorboard",
                 process_index=jax.process_index(),
-                purge_step=step + 1 if step else None,
+                purge_step=self._timeline.taken(step) + 1 if step else None,
                 aim=self._aim_log(),
             ) as writer:
+                if step >= self._total_steps and self._is_open(position, step):
+                    self._epoch_started, self._epoch_first_step = time.monotonic(), step
+                    self._end_epoch(position, step, checkpoints, writer)
                 while step < self._total_steps and not self._stopped_early(position):
                     step = self._train_epoch(position, step, checkpoints, writer, interrupt)
                     if step % self._data.steps_per_epoch == 0 or step == self._total_steps:
@@ -136,13 +148,14 @@ class Run:
                         checkpoints.wait()
                         _log.info(
                             "stopped at step %d and saved; the same command goes on from there",
-                            step,
+                            self._timeline.taken(step),
                         )
                         return None
                 checkpoints.wait()
                 finished = self._finish(position, checkpoints)
                 test = finished.summary["test"]
                 step = finished.summary["best"]["step"]
+                step += self._timeline.steps_ahead
                 self._write(writer, step, {f"test/{name}": value for name, value in test.items()})
                 return dataclasses.replace(finished, interrupted=interrupt.requested_anywhere())
 
@@ -162,25 +175,31 @@ class Run:
         found = resume.check_resumable(
             checkpoints,
             self._recipe,
+            self._config,
             self._config_dict,
-            allow_config_change=self._allow_config_change,
+            self._data,
+            **self._allowed,
         )
         if found is None:
             state = self._programs.initial_state(self._recipe, self._key)
             return Position(state, empty_sums, []), 0
-        step, config_changed = found
+        step, self._timeline = found.position, found.timeline
+        self._total_steps = self._timeline.end(self._config)
         position = resume.restore(
             checkpoints,
             self._recipe,
             self._programs.abstract_state,
             empty_sums,
             mesh=self._mesh,
-            step=step,
-            config_changed=config_changed,
+            found=found,
         )
         self._enter_stage(position, step)
         self._write_history(position)
-        _log.info("going on from step %d of %d", step, self._total_steps)
+        taken, end = map(self._timeline.taken, (step, self._total_steps))
+        if step < self._total_steps:
+            _log.info("going on from step %d of %d", taken, end)
+        else:
+            _log.info("nothing is left to train: %d steps are done, the run has %d", taken, end)
         return position, step
 
     def _enter_stage(self, position: Position, step: int) -> None:
@@ -209,13 +228,13 @@ class Run:
         loop, data = self._config.loop, self._data
         per_epoch = data.steps_per_epoch
         epoch_end = min((step // per_epoch + 1) * per_epoch, self._total_steps)
-        epochs = -(-self._total_steps // per_epoch)
+        epochs = self._timeline.epoch(self._total_steps)
         ahead: collections.deque[Any] = collections.deque()
         throttle = jax.default_backend() == "cpu" and self._mesh.size > 1
         self._epoch_started = window_started = time.monotonic()
         self._epoch_first_step = window_step = step
 
-        title = f"epoch {step // per_epoch + 1}/{epochs}"
+        title = f"epoch {self._timeline.epoch(step + 1)}/{epochs}"
         with Progress(title, total=epoch_end - step, last_line=False) as progress:
             while step < epoch_end:
                 if self._recipe.frozen_at(step) != self._programs.stage[
@@ -252,7 +271,8 @@ class Run:
                     window_started, window_step = time.monotonic(), step
                     self._write(writer, step, _tagged(values))
                     if self._recipe.log_line is not None:
-                        _log.info(self._recipe.log_line(step, self._total_steps, values))
+                        at, end = map(self._timeline.taken, (step, self._total_steps))
+                        _log.info(self._recipe.log_line(at, end, values))
                     progress.advance(0, {"loss": values["loss"]})
                     self._check_finite(values, step)
                 # Every process must ask at the same steps, which are the log points.
@@ -280,11 +300,11 @@ class Run:
         self._after_validation(position, step, monitored)
         position.sums = self._empty_sums()
 
-        epoch = -(-step // self._data.steps_per_epoch)
+        epoch, taken = self._timeline.epoch(step), self._timeline.taken(step)
         seconds = round(time.monotonic() - self._epoch_started, 3)
         entry = {
             "epoch": epoch,
-            "step": step,
+            "step": taken,
             "train": train,
             "val": val,
             "hparams": {name: float(value) for name, value in hparams.items()},
@@ -292,6 +312,8 @@ class Run:
             "seconds": seconds,
             "examples_per_second": round(rate, 1),
         }
+        if position.changes:
+            entry["changes"], position.changes = position.changes, []
         position.history.append(entry)
         score = monitored.get(self._selected())
         if self._stopped_early(position) and not self._config.early_stopping.save_stopping_epoch:
@@ -310,7 +332,7 @@ class Run:
             "epoch %d  step %d  %s  learning rate %.2e  %s",
             *(
                 epoch,
-                step,
+                taken,
                 "  ".join(shown),
                 float(hparams["learning_rate"]),
                 duration(seconds),
@@ -340,7 +362,7 @@ class Run:
                 _log.info(
                     "plateau: learning rate %.3e from step %d on",
                     float(plateau.learning_rate),
-                    step,
+                    self._timeline.taken(step),
                 )
             state = state.replace(plateau=plateau)
         if recipe.early_stopping is not None:
@@ -350,9 +372,20 @@ class Run:
         # The state machines' new scalars get the layout that the program was compiled for.
         position.state = jax.device_put(state, self._program.shardings)
 
+    def _best(self, state: TrainState, checkpoints: CheckpointManager) -> tuple[TrainState, int]:
+        """`state` with the weights of the best checkpoint, and that checkpoint's step."""
+        best = checkpoints.best_step
+        newest = self._timeline.taken(int(state.step))
+        if best is None or best == newest:
+            return state, newest
+        _, position = resume.timeline_at(
+            checkpoints.metadata(best), self._config, best, self._data.steps_per_epoch
+        )
+        return finish.with_weights(self._recipe, state, checkpoints, best, position), best
+
     def _finish(self, position: Position, checkpoints: CheckpointManager) -> Finished:
         """Evaluates the best weights and writes summary.json."""
-        best = finish.best_state(self._recipe, position.state, checkpoints)
+        best, best_step = self._best(position.state, checkpoints)
         facts = {
             "selected_by": self._selected(),
             "stopped_early": self._stopped_early(position),
@@ -366,6 +399,7 @@ class Run:
             best,
             self._data,
             self._validate,
+            step=best_step,
             history=position.history,
             facts=facts,
         )
@@ -404,13 +438,16 @@ class Run:
         metadata = resume.checkpoint_metadata(
             self._recipe,
             self._config_dict,
-            steps_per_epoch=self._data.steps_per_epoch,
+            timeline=self._timeline,
             history=position.history,
             mid_epoch=mid_epoch,
+            fingerprint=self._data.fingerprint,
+            changes=position.changes,
         )
-        resume.save(checkpoints, position, step, metadata, score=score)
+        resume.save(checkpoints, position, self._timeline.taken(step), metadata, score=score)
 
     def _write(self, writer: Writer, step: int, values: Mapping[str, float]) -> None:
+        step = self._timeline.taken(step)
         writer.scalars(step, {self._recipe.tag(name): value for name, value in values.items()})
 
     def _write_history(self, position: Position) -> None:
@@ -422,6 +459,11 @@ class Run:
         return Programs(
             recipe, self._data, steps_per_call=steps_per_call, mesh=self._mesh, late=late
         )
+
+    def _is_open(self, position: Position, step: int) -> bool:
+        """Whether the epoch under way has no entry yet, as when a changed config ends it here."""
+        history, taken = position.history, self._timeline.taken(step)
+        return taken > (history[-1]["step"] if history else 0)
 
     def _empty_sums(self) -> Any:
         return self._program.zeros(self._programs.sum_shapes)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,39 +12,64 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import diff
+from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences
+from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.sharding import state_shardings
+from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.timeline import Timeline
 
 _log = logging.getLogger("jaxrecipes")
-_MOMENTS = "state/opt_state/"
+_MOMENTS, _SUMS = "state/opt_state/", "sums/"
 
 
 @dataclasses.dataclass
 class Position:
-    """What a run carries along: the state, the metric sums of the epoch under way, and the history
-    so far.
+    """What a run carries along: the state, the metric sums of the epoch under way, the history so
+    far, and what has changed since its last entry, in words.
     """
 
     state: TrainState
     sums: Any
     history: list[dict[str, Any]]
+    changes: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """Where a run goes on.
+
+    Attributes:
+      step: of the checkpoint.
+      timeline, position: where that is for the run as it is now.
+      changes: of the config and the data since then, in words.
+    """
+
+    step: int
+    timeline: Timeline
+    position: int
+    changes: list[str]
 
 
 def check_resumable(
     checkpoints: CheckpointManager,
     recipe: Recipe,
-    config: dict[str, Any],
+    config: RunConfig,
+    config_dict: dict[str, Any],
+    data: RunData,
     *,
     allow_config_change: bool,
-) -> tuple[int, bool] | None:
-    """The step that the run would go on from and whether its config changed, or None for a new run.
+    allow_data_change: bool,
+) -> Found | None:
+    """Where the run goes on, or None for a new run.
 
     Raises:
-      ValueError: the folder holds another recipe's run, or its config differs and no change was
-        allowed.
+      ValueError: the folder holds another recipe's run, or its config or its data differ and no
+        such change was allowed.
     """
     step = checkpoints.newest_intact()
     if step is None:
@@ -54,16 +80,46 @@ def check_resumable(
             f"{checkpoints.directory} holds a run of the recipe {metadata['recipe']!r}, not of "
             f"{recipe.name!r}; choose another --workdir"
         )
-    changes = diff(metadata["config"], config)
-    if changes and not allow_config_change:
+    folder = checkpoints.directory.parent
+    config_changes = diff(metadata["config"], config_dict)
+    stored = metadata.get("data")  # none of runs that came from elsewhere
+    data_changes = differences(stored, data.fingerprint) if stored else []
+    timeline, position = timeline_at(metadata, config, step, data.steps_per_epoch)
+    lengths = metadata["steps_per_epoch"], data.steps_per_epoch
+    length_changes = []
+    if lengths[0] != lengths[1]:
+        length_changes.append(f"steps an epoch: {lengths[0]} -> {lengths[1]}")
+    if config_changes and not allow_config_change:
+        both = ""
+        if data_changes and not allow_data_change:
+            both = f"\nThe data is another as well ({', '.join(data_changes)}): --allow_data_change"
         raise ValueError(
-            f"the run in {checkpoints.directory.parent} was started with another config:\n  "
-            + "\n  ".join(changes)
+            f"the run in {folder} was started with another config:\n  "
+            + "\n  ".join(config_changes)
             + "\nGive --allow_config_change to go on with the new one, or choose another --workdir"
+            + both
         )
-    if changes:
-        _log.info("going on with a changed config:\n  %s", "\n  ".join(changes))
-    return step, bool(changes)
+    if data_changes and not allow_data_change:
+        said = ", ".join(data_changes + length_changes)
+        raise ValueError(
+            f"the data is not what the run in {folder} was trained on; {said}. "
+            "Bring that back, choose another --workdir, or give --allow_data_change to go on with "
+            "what is there now: epochs that are done stay done, schedules follow the new length"
+        )
+    for what, changes in (("config", config_changes), ("data", data_changes + length_changes)):
+        if changes:
+            _log.info("going on with a changed %s:\n  %s", what, "\n  ".join(changes))
+    changes = config_changes + data_changes + length_changes
+    return Found(step=step, timeline=timeline, position=position, changes=changes)
+
+
+def timeline_at(
+    metadata: dict[str, Any], config: RunConfig, step: int, steps_per_epoch: int
+) -> tuple[Timeline, int]:
+    """The timeline and the position of a run that goes on from a checkpoint's step."""
+    return Timeline.stored(metadata).under(
+        config, step, steps_per_epoch=steps_per_epoch, history=metadata["history"]
+    )
 
 
 def restore(
@@ -73,28 +129,49 @@ def restore(
     empty_sums: Any,
     *,
     mesh: Mesh,
-    step: int,
-    config_changed: bool,
+    found: Found,
 ) -> Position:
-    """The position at `step`; under a changed config the hyperparameters are the new config's.
+    """What was saved; after a change the hyperparameters are those of the run as it is now.
 
     The moments are those of the parameters that are trained from here on, see `with_moments`.
     """
-    saved = {path: leaf for path, leaf in checkpoints.shapes(step).items() if _MOMENTS in path}
+    step, changed = found.step, bool(found.changes)
+    shapes = checkpoints.shapes(step)
+    saved = {path: leaf for path, leaf in shapes.items() if _MOMENTS in path}
     wanted = abstract_state.replace(opt_state=None)
-    wanted = wanted.replace(hparams={}) if config_changed else wanted
+    wanted = wanted.replace(hparams={}) if changed else wanted
     tree = saved | {"state": wanted}
     tree = jax.tree.map(_laid_out, tree, state_shardings(tree, mesh))
-    if checkpoints.metadata(step)["mid_epoch"] and not config_changed:
-        tree["sums"] = empty_sums
-    restored = checkpoints.restore(tree, step=step, partial=config_changed)
+    metadata, changes = checkpoints.metadata(step), [*found.changes]
+    if metadata["mid_epoch"]:
+        if not changed or _fits(shapes, empty_sums):
+            tree["sums"] = empty_sums
+        else:
+            changes.append("the train metrics of this epoch are of what follows the change")
+    restored = checkpoints.restore(tree, step=step, partial=changed)
     assert restored is not None
     state: TrainState = restored.tree["state"]
-    if config_changed:
-        state = _with_hparams(recipe, state)
+    if changed:
+        state = _with_hparams(recipe, state).replace(step=np.int32(found.position))
     moments = {path.removeprefix(_MOMENTS): restored.tree[path] for path in saved}
-    state = with_moments(recipe.stage_at(step), state, moments, mesh)
-    return Position(state, restored.tree.get("sums", empty_sums), restored.metadata["history"])
+    state = with_moments(recipe.stage_at(found.position), state, moments, mesh)
+    return Position(
+        state,
+        restored.tree.get("sums", empty_sums),
+        metadata["history"],
+        [*metadata.get("changes", []), *changes],
+    )
+
+
+def _fits(shapes: Mapping[str, jax.ShapeDtypeStruct], sums: Any) -> bool:
+    """Whether a checkpoint holds sums of this structure."""
+    saved = {path: (leaf.shape, leaf.dtype) for path, leaf in shapes.items() if _is_sum(path)}
+    wanted = {f"{_SUMS}{p}": (x.shape, x.dtype) for p, x in leaves_by_path(sums).items()}
+    return saved == wanted
+
+
+def _is_sum(path: str) -> bool:
+    return path.startswith(_SUMS)
 
 
 def _with_hparams(recipe: Recipe, state: TrainState) -> TrainState:
@@ -136,17 +213,21 @@ def checkpoint_metadata(
     recipe: Recipe,
     config: dict[str, Any],
     *,
-    steps_per_epoch: int,
+    timeline: Timeline,
     history: list[dict[str, Any]],
     mid_epoch: bool,
+    fingerprint: Fingerprint | None = None,
+    changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What is stored beside a checkpoint's arrays."""
     return {
         "recipe": recipe.name,
         "config": config,
-        "steps_per_epoch": steps_per_epoch,
+        **dataclasses.asdict(timeline),
         "history": history,
         "mid_epoch": mid_epoch,
+        "data": None if fingerprint is None else as_json(fingerprint),
+        "changes": list(changes),
     }
 
 

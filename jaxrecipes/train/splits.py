@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrecipes.data.fingerprint import Fingerprint, all_but_pixels, of_split
 from jaxrecipes.data.indexed import Arrays
 from jaxrecipes.data.order import BatchOrder, TrainingOrder
 from jaxrecipes.sharding import check_batch_divides
@@ -27,6 +28,7 @@ def make_run_data(
     mesh: Mesh,
     *,
     order: TrainingOrder | None = None,
+    fingerprint: Fingerprint | None = None,
 ) -> RunData:
     """The data of a run.
 
@@ -36,6 +38,7 @@ def make_run_data(
       mesh: the devices.
       order: which examples each step sees, `examples_per_step(config)` of them; None: a new
         shuffle of all in every epoch.
+      fingerprint: of the splits; None: of all their arrays but pixels.
 
     Raises:
       ValueError: a batch that is larger than the training split or does not divide over the
@@ -64,6 +67,8 @@ def make_run_data(
         train_batch=train_batch,
         steps_per_epoch=config.loop.validate_every_steps or order.steps_per_epoch,
         examples_per_step=examples_per_step(config),
+        fingerprint=fingerprint
+        or {name: of_split(all_but_pixels(arrays)) for name, arrays in splits.items()},
         **{
             name: make_split(splits[name], mesh, eval_batch_size, data.placement)
             for name in ("val", "test")

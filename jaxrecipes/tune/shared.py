@@ -15,11 +15,11 @@ from jax.sharding import Mesh
 from jaxrecipes.config import to_dict
 from jaxrecipes.recipes import Examples, RecipeModule
 from jaxrecipes.recipes.init_from import with_init_from
+from jaxrecipes.recipes.run_data import recipe_data
 from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.splits import examples_per_step, make_run_data
 from jaxrecipes.tune.space import Float, Space
 
 _MAX_PROGRAMS = 4
@@ -71,14 +71,7 @@ class Shared:
         key += repr((batches, config.loop.steps_per_call, config.loop.validate_every_steps))
         if key != self._data_key or self._data is None:
             self._data = None
-            self._data = make_run_data(
-                {name: split.arrays for name, split in self._splits.items()},
-                config,
-                self._mesh,
-                order=self._module.training_order(
-                    config, self._splits["train"], batch_size=examples_per_step(config)
-                ),
-            )
+            self._data = recipe_data(self._module, config, self._splits, self._mesh)
             self._data_key = key
         return self._data
 

@@ -13,6 +13,8 @@ from jaxrecipes.train import loop
 from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig
 from jaxrecipes.train.interrupt import Interrupt
 
+ALLOWED = {"allow_config_change": True, "allow_data_change": True}
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
@@ -199,11 +201,11 @@ def test_a_run_that_diverges_stops_dumps_the_batch_and_keeps_the_checkpoint(tmp_
         config, loop=dataclasses.replace(config.loop, max_skipped_in_row=3)
     )
     with pytest.raises(loop.TrainingDivergedError, match=r"last 4 steps.*nonfinite_batch.npz"):
-        toy_run(tmp_path, config=config, arrays=arrays, allow_config_change=True).fit()
+        toy_run(tmp_path, config=config, arrays=arrays, **ALLOWED).fit()
     with np.load(tmp_path / "nonfinite_batch.npz") as dump:
         assert np.isnan(dump["x"]).all()
         assert dump["label"].shape == (8,)
-    good = toy_run(tmp_path, config=toy_config(), allow_config_change=True).fit()
+    good = toy_run(tmp_path, config=toy_config(), **ALLOWED).fit()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good.params))
 
 

@@ -36,6 +36,11 @@ def toy_run_config(**fields):
 @dataclasses.dataclass(frozen=True)
 class Examples:
     arrays: dict
+    left_out: int = 0
+
+    @property
+    def identity(self):
+        return self.arrays
 
     def __len__(self):
         return len(self.arrays["x"])

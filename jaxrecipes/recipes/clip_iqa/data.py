@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxrecipes.data.clip_tokenizer import ClipTokenizer
 from jaxrecipes.data.decode import Fit, decode_images
+from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.image_split import split_prompts, split_rows
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.rated_images import RatedTable, read_rated_images
@@ -38,15 +39,26 @@ class RatedImages:
       names: `[N]` the images' names.
       prompts: `[N]` texts.
       generators: `[N]` what made each image; None: not known.
+      explanations: `[N]` texts; None: they are not learnt from.
+      left_out: images that could not be read.
     """
 
     arrays: Arrays
     names: list[str]
     prompts: list[str]
     generators: list[str] | None
+    explanations: list[str] | None = None
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def identity(self) -> Identity:
+        """Names, texts and scores."""
+        texts = {} if self.explanations is None else {"explanation": self.explanations}
+        scores = {name: self.arrays[name] for name in ("quality", "consistency")}
+        return {"name": self.names, "prompt": self.prompts, **texts, **scores}
 
 
 def load_splits(
@@ -243,11 +255,16 @@ def _load(
     arrays = {"image": images}
     if kept.sizes is not None:
         arrays["image_size"] = kept.sizes
-    return _rated(kept, arrays, config, length)
+    return _rated(kept, arrays, config, length, left_out=len(decoded.unreadable))
 
 
 def _rated(
-    table: RatedTable, images: dict[str, np.ndarray], config: IqaRunConfig, length: int
+    table: RatedTable,
+    images: dict[str, np.ndarray],
+    config: IqaRunConfig,
+    length: int,
+    *,
+    left_out: int = 0,
 ) -> RatedImages:
     """A split of images or their embeddings, and what the table says of them."""
     arrays: dict[str, np.ndarray | IndexedRows] = {
@@ -256,12 +273,13 @@ def _rated(
         "quality": np.nan_to_num(table.quality),
         "consistency": np.nan_to_num(table.consistency),
     }
+    texts = None
     if table.explanations is not None:
         texts = [text or "" for text in table.explanations]
         arrays["explanation_tokens"] = _tokens(config, texts, length)
         arrays["has_explanation"] = np.array([text != "" for text in texts], np.float32)
     generators = None if table.generators is None else [str(g) for g in table.generators]
-    return RatedImages(arrays, list(table.paths), list(table.prompts), generators)
+    return RatedImages(arrays, list(table.paths), list(table.prompts), generators, texts, left_out)
 
 
 def _embedded(config: IqaRunConfig, train: bool) -> dict[str, RatedImages]:

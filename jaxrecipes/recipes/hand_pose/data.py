@@ -1,15 +1,12 @@
 """The data of the hand_pose recipe: tar shards of hand sequences, or rendered hands."""
 
-import logging
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxrecipes.data.hand_selection import (
     depth_weights,
-    sample_digest,
     select_validation,
     source_weights,
 )
@@ -20,14 +17,10 @@ from jaxrecipes.data.synthetic_hands import synthetic_hands
 from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
 from jaxrecipes.report.progress import Progress
-from jaxrecipes.train.run_files import read_json, write_json
-
-_log = logging.getLogger("jaxrecipes")
 
 _FIRST_VAL = 10_000_000
 """Index of the first embedded clip for validation: training clips are far below, whatever their
 seed."""
-VALIDATION_RECORD = "validation_samples.json"
 
 
 def load_splits(
@@ -35,24 +28,20 @@ def load_splits(
 ) -> dict[str, HandClips]:
     """The splits that have clips.
 
-    The validation split depends on `data.val_seed` and the data alone. A digest of it (keys, labels
-    and pixels) is written to `validation_samples.json`, and checked when a run goes on.
+    The validation split depends on `data.val_seed` and the data alone.
 
     Args:
       config: where the data is; its seed is that of embedded training clips.
-      report_dir: where the digest goes.
+      report_dir: as of the other recipes; nothing is written.
       train: whether a run begins: then the training split is loaded. Otherwise shards at
         `data.path` that are not parted into folders train and val are all validated on. A folder
         test at `data.path` is the test split, whole.
 
     Raises:
       FileNotFoundError: there is nothing at `data.path`.
-      ValueError: no usable sample, or a run that goes on with other validation samples.
+      ValueError: no usable sample.
     """
-    splits = _embedded(config, train) if config.data.path is None else _from_shards(config, train)
-    if report_dir is not None and train:
-        _record(splits["val"], config.data.val_seed, report_dir / VALIDATION_RECORD)
-    return splits
+    return _embedded(config, train) if config.data.path is None else _from_shards(config, train)
 
 
 def load_inputs(config: HandRunConfig, inputs: Sequence[pathlib.Path]) -> HandClips:
@@ -144,20 +133,3 @@ def _read(config: HandRunConfig, sources: str | list[str], stride: int, name: st
 def _selected(config: HandRunConfig, clips: HandClips) -> HandClips:
     data = config.data
     return clips.take(select_validation(clips, seed=data.val_seed, max_clips=data.max_val_clips))
-
-
-def _record(val: HandClips, val_seed: int, path: pathlib.Path) -> None:
-    found: Mapping[str, Any] = {
-        "sha256": sample_digest(val),
-        "num_clips": len(val),
-        "val_seed": val_seed,
-    }
-    if path.exists() and (stored := read_json(path)) != found:
-        raise ValueError(
-            f"this run validated on {stored['num_clips']} other samples (data.val_seed "
-            f"{stored['val_seed']}) than the {len(val)} that are there now (data.val_seed "
-            f"{val_seed}), so its figures would not compare: bring them back, or delete {path} to "
-            "go on all the same"
-        )
-    _log.info("validation: %d clips, sha256 %s", len(val), found["sha256"])
-    write_json(path, found)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrecipes.data.decode import decode_images
+from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.image_folders import find_images, nameable
 from jaxrecipes.data.labelled_images import (
     LabelledImages,
@@ -36,14 +37,21 @@ class Eyes:
       arrays: `image` uint8 `[N, H, W, 3]` and `label` int32 `[N]`.
       names: `[N]` paths, or made-up names of embedded eyes.
       sources: `[N]` the video or collection that each comes from.
+      left_out: images that could not be read.
     """
 
     arrays: dict[str, np.ndarray]
     names: list[str]
     sources: list[str]
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def identity(self) -> Identity:
+        """Paths and labels."""
+        return {"name": self.names, "label": self.arrays["label"]}
 
 
 def load_splits(
@@ -138,7 +146,10 @@ def _decode(
         )
     kept = decoded.data
     return Eyes(
-        {"image": decoded.images, "label": kept.labels}, list(kept.paths), list(kept.source)
+        {"image": decoded.images, "label": kept.labels},
+        list(kept.paths),
+        list(kept.source),
+        len(decoded.unreadable),
     )
 
 

@@ -1,0 +1,115 @@
+"""What tells one data set from another, at the cost of a look at its labels."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxrecipes.data.indexed import Arrays, IndexedRows
+
+Identity = Mapping[str, np.ndarray | IndexedRows | Sequence[str]]
+"""What a split is known by: `name`, what each example is called, and its labels; `[N, ...]` in
+order."""
+
+_CHUNK = 4096  # examples of a label that points into a table are gathered so many at a time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitFingerprint:
+    """One split.
+
+    Attributes:
+      examples: how many.
+      left_out: how many more there would be if they could be read.
+      digests: by name and label; each follows the order of the examples.
+    """
+
+    examples: int
+    digests: Mapping[str, str]
+    left_out: int = 0
+
+
+Fingerprint = Mapping[str, SplitFingerprint]
+"""Of the splits of a run, by name."""
+
+
+def of_split(identity: Identity, *, left_out: int = 0) -> SplitFingerprint:
+    """The fingerprint of one split.
+
+    Args:
+      identity: at least one entry.
+      left_out: examples that could not be read.
+    """
+    return SplitFingerprint(
+        examples=len(next(iter(identity.values()))),
+        digests={name: _digest(values) for name, values in sorted(identity.items())},
+        left_out=left_out,
+    )
+
+
+def all_but_pixels(arrays: Arrays) -> Identity:
+    """The identity of examples of which nothing else is known: every array that is no image."""
+    known = {
+        name: array
+        for name, array in arrays.items()
+        if not (array.dtype == np.uint8 and len(array.shape) > 2)
+    }
+    return known or arrays
+
+
+def as_json(fingerprint: Fingerprint) -> dict[str, Any]:
+    """What `differences` compares with later."""
+    return {name: dataclasses.asdict(split) for name, split in fingerprint.items()}
+
+
+def differences(stored: Mapping[str, Any], found: Fingerprint) -> list[str]:
+    """What has changed from a stored fingerprint, a few words for each split, and for the others
+    that they are as before; empty when nothing has.
+    """
+    now, lines, changed = as_json(found), [], False
+    for name in dict.fromkeys([*stored, *now]):
+        change = _difference(stored.get(name), now.get(name))
+        changed |= change is not None
+        lines.append(f"{name}: {change or 'as before'}")
+    return lines if changed else []
+
+
+def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str | None:
+    if before is None or after is None:
+        counts = ["none" if split is None else str(split["examples"]) for split in (before, after)]
+        return f"{' -> '.join(counts)} examples"
+    if before == after:
+        return None
+    unreadable = ""
+    if before["left_out"] != after["left_out"]:
+        unreadable = f" ({before['left_out']} -> {after['left_out']} could not be read)"
+    if before["examples"] != after["examples"]:
+        return f"{before['examples']} -> {after['examples']} examples{unreadable}"
+    digests = before["digests"], after["digests"]
+    names = [n for n in dict.fromkeys([*digests[0], *digests[1]]) if _differ(digests, n)]
+    if not names:
+        return f"{after['examples']} examples{unreadable}"
+    what = "other examples, or another order" if "name" in names else f"other {' '.join(names)}"
+    return f"{what} ({after['examples']} examples){unreadable}"
+
+
+def _differ(digests: tuple[Mapping[str, str], Mapping[str, str]], name: str) -> bool:
+    return digests[0].get(name) != digests[1].get(name)
+
+
+def _digest(values: np.ndarray | IndexedRows | Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(values, np.ndarray | IndexedRows) and values.dtype.kind in "fiub":
+        digest.update(f"{values.dtype.str} {values.shape}\n".encode())
+        for start in range(0, len(values), _CHUNK):
+            digest.update(np.ascontiguousarray(values[start : start + _CHUNK]).data)
+    else:
+        digest.update(f"{len(values)}\n".encode())
+        for start in range(0, len(values), _CHUNK):
+            texts = [str(value) for value in values[start : start + _CHUNK]]
+            # Lengths, so that no two lists of texts run together to the same bytes.
+            digest.update(" ".join(str(len(text)) for text in texts).encode())
+            digest.update("\0".join(texts).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,36 @@
+"""The data of a recipe's run, from its splits."""
+
+from collections.abc import Mapping
+
+from jax.sharding import Mesh
+
+from jaxrecipes.data.fingerprint import of_split
+from jaxrecipes.recipes import Examples, RecipeModule
+from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.run_data import RunData
+from jaxrecipes.train.splits import examples_per_step, make_run_data
+
+
+def recipe_data(
+    module: RecipeModule, config: RunConfig, splits: Mapping[str, Examples], mesh: Mesh
+) -> RunData:
+    """The data of a run of this recipe.
+
+    Args:
+      module: the recipe.
+      config: of it.
+      splits: what `module.load_splits` returned, or some of it.
+      mesh: the devices.
+
+    Raises: what `make_run_data` raises.
+    """
+    return make_run_data(
+        {name: split.arrays for name, split in splits.items()},
+        config,
+        mesh,
+        order=module.training_order(config, splits["train"], batch_size=examples_per_step(config)),
+        fingerprint={
+            name: of_split(split.identity, left_out=split.left_out)
+            for name, split in splits.items()
+        },
+    )
