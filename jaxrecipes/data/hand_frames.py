@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import PIL
 
+from jaxrecipes.data.bytes_pickle import list_of_bytes
+from jaxrecipes.data.hand_checks import check_within_reach
 from jaxrecipes.data.hand_schema import LABELS, HandSequence, parse_sequence
 from jaxrecipes.data.image_folders import printable
 from jaxrecipes.data.rgb_images import DECODER_VERSION, image_size
 from jaxrecipes.data.tar_shards import TarSample, TarShards, scan_shards
 
 _log = logging.getLogger("jaxrecipes")
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 _SHOWN = 3  # broken samples that are named in a message
 
 
@@ -199,13 +201,9 @@ def _read_sample(shards: TarShards, sample: TarSample, how: _Images) -> _Read:
     members = shards.read(sample)
     sequence = parse_sequence(sample.key, members)
     sizes = [_size_of(image, frame, how) for frame, image in enumerate(sequence.images)]
-    pickled, first = members["img_bytes.pickle"], sample.members["img_bytes.pickle"][0]
-    places, position = [], 0
-    for image in sequence.images:
-        found = pickled.find(image, position)
-        # A pickle stores what occurs twice but once; the same bytes are as good wherever they lie.
-        position = found if found >= 0 else pickled.index(image)
-        places.append((first + position, len(image)))
+    check_within_reach(sequence.labels, np.array(sizes, np.int32))
+    first = sample.members["img_bytes.pickle"][0]
+    places = [(first + at, size) for at, size in list_of_bytes(members["img_bytes.pickle"])]
     without_images = dataclasses.replace(sequence, images=())
     return _Read(without_images, np.array(places, np.int64), np.array(sizes, np.int32))
 

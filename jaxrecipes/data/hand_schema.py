@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.data.bytes_pickle import list_of_bytes
+from jaxrecipes.data.hand_checks import check_hand_labels
+
 LABELS: Mapping[str, tuple[int, ...]] = {
     "hand_bbox": (4,),
     "joint_img": (21, 2),
@@ -60,10 +63,11 @@ def parse_sequence(key: str, members: Mapping[str, bytes]) -> HandSequence:
       members: contents by name. Others than those needed are not looked at.
 
     Raises:
-      ValueError: a member that is missing or cannot be read, a wrong shape, or a label that is not
-        finite though it is marked as valid (a MANO pose of NaN, for one).
+      ValueError: a member that is missing or cannot be read, a wrong shape, a label that is not
+        finite though it is marked as valid (a MANO pose of NaN, for one), or labels that cannot be
+        true (see `hand_checks`).
     """
-    images = _unpickle_images(_member(members, "img_bytes.pickle"))
+    images = _images(_member(members, "img_bytes.pickle"))
     handedness = _json(members, "handedness.json")
     if handedness not in ("left", "right"):
         raise ValueError(f"handedness.json says {handedness!r}; want 'left' or 'right'")
@@ -88,7 +92,8 @@ def pack_sequence(sequence: HandSequence) -> dict[str, bytes]:
     """The members of a sequence's sample; `parse_sequence` gives it back.
 
     Raises:
-      ValueError: no frames, a missing label, a wrong shape, or labels that are not finite.
+      ValueError: no frames, a missing label, a wrong shape, labels that are not finite, or that
+        cannot be true (see `hand_checks`).
     """
     num_frames = len(sequence.images)
     if not num_frames:
@@ -115,23 +120,14 @@ def pack_sequence(sequence: HandSequence) -> dict[str, bytes]:
     return members | {f"{name}.npy": _npy(array) for name, array in (labels | relative).items()}
 
 
-class _NoCode(pickle.Unpickler):
-    """Lists, bytes, numbers and the like: all that needs a class or a function is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-
-def _unpickle_images(content: bytes) -> list[bytes]:
+def _images(content: bytes) -> list[bytes]:
     try:
-        images = _NoCode(io.BytesIO(content)).load()
-    except Exception as error:  # damaged pickles raise anything
+        places = list_of_bytes(content)
+    except ValueError as error:
         raise ValueError(f"img_bytes.pickle cannot be read: {error}") from error
-    if not isinstance(images, list) or not all(isinstance(image, bytes) for image in images):
-        raise ValueError("img_bytes.pickle holds something else than a list of bytes")
-    if not images:
+    if not places:
         raise ValueError("img_bytes.pickle holds no images")
-    return images
+    return [content[start : start + size] for start, size in places]
 
 
 def _member(members: Mapping[str, bytes], name: str) -> bytes:
@@ -143,7 +139,7 @@ def _member(members: Mapping[str, bytes], name: str) -> bytes:
 def _json(members: Mapping[str, bytes], name: str) -> Any:
     try:
         return json.loads(_member(members, name))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name} is no JSON: {error}") from error
 
 
@@ -179,6 +175,7 @@ def _check_labels(labels: dict[str, np.ndarray]) -> None:
                 raise ValueError(f"{name} is not finite where {valid} says that it is known")
             if not finite.all():
                 labels[name] = np.where(finite, labels[name], np.float32(0))
+    check_hand_labels(labels)
 
 
 def _npy(array: np.ndarray) -> bytes:

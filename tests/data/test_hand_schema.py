@@ -15,6 +15,8 @@ def sequence(num_frames=2, **changes):
         for name, shape in LABELS.items()
     }
     labels["joint_valid"][:] = labels["mano_valid"][:] = 1
+    labels["hand_bbox"][:] = [1, 1, 5, 4]
+    labels["joint_cam"] *= 100
     values = {"key": "k", "images": [b"one", b"two"], "left": True, "labels": labels}
     return HandSequence(**{**values, **changes})
 
@@ -67,7 +69,7 @@ class Harmful:
 def test_unpickling_runs_no_code(tmp_path):
     Harmful.folder = str(tmp_path / "made")
     members = pack_sequence(sequence()) | {"img_bytes.pickle": pickle.dumps([Harmful()])}
-    with pytest.raises(ValueError, match=r"it asks for (posix|nt)\.mkdir"):
+    with pytest.raises(ValueError, match="something else than a list of bytes"):
         parse_sequence("k", members)
     assert not (tmp_path / "made").exists()
 

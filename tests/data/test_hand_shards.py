@@ -25,6 +25,8 @@ def make_sequence(key, num_frames=3, size=(6, 8), seed=0, **changes):
         images.append(stream.getvalue())
     labels = {name: rng.uniform(1, 2, (num_frames, *s)) for name, s in LABELS.items()}
     labels["joint_valid"][:] = labels["mano_valid"][:] = 1
+    labels["hand_bbox"][:] = [1, 1, 5, 4]
+    labels["joint_cam"] *= 100
     values = {"key": key, "images": images, "left": False, "labels": labels}
     return HandSequence(**{**values, **changes})
 
@@ -145,6 +147,39 @@ def test_only_broken_samples_are_an_error(read, tmp_path):
         shards.write("b", members)
     with pytest.raises(ValueError, match=r"none of the 2 samples .* a of .*focal.npy is missing"):
         read(tmp_path / "own")
+
+
+def test_hands_in_metres_are_refused_with_the_unit(read, tmp_path):
+    sequence = make_sequence("m")
+    members = pack_sequence(sequence)
+    stream = io.BytesIO()
+    np.save(stream, sequence.labels["joint_cam"].astype(np.float32) / 1000)
+    with ShardWriter(tmp_path / "own") as shards:
+        shards.write("m", members | {"joint_cam.npy": stream.getvalue()})
+    with pytest.raises(ValueError, match=r"m of .* length of 0.0\d+ mm; .* metres: multiply by"):
+        read(tmp_path / "own")
+
+
+def test_points_far_outside_of_their_image_are_left_out_by_name(read, tmp_path):
+    far = make_sequence("far")
+    far.labels["joint_img"][1, 4] = 4000
+    write_hand_shards([make_sequence("near"), far], tmp_path / "own")
+    clips = read(tmp_path / "own")
+    assert clips.sequences.max() == 0
+    assert "joint_img of frame 1 has the point (4000, 4000) of joint 4" in clips.broken[0].reason
+
+
+def test_photos_that_lie_are_turned_with_a_flag(read, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 6)).save(stream, "PNG", exif=exif)
+    write_hand_shards([make_sequence("s", images=[stream.getvalue()] * 3)], tmp_path / "own")
+    for decode in ("cache", "lazy"):
+        for turned, size in ((True, [8, 6]), (False, [6, 8])):
+            arrays = read(tmp_path / "own", decode=decode, exif_orientation=turned).arrays
+            assert arrays["image_size"][0].tolist() == size
+            assert list(np.asarray(arrays["image"][:1]).shape[2:4]) == size
 
 
 def test_clips_longer_than_all_sequences_are_an_error(read):
