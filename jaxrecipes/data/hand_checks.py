@@ -30,7 +30,7 @@ def check_hand_labels(labels: Mapping[str, np.ndarray]) -> None:
             value = labels[name][strange][0]
             raise ValueError(f"{name} of frame {frame} is {value:g}; want 0 or 1")
     _check_largest(labels, known, fitted)
-    _check_bones(labels["joint_cam"], known)
+    check_bones(labels["joint_cam"], known)
     behind = known & (labels["joint_cam"][..., 2] <= 0)
     if behind.any():
         frame, joint = np.argwhere(behind)[0].tolist()
@@ -54,6 +54,29 @@ def check_hand_labels(labels: Mapping[str, np.ndarray]) -> None:
             f"hand_bbox of frame {frame} is {_listed(box[frame])}, an empty box; want x1, y1, x2, "
             "y2 with x1 < x2 and y1 < y2"
         )
+
+
+def check_bones(joint_cam: np.ndarray, known: np.ndarray) -> None:
+    """Raises a ValueError with the likely unit where the median bone is not that of a hand in mm.
+
+    Args:
+      joint_cam: `[F, 21, 3]`.
+      known: `[F, 21]` bool.
+    """
+    near, far = np.array(EDGES).T
+    lengths = np.linalg.norm(joint_cam[:, far] - joint_cam[:, near], axis=-1)
+    lengths = lengths[known[:, far] & known[:, near]]
+    if len(lengths) < _ENOUGH_BONES:
+        return
+    bone = float(np.median(lengths))
+    if bone == 0 or _SHORTEST_BONE <= bone <= _LONGEST_BONE:  # all joints in one place: no unit
+        return
+    likely = "want mm"
+    for limit, unit, factor in _LIKELY_UNITS:
+        if bone < limit:
+            likely = f"it seems to be in {unit}: multiply by {factor}"
+            break
+    raise ValueError(f"joint_cam gives the median bone a length of {bone:.3g} mm; {likely}")
 
 
 def check_within_reach(labels: Mapping[str, np.ndarray], image_size: np.ndarray) -> None:
@@ -106,23 +129,6 @@ def _check_largest(labels: Mapping[str, np.ndarray], known: np.ndarray, fitted: 
             frame = int(np.argwhere(large)[0][0])
             value = labels[name][frame].ravel()[np.abs(labels[name][frame]).argmax()]
             raise ValueError(f"{name} of frame {frame} has the number {value:g}, beyond all bounds")
-
-
-def _check_bones(joint_cam: np.ndarray, known: np.ndarray) -> None:
-    near, far = np.array(EDGES).T
-    lengths = np.linalg.norm(joint_cam[:, far] - joint_cam[:, near], axis=-1)
-    lengths = lengths[known[:, far] & known[:, near]]
-    if len(lengths) < _ENOUGH_BONES:
-        return
-    bone = float(np.median(lengths))
-    if bone == 0 or _SHORTEST_BONE <= bone <= _LONGEST_BONE:  # all joints in one place: no unit
-        return
-    likely = "want mm"
-    for limit, unit, factor in _LIKELY_UNITS:
-        if bone < limit:
-            likely = f"it seems to be in {unit}: multiply by {factor}"
-            break
-    raise ValueError(f"joint_cam gives the median bone a length of {bone:.3g} mm; {likely}")
 
 
 def _listed(numbers: np.ndarray) -> str:

@@ -126,8 +126,17 @@ def test_without_blocks_each_row_is_a_sequence(table, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"split": ["train"] * 6 + ["attic"]}, "row 6 has split 'attic'"),
-        ({"K": [[1.0] * 8] * 7}, "K has 8 numbers, want 9"),
+        ({"split": ["train"] * 6 + ["attic"]}, r"row 6 \(from 0\) has split 'attic'"),
+        ({"K": [[1.0] * 8] * 7}, r"K of row 0 \(from 0\) is .*; want 9 numbers"),
+        ({"K": [[9.0, 0, 0, 0, 9, 0, 1, 1, 1]] * 7}, r"K of row 0 .*; want fx, 0, cx, 0, fy"),
+        ({"K": [[-9.0, 0, 1, 0, 9, 1, 0, 0, 1]] * 7}, r"row 0 \(from 0\) .*: focal is not pos"),
+        ({"joints_cam_mm": [[0.01 * (i % 7) for i in range(63)]] * 7}, "in metres: multiply"),
+        ({"joints_cam_mm": [None] + [[0.0] * 63] * 6}, "joints_cam_mm of row 0 .* is None"),
+        ({"joints_uv": [[99.0 * i for i in range(42)]] * 7}, "row 0 .*, far outside of its image"),
+        ({"image_bytes": [b"x"] * 7}, "row 0 .*: not an image that Pillow can read"),
+        ({"image_bytes": [None] * 7}, "row 0 .* has no image"),
+        ({"image_bytes": ["text"] * 7}, "image_bytes holds string; want encoded image files"),
+        ({"frame": ["x"] * 7}, "frame of row 0 .* is no number"),
         ({"joints_uv": None}, "has no column joints_uv"),
     ],
 )
@@ -148,3 +157,22 @@ def test_the_script_converts_or_says_why_not(parquet, tmp_path):
     failed = subprocess.run(command, capture_output=True, text=True)
     assert failed.returncode == 2
     assert "--handedness" in failed.stderr
+
+
+def test_images_of_hugging_face_are_read(table, tmp_path):
+    table["image_bytes"] = [{"bytes": image, "path": None} for image in table["image_bytes"]]
+    pq.write_table(pa.table(table), tmp_path / "hf.parquet")
+    made = make_hand_shards(tmp_path / "hf.parquet", tmp_path / "out", handedness="left")
+    assert made.frames == {"train": 4, "val": 3}
+    assert len(read_hand_clips(tmp_path / "out" / "val", cache_dir=tmp_path / "cache")) == 3
+
+
+def test_a_frame_whose_joints_span_no_box_has_no_labels(table, tmp_path, caplog):
+    table["joints_uv"][4] = [5.0, 6.0] * 21
+    table["block"] = [None] * 7
+    pq.write_table(pa.table(table), tmp_path / "d.parquet")
+    make_hand_shards(tmp_path / "d.parquet", tmp_path / "out", handedness="left")
+    clips = read_hand_clips(tmp_path / "out" / "val", cache_dir=tmp_path / "cache")
+    np.testing.assert_array_equal(clips.sequences, [0, 1, 2])  # rows of no block
+    assert clips.arrays["joint_valid"][:, 0].any(axis=1).tolist() == [True, True, False]
+    assert "1 row without known joints (from 0): 4 have no labels" in caplog.text
