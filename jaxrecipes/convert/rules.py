@@ -9,10 +9,25 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+from jaxrecipes.convert.torch_objects import Unread
+
+_WRAPPERS = frozenset(
+    {
+        "module",  # of DataParallel and AveragedModel
+        "_orig_mod",  # of torch.compile
+        "_fsdp_wrapped_module",
+        "_fpw_module",  # of older FSDP
+        "_checkpoint_wrapped_module",
+    }
+)
+_LIGHTNING = "model."
+_COUNTER = "n_averaged"
+_MOST_NAMED = 4  # tensors in a message, of each kind of problem
+_LONGEST_VALUE = 40
 
 
 class Layout(NamedTuple):
@@ -107,28 +122,59 @@ def parameter_rules(rules: Sequence[Rule]) -> list[Rule]:
     ]
 
 
-def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """The state dict without the prefixes of DataParallel and torch.compile, however nested."""
-    keys = list(state_dict)
-    while prefix := next((p for p in _WRAPPERS if keys and all(k.startswith(p) for k in keys)), ""):
-        state_dict = {k.removeprefix(prefix): v for k, v in state_dict.items()}
-        keys = list(state_dict)
-    return dict(state_dict)
-
-
 class ConversionError(ValueError):
-    """Tensors do not fit the rule table; the message lists every problem."""
+    """Tensors do not fit the rule table; the message names the first problems of each kind."""
+
+
+def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict with the names that the network itself has.
+
+    What wraps a network, or a part of it, puts a name into the paths of its tensors: DataParallel,
+    torch.compile, FSDP, activation checkpoints, AveragedModel (which also counts, in `n_averaged`)
+    and Lightning (a leading "model."). No network here has parts of these names.
+
+    Raises:
+      ConversionError: it is no dict with texts for keys, or two of its tensors become one.
+    """
+    if not isinstance(state_dict, Mapping) or not all(isinstance(key, str) for key in state_dict):
+        raise ConversionError(f"want names and tensors, got {described(state_dict)}")
+    origins: dict[str, str] = {}
+    for key in state_dict:
+        bare = _bare(key)
+        if bare in origins:
+            raise ConversionError(
+                f"{origins[bare]} and {key} are both {bare!r} without the names of wrappers; "
+                "keep one of them"
+            )
+        if key != _COUNTER or not any(other.startswith("module.") for other in state_dict):
+            origins[bare] = key
+    return {bare: state_dict[key] for bare, key in origins.items()}
+
+
+def _bare(key: str) -> str:
+    bare = ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+    return bare.removeprefix(_LIGHTNING)
+
+
+def described(value: Any) -> str:
+    """What a value of a file is, in a few words."""
+    if isinstance(value, Unread):
+        return value.kind
+    if isinstance(value, np.ndarray):
+        return f"a tensor {value.shape} of {value.dtype}"
+    text = repr(value) if isinstance(value, bool | int | float | None) else ""
+    return text if 0 < len(text) < _LONGEST_VALUE else f"a value of kind {type(value).__name__}"
 
 
 def _report(title: str, problems: Mapping[str, Sequence[str]]) -> None:
-    if not any(problems.values()):
-        return
-    lines = [title]
-    for kind, items in problems.items():
-        if items:
-            lines.append(f"  {kind} ({len(items)}):")
-            lines += [f"    {item}" for item in items]
-    raise ConversionError("\n".join(lines))
+    found = [
+        f"{kind} ({len(items)}): {', '.join(items[:_MOST_NAMED])}"
+        + (", ..." if len(items) > _MOST_NAMED else "")
+        for kind, items in problems.items()
+        if items
+    ]
+    if found:
+        raise ConversionError(f"{title} {'; '.join(found)}")
 
 
 def _duplicates(names: Sequence[str]) -> list[str]:
@@ -153,33 +199,50 @@ def load_tensors(
       The tree of `template` with numpy arrays in its dtypes.
 
     Raises:
-      ConversionError: missing, unexpected or wrongly shaped tensors, or a table that does not name
-        each exactly once; all problems together.
+      ConversionError: missing, unexpected or wrongly shaped tensors, some of another kind of dtype
+        or with values that are not finite, or a table that does not name each exactly once; all
+        kinds of problems together.
     """
     leaves = flatten_dict(template, sep="/")
     sources, targets = [s for r in rules for s in r.sources], [r.target for r in rules]
-    shapes = [
-        (source, r.source_shape(leaves[r.target].shape), np.shape(state_dict[source]))
-        for r in rules
-        for source in r.sources
-        if source in state_dict and r.target in leaves
-    ]
-    wrong = [f"{key}: want {want}, got {got}" for key, want, got in shapes if want != got]
-    _report(
-        "the state dict does not fit the network:",
-        {
-            "missing": [s for s in sources if s not in state_dict],
-            "unexpected": sorted(set(state_dict) - set(sources)),
-            "wrong shape": wrong,
-            "named by two rules": _duplicates(sources) + _duplicates(targets),
-            "of ours without a rule": sorted(set(leaves) - set(targets)),
-            "rules for nothing of ours": sorted(set(targets) - set(leaves)),
-        },
-    )
+    problems: dict[str, list[str]] = {
+        "missing": [s for s in sources if s not in state_dict],
+        "unexpected": sorted(set(state_dict) - set(sources)),
+        "named by two rules": _duplicates(sources) + _duplicates(targets),
+        "of ours without a rule": sorted(set(leaves) - set(targets)),
+        "rules for nothing of ours": sorted(set(targets) - set(leaves)),
+    }
+    for rule in rules:
+        for source in rule.sources:
+            if source in state_dict and rule.target in leaves:
+                leaf = leaves[rule.target]
+                want = rule.source_shape(leaf.shape)
+                kind, problem = _problem(state_dict[source], want, np.dtype(leaf.dtype))
+                if kind:
+                    problems.setdefault(kind, []).append(f"{source}: {problem}")
+    _report("the state dict does not fit the network:", problems)
     return unflatten_dict(
         {r.target: _as_target(r.gather(state_dict), leaves[r.target].dtype) for r in rules},
         sep="/",
     )
+
+
+def _problem(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> tuple[str, str]:
+    """What is wrong with a tensor that is to have a shape and fit a dtype: (kind, words), or ""."""
+    if not isinstance(value, np.ndarray | np.generic):
+        return "no tensors", f"got {described(value)}"
+    if value.shape != shape:
+        return "wrong shape", f"want {shape}, got {value.shape}"
+    number = np.inexact if jax.dtypes.issubdtype(dtype, np.inexact) else np.integer
+    if not jax.dtypes.issubdtype(value.dtype, number) or value.dtype.kind == "c":
+        return "wrong dtype", f"want one like {dtype}, got {value.dtype}"
+    with np.errstate(over="ignore"):
+        cast = value.astype(dtype)
+    if number is np.inexact and not np.isfinite(cast).all():
+        return "not finite", f"NaN or infinity in {dtype}"
+    if number is np.integer and not (cast == value).all():
+        return "too large", f"beyond {dtype}"
+    return "", ""
 
 
 def dump_tensors(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes.convert.reader import load_torch
-from jaxrecipes.convert.rules import unwrapped
+from jaxrecipes.convert.rules import ConversionError, described, unwrapped
 from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.convert.torchscript import is_torchscript, load_torchscript
 
@@ -26,16 +26,24 @@ def read_state_dict(
     Raises:
       ValueError: a damaged file, or one that holds other things than tensors.
     """
-    if file.suffix == ".safetensors":
-        return load_safetensors(file)[0]
-    if is_torchscript(file):
-        return load_torchscript(file)
-    loaded = load_torch(file, use_torch=use_torch)
-    if isinstance(loaded, dict):
-        loaded = next((loaded[key] for key in within if key in loaded), loaded)
-    if not isinstance(loaded, dict) or not all(isinstance(v, np.ndarray) for v in loaded.values()):
-        raise ValueError(f"{file} is not a state dict: want names and tensors alone")
-    return unwrapped(loaded)
+    try:
+        if file.suffix == ".safetensors":
+            return unwrapped(load_safetensors(file)[0])
+        if is_torchscript(file):
+            return unwrapped(load_torchscript(file))
+        loaded = load_torch(file, use_torch=use_torch)
+        if isinstance(loaded, dict):
+            loaded = next((loaded[key] for key in within if key in loaded), loaded)
+        state_dict = unwrapped(loaded)
+    except ConversionError as error:
+        raise ConversionError(f"{file}: {error}") from error
+    for key, value in state_dict.items():
+        if not isinstance(value, np.ndarray):
+            raise ValueError(
+                f"{file} is not a state dict: want names and tensors alone, got {described(value)} "
+                f"at {key!r}"
+            )
+    return state_dict
 
 
 def read_weights(
