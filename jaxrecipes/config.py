@@ -22,37 +22,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cattrs
-import typeguard
 import tyro
 
-from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
 from jaxrecipes.errors import cause, nearest, shortened, unknown_name
+from jaxrecipes.fields import FieldError, check_fields, located, plain
+from jaxrecipes.flags import REGISTRY
 from jaxrecipes.paths import user_path
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
-_REGISTRY = tyro.constructors.ConstructorRegistry()
+def _as_stored(value: Any, hint: Any) -> Any:
+    """What JSON holds, as it is: no text becomes a number, for the fields check it. JSON has no
+    tuples, and no keys but texts, and leaves the point out of a float.
+    """
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(value)
+    if typing.get_origin(hint) is dict and isinstance(value, dict):
+        whole = plain(typing.get_args(hint)[0]) is int
+        return {int(key): item for key, item in value.items()} if whole else dict(value)
+    if hint is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    return value
 
 
-@_REGISTRY.primitive_rule
-def _pair_of_ints(
-    info: tyro.constructors.PrimitiveTypeInfo,
-) -> tyro.constructors.PrimitiveConstructorSpec[tuple[int, int]] | None:
-    """Sizes and grids are written as `24x40` or `24 40`, and a square as `48`."""
-    if info.type_origin is not tuple or typing.get_args(info.type) != (int, int):
-        return None
-
-    def read(args: list[str]) -> tuple[int, int]:
-        return parse_image_size(args[0]) if len(args) == 1 else parse_token_grid(" ".join(args))
-
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="INTxINT",
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [f"{value[0]}x{value[1]}"],
-    )
+for _kind in (str, int, bool, float):
+    _CONVERTER.register_structure_hook(_kind, _as_stored)
+_CONVERTER.register_structure_hook_func(
+    lambda hint: typing.get_origin(hint) in (tuple, dict, typing.Literal), _as_stored
+)
 
 
 def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
@@ -87,7 +85,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
             f"get_config of {path} returned {shortened(repr(config), 80)}; "
             "it wants a recipe's config, such as OcecRunConfig"
         )
-    check_types(config)
+    check_fields(config)
     return with_overrides(config, list(overrides), spec)
 
 
@@ -125,22 +123,6 @@ def field_paths(config: Any, path: str = "") -> Iterator[str]:
             yield name
 
 
-def check_types(config: Any, path: str = "") -> None:
-    """Raises a ValueError that names the first field whose value is not of the declared type."""
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        value, name = getattr(config, field.name), f"{path}{field.name}"
-        if dataclasses.is_dataclass(value):
-            check_types(value, f"{name}.")
-        try:
-            typeguard.check_type(value, hints[field.name])
-        except typeguard.TypeCheckError:
-            wanted = getattr(hints[field.name], "__name__", str(hints[field.name]))
-            raise ValueError(
-                f"config field {name} is {value!r} ({type(value).__name__}); it wants {wanted}"
-            ) from None
-
-
 def to_dict(config: Any) -> dict[str, Any]:
     """The config as nested dicts, just as JSON gives them back (tuples become lists)."""
     return json.loads(json.dumps(_CONVERTER.unstructure(config)))
@@ -153,12 +135,25 @@ def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
       ValueError: fields that this version of the library does not know, or values of a wrong type.
     """
     try:
-        return _CONVERTER.structure(values, config_type)
-    except Exception as error:
-        problems = "; ".join(cattrs.transform_error(error))
+        config: Any = _CONVERTER.structure(values, config_type)
+        check_fields(config)
+    except cattrs.BaseValidationError as error:
+        wrong_fields, others = error.split(FieldError)
+        problems = [str(located(e, config_type)) for e in _single(wrong_fields)]
+        problems += cattrs.transform_error(others) if others else []
         raise ValueError(
-            f"the stored config does not fit {config_type.__name__}: {problems}"
+            f"the stored config does not fit {config_type.__name__}: {'; '.join(problems)}"
         ) from error
+    return config
+
+
+def _single(error: BaseException | None) -> Iterator[Any]:
+    """The errors that a group of groups is made of."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _single(inner)
+    elif error is not None:
+        yield error
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
@@ -210,11 +205,16 @@ def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
                 args=overrides,
                 prog=f"--config {spec}",
                 use_underscores=True,
-                registry=_REGISTRY,
+                registry=REGISTRY,
             )
     except SystemExit as end:
         if not end.code:  # --help
             raise
+        found: BaseException | None = end
+        while found is not None and not isinstance(found, FieldError):
+            found = found.__context__
+        if found is not None:
+            raise located(found, type(config)) from None
         raise ValueError(shortened(_message_of_box(said.getvalue()), 600)) from None
 
 
@@ -233,14 +233,7 @@ def _in(frame: types.FrameType, file: str) -> bool:
 def _clear_type_error(
     error: TypeError, module: types.ModuleType, otherwise: ValueError
 ) -> Exception:
-    """What a TypeError in `get_config` says about the config: a misspelt field, or a wrong type."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        half_made = frame.f_locals.get("self")
-        if frame.f_code.co_name == "__post_init__" and dataclasses.is_dataclass(half_made):
-            try:
-                check_types(half_made)
-            except ValueError as wrong_type:
-                return wrong_type
+    """What a TypeError in `get_config` says about the config: a misspelt field."""
     misspelt = _misspelt_field(error, module)
     return otherwise if misspelt is error else misspelt
 

@@ -10,6 +10,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxrecipes.fields import CountOrZero, Fraction, NonNegative, check_numbers
+
 Array = jax.Array
 Mode = Literal["min", "max"]
 
@@ -66,26 +68,25 @@ class ReduceLROnPlateau:
       eps: reductions not larger than it are left out.
 
     Raises:
-      ValueError: an unknown mode or threshold_mode, or a factor of 1 or more.
+      ValueError: an unknown mode or threshold_mode, or a number out of bounds.
     """
 
     mode: Mode = dataclasses.field(default="min", metadata={"static": True})
-    factor: float = 0.1
-    patience: int = 10
-    threshold: float = 1e-4
+    factor: Fraction = 0.1
+    patience: CountOrZero = 10
+    threshold: NonNegative = 1e-4
     threshold_mode: Literal["rel", "abs"] = dataclasses.field(
         default="rel", metadata={"static": True}
     )
-    cooldown: int = 0
-    min_lr: float = 0.0
-    eps: float = 1e-8
+    cooldown: CountOrZero = 0
+    min_lr: NonNegative = 0.0
+    eps: NonNegative = 1e-8
 
     def __post_init__(self):
         _check_mode(self.mode)
         if self.threshold_mode not in ("rel", "abs"):
             raise ValueError(f"threshold_mode={self.threshold_mode!r}: want 'rel' or 'abs'")
-        if isinstance(self.factor, int | float) and self.factor >= 1.0:
-            raise ValueError(f"factor={self.factor}: want less than 1, as the rate should fall")
+        check_numbers(self)
 
     def init(self, learning_rate: Array | float) -> PlateauState:
         """The state before the first validation, with `learning_rate` in force."""
@@ -155,15 +156,16 @@ class EarlyStopping:
       min_delta: an improvement is more than this, in the metric's unit.
 
     Raises:
-      ValueError: an unknown mode.
+      ValueError: an unknown mode, or a number out of bounds.
     """
 
     mode: Mode = dataclasses.field(default="min", metadata={"static": True})
-    patience: int = 10
-    min_delta: float = 0.0
+    patience: CountOrZero = 10
+    min_delta: NonNegative = 0.0
 
     def __post_init__(self):
         _check_mode(self.mode)
+        check_numbers(self)
 
     def init(self) -> EarlyStoppingState:
         return EarlyStoppingState(

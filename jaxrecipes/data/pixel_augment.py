@@ -9,18 +9,21 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Interval
 from jax.typing import ArrayLike
+
+from jaxrecipes.fields import Checked, Count, NonNegative, Positive, Probability, hparam
 
 Array = jax.Array
 Planes = tuple[Array, Array, Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PixelAugment:
+class PixelAugment(Checked):
     """Which operations there are, and how strong they are to begin with.
 
     The numbers may be hyperparameters (`hparams`); an operation whose probability is 0 here is not
@@ -40,20 +43,21 @@ class PixelAugment:
       noise_std: its standard deviation.
     """
 
-    jitter_prob: float = 0.0
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.1
-    hue: float = 0.0
-    blur_prob: float = 0.0
-    blur_sigma_min: float = 0.3
-    blur_sigma_max: float = 1.0
-    blur_size: int = 5
-    noise_prob: float = 0.0
-    noise_std: float = 0.03
+    jitter_prob: Probability = hparam(0.0)
+    brightness: NonNegative = hparam(0.2)
+    contrast: NonNegative = hparam(0.2)
+    saturation: NonNegative = hparam(0.1)
+    hue: Annotated[float, Interval(ge=0, le=0.5)] = hparam(0.0)
+    blur_prob: Probability = hparam(0.0)
+    blur_sigma_min: Positive = hparam(0.3)
+    blur_sigma_max: Positive = hparam(1.0)
+    blur_size: Count = 5
+    noise_prob: Probability = hparam(0.0)
+    noise_std: NonNegative = hparam(0.03)
 
     def __post_init__(self):
-        if self.blur_size < 1 or self.blur_size % 2 == 0:
+        super().__post_init__()
+        if self.blur_size % 2 == 0:
             raise ValueError(f"blur_size is {self.blur_size}; want an odd number of pixels")
 
     def hparams(self) -> dict[str, float]:

@@ -1,15 +1,15 @@
 """Configuration of CLIP: its two towers, the published sizes, and what the shapes imply."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.fields import Checked, Count, CountOrZero, NonNegative
 
 Activation = Literal["quick_gelu", "gelu"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClipTowerConfig:
+class ClipTowerConfig(Checked):
     """A stack of pre-norm transformer blocks.
 
     Attributes:
@@ -25,22 +25,17 @@ class ClipTowerConfig:
       ValueError: a size below 1, heads that do not divide the width, an unknown activation.
     """
 
-    width: int
-    depth: int
-    num_heads: int
-    mlp_width: int
+    width: Count
+    depth: Count
+    num_heads: Count
+    mlp_width: Count
     activation: Activation = "quick_gelu"
-    norm_eps: float = 1e-5
+    norm_eps: NonNegative = 1e-5
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and value < 1:
-                raise ValueError(f"{field.name} must be 1 or more, got {value}")
+        super().__post_init__()
         if self.width % self.num_heads:
             raise ValueError(f"{self.num_heads} heads do not divide the width {self.width}")
-        if self.activation not in get_args(Activation):
-            raise unknown_name("activation", self.activation, get_args(Activation))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,8 +47,8 @@ class ClipVisionConfig(ClipTowerConfig):
       patch_size: height and width of a patch, in pixels.
     """
 
-    image_size: int
-    patch_size: int
+    image_size: Count
+    patch_size: Count
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,13 +73,13 @@ class ClipTextConfig(ClipTowerConfig):
         configurations mean by their `eos_token_id` of 2).
     """
 
-    vocab_size: int = 49408
-    context_length: int = 77
-    end_token_id: int | None = None
+    vocab_size: Count = 49408
+    context_length: Count = 77
+    end_token_id: CountOrZero | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClipConfig:
+class ClipConfig(Checked):
     """CLIP (Radford et al., 2021): two towers and the space that they share.
 
     Attributes:
@@ -95,7 +90,7 @@ class ClipConfig:
 
     vision: ClipVisionConfig
     text: ClipTextConfig
-    projection_dim: int
+    projection_dim: Count
 
 
 def _published(image_size: int, patch_size: int, *, large: bool) -> ClipConfig:

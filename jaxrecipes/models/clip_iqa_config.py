@@ -1,60 +1,47 @@
 """Configuration of the clip_iqa network: its CLIP and its heads."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.fields import Checked, Count, NonNegative, Probability, hparam
 from jaxrecipes.models.clip_config import ClipConfig
 
 HeadsMode = Literal["residual", "traditional"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HeadsConfig:
+class HeadsConfig(Checked):
     """The heads; their dropout rates and residual scales are hyperparameters."""
 
     mode: HeadsMode = "residual"
     """residual: a simple score and a bounded correction, for each of the two. traditional: one
     score each."""
-    residual_scale_q: float = 0.2
+    residual_scale_q: NonNegative = hparam(0.2)
     """residual: how far the correction can move the quality."""
-    residual_scale_c: float = 0.2
+    residual_scale_c: NonNegative = hparam(0.2)
     """residual: how far the correction can move the consistency."""
-    hidden_dim_q: int = 128
+    hidden_dim_q: Count = 128
     """residual: hidden width of the correction of the quality."""
-    hidden_dim_c: int = 256
+    hidden_dim_c: Count = 256
     """Hidden width of what the consistency is computed with; in residual mode a second hidden layer
     of 64 follows."""
-    dropout: float = 0.1
+    dropout: Probability = hparam(0.1, name="dropout_rate")
     """residual: dropout rate of the corrections."""
     two_branch: bool = False
     """traditional: average the score with one that is made of the cosine alone."""
     refinement: bool = False
     """traditional: correct the consistency with a small transformer."""
-    refinement_layers: int = 4
+    refinement_layers: Count = 4
     """Layers of the refinement."""
-    refinement_heads: int = 8
+    refinement_heads: Count = 8
     """Attention heads of the refinement; must divide refinement_dim."""
-    refinement_dim: int = 256
+    refinement_dim: Count = 256
     """Width of the refinement."""
-    refinement_dropout: float = 0.1
+    refinement_dropout: Probability = hparam(0.1, name="refinement_dropout_rate")
     """Dropout rate of the refinement."""
 
     def __post_init__(self):
-        if self.mode not in get_args(HeadsMode):
-            raise unknown_name("heads.mode", self.mode, get_args(HeadsMode))
-        for name in (
-            "hidden_dim_q",
-            "hidden_dim_c",
-            "refinement_layers",
-            "refinement_heads",
-            "refinement_dim",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"heads.{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("dropout", "refinement_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"heads.{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        super().__post_init__()
         if self.refinement_dim % self.refinement_heads:
             raise ValueError(
                 f"heads.refinement_heads {self.refinement_heads} do not divide "
@@ -70,7 +57,7 @@ class HeadsConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClipIqaConfig:
+class ClipIqaConfig(Checked):
     """A CLIP with heads on it.
 
     Attributes:

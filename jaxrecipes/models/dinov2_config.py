@@ -1,9 +1,10 @@
 """Configuration of DINOv2 and the published sizes."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal
 
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.fields import Checked, Count, CountOrZero, NonNegative, Positive
 
 PosInterp = Literal["hf", "antialias", "official"]
 
@@ -16,7 +17,7 @@ _PUBLISHED = {  # width, depth, heads, SwiGLU
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dinov2Config:
+class Dinov2Config(Checked):
     """DINOv2 (Oquab et al., 2023; with registers: Darcet et al., 2023).
 
     Attributes:
@@ -48,37 +49,32 @@ class Dinov2Config:
         standard deviation of 0 or less.
     """
 
-    width: int
-    depth: int
-    num_heads: int
-    mlp_ratio: float = 4.0
+    width: Count
+    depth: Count
+    num_heads: Count
+    mlp_ratio: Positive = 4.0
     swiglu: bool = False
-    patch_size: int = 14
-    image_size: int = 518
-    num_registers: int = 0
+    patch_size: Count = 14
+    image_size: Count = 518
+    num_registers: CountOrZero = 0
     pos_interp: PosInterp | None = None
-    norm_eps: float = 1e-6
-    init_std: float = 0.02
-    position_std: float = 0.02
+    norm_eps: NonNegative = 1e-6
+    init_std: Positive = 0.02
+    position_std: Positive = 0.02
     remat: bool = False
 
     def __post_init__(self):
-        for name in ("width", "depth", "num_heads", "patch_size", "image_size", "mlp_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("init_std", "position_std"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.num_registers < 0:
-            raise ValueError(f"num_registers must be 0 or more, got {self.num_registers}")
+        super().__post_init__()
+        if self.mlp_width < 1:
+            raise ValueError(
+                f"mlp_ratio {self.mlp_ratio} leaves no hidden channels of {self.width}"
+            )
         if self.width % self.num_heads:
             raise ValueError(f"{self.num_heads} heads do not divide the width {self.width}")
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}"
             )
-        if self.pos_interp is not None and self.pos_interp not in get_args(PosInterp):
-            raise unknown_name("pos_interp", self.pos_interp, get_args(PosInterp))
 
     @property
     def grid(self) -> int:

@@ -2,15 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.fields import Checked, Count, Share, hparam
 
 ModelType = Literal["decoder_only", "encoder_decoder", "angle_warping", "decoder_only_clip"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Face3DConfig:
+class Face3DConfig(Checked):
     """Architecture of a network that turns the embedding of a side view to the frontal one.
 
     Raises:
@@ -21,27 +21,27 @@ class Face3DConfig:
     model_type: ModelType = "decoder_only"
     """decoder_only; encoder_decoder; angle_warping; decoder_only_clip (pose attention sees the pose
     code)."""
-    d_model: int = 512
+    d_model: Count = 512
     """Width."""
-    feat_dim: int | None = None
+    feat_dim: Count | None = None
     """Size of the embeddings; None: d_model, as in the original, where a wider model needs wider
     embeddings."""
-    nhead: int = 8
+    nhead: Count = 8
     """Attention heads; they matter for dropout alone, as every attention sees a single key.
     angle_warping always has 8."""
-    num_layers: int = 4
+    num_layers: Count = 4
     """Decoder layers of the two decoder-only models."""
-    num_encoder_layers: int = 4
+    num_encoder_layers: Count = 4
     """encoder_decoder: encoder layers."""
-    num_decoder_layers: int = 4
+    num_decoder_layers: Count = 4
     """encoder_decoder: decoder layers."""
-    dim_feedforward: int = 2048
+    dim_feedforward: Count = 2048
     """Width of the feed-forward parts."""
-    dropout: float = 0.1
+    dropout: Share = hparam(0.1, name="dropout_rate")
     """Rate of every dropout."""
-    num_keypoints: int = 5
+    num_keypoints: Count = 5
     """Facial keypoints, for the keypoint decoder."""
-    pose_dim: int = 3
+    pose_dim: Count = 3
     """Numbers in a pose."""
     use_spatial_attention: bool = False
     """decoder_only: the keypoint decoder, with a gate between embedding and keypoints."""
@@ -58,11 +58,11 @@ class Face3DConfig:
     use_clip_pose_encoder: bool = True
     """decoder_only_clip: encode the pose as CLIP's features of a phrase that describes it; a new
     run takes them from pose_text_clip. False: by an MLP, the original's fallback."""
-    pose_text_dim: int = 512
+    pose_text_dim: Count = 512
     """use_clip_pose_encoder: numbers in these features; 512 for ViT-B."""
-    hidden_dim: int = 256
+    hidden_dim: Count = 256
     """angle_warping: width of the refinement."""
-    num_basis: int = 32
+    num_basis: Count = 32
     """angle_warping: number of basis vectors."""
     use_basis: bool = True
     """angle_warping: mix in a combination of learned vectors."""
@@ -70,24 +70,17 @@ class Face3DConfig:
     """angle_warping: the refining MLP."""
     use_attention_refine: bool = True
     """angle_warping: attention layers after the warp."""
-    num_attention_layers: int = 1
+    num_attention_layers: Count = 1
     """angle_warping: how many of them."""
 
     def __post_init__(self):
-        if self.model_type not in get_args(ModelType):
-            raise unknown_name("model_type", str(self.model_type), get_args(ModelType))
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if type(value) is int and value < 1:
-                raise ValueError(f"{field.name} is {value}; it must be at least 1")
+        super().__post_init__()
         if self.d_model % self.heads:
             raise ValueError(
                 f"{self.heads} attention heads do not divide d_model {self.d_model}; "
                 + ("angle_warping always has 8" if self.model_type == "angle_warping" else "")
                 + ("change nhead or d_model" if self.model_type != "angle_warping" else "")
             )
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if self.pose_dim != 3:
             raise ValueError(f"pose_dim is {self.pose_dim}; poses have 3 numbers")
         if self.keypoints and self.model_type != "decoder_only":

@@ -1,9 +1,11 @@
 """Configuration of the hand_pose network, and what it reads from files when it is initialised."""
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
-from jaxrecipes.errors import unknown_name
+from annotated_types import Interval
+
+from jaxrecipes.fields import Checked, Count, CountOrZero, Positive
 from jaxrecipes.models.dinov2_config import Dinov2Config
 from jaxrecipes.models.hand_joints import (
     NORM_ROOT_MEAN,
@@ -18,48 +20,45 @@ from jaxrecipes.rotations import JointType, rotation_width
 PerspectiveType = Literal["ca", "dense", "none"]
 PieFusion = Literal["all", "patch"]
 Triple = tuple[float, float, float]
+Stds = tuple[Positive, Positive, Positive]
 
 _RANGE_STDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PerspectiveConfig:
+class PerspectiveConfig(Checked):
     """What the features are told of the camera that looks through the patch."""
 
     type: PerspectiveType = "ca"
     """ca: the features attend to a grid of viewing rays. dense: a perceptron turns the rays into
     one vector that is added to the features. none: nothing."""
-    num_sample: int = 8
+    num_sample: Count = 8
     """Rays along each side of the patch."""
     pie_fusion: PieFusion = "all"
     """dense: add the vector to all tokens, or to those of patches only."""
 
     def __post_init__(self):
-        if self.type not in get_args(PerspectiveType):
-            raise unknown_name("persp_info_embed.type", self.type, get_args(PerspectiveType))
-        _check_counts("persp_info_embed", num_sample=self.num_sample)
         if self.pie_fusion == "cls":
             raise ValueError(
                 "persp_info_embed.pie_fusion 'cls' adds the vector to no token in the original: "
                 "give 'all' or 'patch', or --persp_info_embed.type none for what 'cls' computed"
             )
-        if self.pie_fusion not in get_args(PieFusion):
-            raise unknown_name("persp_info_embed.pie_fusion", self.pie_fusion, get_args(PieFusion))
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HandDecoderConfig:
+class HandDecoderConfig(Checked):
     """The decoder of one token and the heads on it; its dropout rates are hyperparameters."""
 
-    num_layer: int = 4
+    num_layer: Count = 4
     """Layers of self-attention, cross-attention and feed-forward part."""
-    num_head: int = 16
+    num_head: Count = 16
     """Attention heads."""
-    dim_head: int = 64
+    dim_head: Count = 64
     """Channels of a head."""
-    dim_mlp: int = 4096
+    dim_mlp: Count = 4096
     """Hidden channels of the feed-forward part."""
-    width: int | None = None
+    width: Count | None = None
     """Channels of the token; None: the backbone's."""
     use_mean_init: str | None = None
     """An .npz with `pose` [96] (6-D), `shape` [10] and `cam` [3], the decoder's constant query. It
@@ -67,60 +66,51 @@ class HandDecoderConfig:
     denorm_output: str | None = None
     """An .npz with `mean` [61] and `cov` [61, 61] of pose, shape and root, by which the outputs are
     scaled; read when the network is initialised. For joint_type 3."""
-    heatmap_resolution: tuple[int, ...] = (512, 512, 1024)
+    heatmap_resolution: tuple[Annotated[int, Interval(ge=2)], ...] = (512, 512, 1024)
     """Bins of the root's position along x, y and z; one number stands for all three."""
 
     def __post_init__(self):
         given = self.heatmap_resolution
-        bins = (given,) if isinstance(given, int) else tuple(given)
+        bins = tuple(given) if isinstance(given, list | tuple) else (given,)
         object.__setattr__(self, "heatmap_resolution", bins * 3 if len(bins) == 1 else bins)
-        if len(bins) not in (1, 3) or not all(isinstance(n, int) and n > 1 for n in bins):
+        super().__post_init__()
+        if len(bins) not in (1, 3):
             raise ValueError(
-                f"handec.heatmap_resolution is {given!r}; it wants one number of bins, 2 or more, "
-                "or three (x, y, z)"
+                f"handec.heatmap_resolution is {given!r}; it wants one number of bins, or "
+                "three (x, y, z)"
             )
-        _check_counts(
-            "handec",
-            num_layer=self.num_layer,
-            num_head=self.num_head,
-            dim_head=self.dim_head,
-            dim_mlp=self.dim_mlp,
-            width=1 if self.width is None else self.width,
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TemporalConfig:
+class TemporalConfig(Checked):
     """The refiner of stage 2, which lets the tokens of a clip attend to those before them."""
 
-    layers: int = 2
+    layers: Count = 2
     """Layers of self-attention and feed-forward part."""
-    heads: int = 16
+    heads: Count = 16
     """Attention heads; the channels of a head must be even."""
-    trope_scalar: float = 20.0
+    trope_scalar: Positive = 20.0
     """Milliseconds per unit of the rotary positions."""
     zero_linear: bool = True
     """Start with a correction of zero."""
 
     def __post_init__(self):
-        _check_counts("temporal", layers=self.layers, heads=self.heads)
-        if not self.trope_scalar > 0:
-            raise ValueError(f"temporal.trope_scalar is {self.trope_scalar}; it must be above 0")
+        super().__post_init__()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HandPoseConfig:
+class HandPoseConfig(Checked):
     """The network: a backbone, perspective information, a decoder and, for clips, a refiner."""
 
     backbone: Dinov2Config
     """The vision transformer."""
-    img_size: int = 224
+    img_size: Count = 224
     """Height and width of the patches that the network sees, in pixels."""
     img_mean: Triple = (0.485, 0.456, 0.406)
     """Subtracted from patches in [0, 1] before the network."""
-    img_std: Triple = (0.229, 0.224, 0.225)
+    img_std: Stds = (0.229, 0.224, 0.225)
     """What they are then divided by."""
-    num_frame: int = 1
+    num_frame: Count = 1
     """Frames of a clip."""
     joint_type: JointType = "3"
     """How a pose holds its rotations: axis-angle, 6d, or quat."""
@@ -128,15 +118,15 @@ class HandPoseConfig:
     """Whether the root's position is in units of the hand's scale, else in mm."""
     norm_mean: Triple = NORM_ROOT_MEAN
     """Mean of the root's position in units of the hand's scale."""
-    norm_std: Triple = NORM_ROOT_STD
+    norm_std: Stds = NORM_ROOT_STD
     """Its standard deviation; the bins reach over five of them on both sides."""
     mean: Triple = ROOT_MEAN
     """Mean of the root's position in mm."""
-    std: Triple = ROOT_STD
+    std: Stds = ROOT_STD
     """Its standard deviation."""
     drop_cls: bool = False
     """Leave out the class token."""
-    infusion_layer: tuple[int, ...] | None = None
+    infusion_layer: tuple[CountOrZero, ...] | None = None
     """Hidden states of the backbone that are fused to the features (0: the embedding, i: block i);
     None: the last one alone."""
     persp_info_embed: PerspectiveConfig = dataclasses.field(default_factory=PerspectiveConfig)
@@ -147,16 +137,12 @@ class HandPoseConfig:
     """Stage 2: the refiner; None: stage 1."""
 
     def __post_init__(self):
-        rotation_width(self.joint_type)
-        _check_counts("network", img_size=self.img_size, num_frame=self.num_frame)
+        super().__post_init__()
         if self.img_size % self.backbone.patch_size:
             raise ValueError(
                 f"img_size {self.img_size} is no multiple of the backbone's patches of "
                 f"{self.backbone.patch_size} pixels"
             )
-        for name in ("img_std", "norm_std", "std"):
-            if not all(value > 0 for value in getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
         for layer in self.infusion_layer or ():
             if not 0 <= layer <= self.backbone.depth:
                 raise ValueError(
@@ -206,9 +192,3 @@ class HandPoseConfig:
         return tuple(
             (m - _RANGE_STDS * s, m + _RANGE_STDS * s) for m, s in zip(*stats, strict=True)
         )
-
-
-def _check_counts(part: str, **counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{part}.{name} is {count}; it must be 1 or more")

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.fields import Checked, Count, Share, hparam
 
 ArchVariant = Literal["baseline", "inverted_se", "convnext"]
 HeadVariant = Literal["auto", "avg", "avgmax_mlp", "transformer", "mlp_mixer"]
@@ -16,23 +17,22 @@ _AUTO_HEAD: dict[str, HeadVariant] = {
 }
 
 
-def _choice(field: str, value: Any, choices: tuple[str, ...]) -> Any:
-    if not isinstance(value, str) or value.strip().lower() not in choices:
-        raise unknown_name(field, str(value), choices)
-    return value.strip().lower()
+_LEAST = {"num_blocks": 1, "expansion": 1, "se_reduction": 0, "token_mixer_layers": 1}
 
 
-def _grid(value: Any) -> tuple[int, int]:
-    """A pair of positive numbers, else (3, 2), as the original falls back."""
-    try:
-        rows, cols = (int(n) for n in value)
-    except (TypeError, ValueError):
-        return (3, 2)
-    return (rows, cols) if rows > 0 and cols > 0 else (3, 2)
+def _word(value: Any, empty: str) -> Any:
+    return value.strip().lower() or empty if isinstance(value, str) else value
+
+
+def _grid(value: Any) -> Any:
+    """A pair of positive numbers as it is, and (3, 2) for another pair, as the original."""
+    if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
+        return value
+    return tuple(value) if len(value) == 2 and min(value) > 0 else (3, 2)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OcecConfig:
+class OcecConfig(Checked):
     """Architecture of an open/closed eye classifier; the original's `model_config`.
 
     Values that the original tolerates are made regular here: counts below 1 become 1, a reduction
@@ -56,9 +56,9 @@ class OcecConfig:
         [0, 1).
     """
 
-    base_channels: int = 32
+    base_channels: Count = 32
     num_blocks: int = 4
-    dropout: float = 0.3
+    dropout: Share = hparam(0.3, name="dropout_rate")
     arch_variant: ArchVariant = "baseline"
     expansion: int = 4
     se_reduction: int = 8
@@ -67,25 +67,16 @@ class OcecConfig:
     token_mixer_layers: int = 2
 
     def __post_init__(self):
-        if self.base_channels < 1:
-            raise ValueError(f"base_channels must be 1 or more, got {self.base_channels}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         regular = {
-            "arch_variant": _choice(
-                "arch_variant", self.arch_variant or "baseline", get_args(ArchVariant)
-            ),
-            "head_variant": _choice(
-                "head_variant", self.head_variant or "auto", get_args(HeadVariant)
-            ),
-            "num_blocks": max(1, self.num_blocks),
-            "expansion": max(1, self.expansion),
-            "se_reduction": max(0, self.se_reduction),
+            "arch_variant": _word(self.arch_variant, "baseline"),
+            "head_variant": _word(self.head_variant, "auto"),
             "token_mixer_grid": _grid(self.token_mixer_grid),
-            "token_mixer_layers": max(1, self.token_mixer_layers),
         }
         for name, value in regular.items():
             object.__setattr__(self, name, value)
+        super().__post_init__()
+        for name, least in _LEAST.items():
+            object.__setattr__(self, name, max(least, getattr(self, name)))
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> "OcecConfig":

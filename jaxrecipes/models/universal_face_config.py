@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.fields import Checked, Count, Share, hparam
 
 NUM_TOKENS = 8  # pieces that a feature is cut into, fixed in the original
 _ALMOST = 2  # letters by which a name may differ from a field's and still be meant as it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class UniversalFaceConfig:
+class UniversalFaceConfig(Checked):
     """Architecture of the pose-invariant identity network; names are the original's flags.
 
     Raises:
@@ -19,42 +20,37 @@ class UniversalFaceConfig:
         `dropout` outside [0, 1).
     """
 
-    feat_dim: int = 512
+    feat_dim: Count = 512
     """Numbers in an embedding; divisible by 8 and by transformer_heads."""
-    id_dim: int = 256
+    id_dim: Count = 256
     """Numbers in the identity code."""
-    pose_dim: int = 128
+    pose_dim: Count = 128
     """Numbers in the pose code."""
-    num_pose_bins: int = 36
+    num_pose_bins: Count = 36
     """Pose prototypes."""
-    transformer_depth: int = 6
+    transformer_depth: Count = 6
     """Transformer blocks."""
-    transformer_heads: int = 8
+    transformer_heads: Count = 8
     """Attention heads."""
-    transformer_mlp_dim: int = 1024
+    transformer_mlp_dim: Count = 1024
     """Width of the blocks' feed-forward part."""
-    dropout: float = 0.1
+    dropout: Share = hparam(0.1, name="dropout_rate")
     """Dropout everywhere but on the attention probabilities, which have attention_dropout, and on
     the codes of phrases, which have pose_text_dropout."""
     use_clip_pose_encoder: bool = False
     """The attention sees the pose as CLIP's features of a phrase that describes it; a new run takes
     them from pose_text_clip."""
-    pose_text_dim: int = 512
+    pose_text_dim: Count = 512
     """use_clip_pose_encoder: numbers in these features; 512 for ViT-B."""
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and value < 1:
-                raise ValueError(f"{field.name} is {value}; it must be at least 1")
+        super().__post_init__()
         for name, divisor in (
             ("the 8 tokens", NUM_TOKENS),
             (f"the {self.transformer_heads} transformer_heads", self.transformer_heads),
         ):
             if self.feat_dim % divisor:
                 raise ValueError(f"feat_dim is {self.feat_dim}; {name} must divide it")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> "UniversalFaceConfig":

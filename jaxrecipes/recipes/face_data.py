@@ -3,14 +3,17 @@
 import dataclasses
 import logging
 import pathlib
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 
 from jaxrecipes.data.face_folder import FaceSide, FaceViews, read_face_folder
 from jaxrecipes.data.face_pairs import FacePairIndex, pair_views, split_by_person, within_yaw
 from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.synthetic_faces import draw_faces
+from jaxrecipes.fields import Count, NonNegative, Probability, Seed, hparam
 from jaxrecipes.files import write_bytes
 from jaxrecipes.train.config import DataConfig, RunConfig, require
 
@@ -23,49 +26,31 @@ class FaceDataConfig(DataConfig):
     seed.
     """
 
-    batch_size: int = 32
-    min_yaw_angle: float | None = None
+    batch_size: Count = 32
+    min_yaw_angle: NonNegative | None = None
     """Leave out pairs whose angle, without its sign, is below this, in degrees. None: no limit."""
-    max_yaw_angle: float | None = None
+    max_yaw_angle: NonNegative | None = None
     """Leave out pairs whose angle, without its sign, is above this, in degrees. None: no limit."""
-    yaw_index: int = 0
+    yaw_index: Annotated[int, Interval(ge=0, le=2)] = 0
     """Entry of the pose that these limits are about. 0: the original's, in truth the in-plane tilt.
     1: the true yaw."""
-    train_fraction: float = 0.6
+    train_fraction: Annotated[float, Interval(gt=0, le=1)] = 0.6
     """Share of the people whose pairs are trained on."""
-    val_fraction: float = 0.3
+    val_fraction: Probability = 0.3
     """Share of the people for validation; the others are the test split."""
-    split_seed: int = 42
+    split_seed: Seed = 42
     """Seeds which people go into which split."""
-    reflect_prob: float = 0.0
+    reflect_prob: Probability = hparam(0.0)
     """Chance that a person of a batch gets random signs on the coordinates of the features, source
     and target alike: more identities than there are, for data of few people. Not in the
     original."""
-    embedded_people: int = 300
+    embedded_people: Count = 300
     """Embedded data: number of people, of all splits together."""
-    embedded_views: int = 10
+    embedded_views: Count = 10
     """Embedded data: side views of each."""
 
     def __post_init__(self):
         super().__post_init__()
-        require(
-            self.yaw_index in (0, 1, 2),
-            f"data.yaw_index is {self.yaw_index}; a pose has the entries 0, 1 and 2",
-        )
-        require(
-            0 <= self.reflect_prob <= 1,
-            f"data.reflect_prob is {self.reflect_prob}; a probability lies in [0, 1]",
-        )
-        for name in ("embedded_people", "embedded_views"):
-            require(
-                getattr(self, name) >= 1,
-                f"data.{name} is {getattr(self, name)}; it must be at least 1",
-            )
-        require(
-            0 < self.train_fraction <= 1 and 0 <= self.val_fraction <= 1,
-            f"data.train_fraction is {self.train_fraction} and data.val_fraction "
-            f"{self.val_fraction}; shares lie in [0, 1], and somebody must be trained on",
-        )
         require(
             self.train_fraction + self.val_fraction < 1 + 1e-6,
             f"data.train_fraction {self.train_fraction} and data.val_fraction {self.val_fraction} "

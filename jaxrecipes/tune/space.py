@@ -8,8 +8,9 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from jaxrecipes.config import check_types, field_paths, with_overrides
+from jaxrecipes.config import field_paths, with_overrides
 from jaxrecipes.errors import hint
+from jaxrecipes.fields import FieldError, check_fields, located
 from jaxrecipes.schedules import Schedule, constant
 
 
@@ -124,9 +125,13 @@ class Space:
         fields = set(field_paths(base))
         own = {name: value for name, value in values.items() if name in fields}
         texts = {name: repr(float(v)) for name, v in values.items() if name not in fields}
-        config = _replaced(base, own | ({"schedules": base.schedules | texts} if texts else {}))
-        config = _replaced(config, {name: make(config) for name, make in self.derived.items()})
-        check_types(config)
+        own |= {"schedules": base.schedules | texts} if texts else {}
+        try:
+            config = _replaced(base, own)
+            config = _replaced(config, {name: make(config) for name, make in self.derived.items()})
+        except FieldError as error:
+            raise located(error, type(base)) from None
+        check_fields(config)
         return config
 
     def check(

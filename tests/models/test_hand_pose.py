@@ -271,7 +271,7 @@ def test_one_number_of_bins_stands_for_three():
     ("make", "message"),
     [
         (lambda: HandDecoderConfig(heatmap_resolution=(7, 7)), "heatmap_resolution"),
-        (lambda: HandDecoderConfig(num_head=0), r"handec\.num_head is 0"),
+        (lambda: HandDecoderConfig(num_head=0), r"HandDecoderConfig\.num_head is 0"),
         (lambda: PerspectiveConfig(pie_fusion="cls"), "no token"),
         (lambda: PerspectiveConfig(type="sense"), "did you mean 'dense'"),
         (lambda: stage_1(img_size=30), "multiple of"),

@@ -43,8 +43,8 @@ def test_values_that_the_original_tolerates_become_regular():
     [
         ({"arch_variant": "convnet"}, "did you mean 'convnext'"),
         ({"head_variant": "transformers"}, "did you mean 'transformer'"),
-        ({"base_channels": 0}, "base_channels must be 1 or more, got 0"),
-        ({"dropout": 1.5}, r"dropout must be in \[0, 1\), got 1.5"),
+        ({"base_channels": 0}, "base_channels is 0; it wants base_channels >= 1"),
+        ({"dropout": 1.5}, "dropout is 1.5; it wants 0 <= dropout < 1"),
     ],
 )
 def test_bad_configurations_name_the_nearest_valid_one(fields, words):

@@ -121,11 +121,11 @@ def test_a_folder_of_another_width_is_refused(folder):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"yaw_index": 3}, "data.yaw_index is 3"),
+        ({"yaw_index": 3}, "yaw_index is 3; it wants 0 <= yaw_index <= 2"),
         ({"train_fraction": 0.8}, "add up to more than 1"),
-        ({"train_fraction": 0.0}, "somebody must be trained on"),
-        ({"embedded_people": 0}, "data.embedded_people is 0"),
-        ({"reflect_prob": 1.5}, "data.reflect_prob is 1.5"),
+        ({"train_fraction": 0.0}, "it wants 0 < train_fraction <= 1"),
+        ({"embedded_people": 0}, "embedded_people is 0"),
+        ({"reflect_prob": 1.5}, "reflect_prob is 1.5"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(data, message):

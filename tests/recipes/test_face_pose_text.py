@@ -220,7 +220,9 @@ def test_a_missing_or_unfit_clip_is_refused(name, folder):
     config = dataclasses.replace(config, model=model, pose_text_clip=folder)
     with pytest.raises(ValueError, match=r"give --model\.pose_text_dim 64"):
         module.make_recipe(config, steps_per_epoch=2, train=[])
-    with pytest.raises(ValueError, match=r"pose_text_dropout is 1.5; it must lie in \[0, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"pose_text_dropout is 1.5; it wants 0 <= pose_text_dropout < 1"
+    ):
         dataclasses.replace(config, pose_text_dropout=1.5)
 
 

@@ -75,7 +75,7 @@ def test_steps_and_cycles_begin_where_the_warmup_ratio_ends(golden):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "cosine", "warmup_ratio": 1.0}, "must lie in"),
+        ({"kind": "cosine", "warmup_ratio": 1.0}, "wants 0 <= warmup_ratio < 1"),
         ({"kind": "plateau", "warmup_ratio": 0.1}, "is for the kinds constant, cosine"),
         ({"kind": "cosine", "warmup_ratio": 0.1, "warmup_epochs": 1}, "takes the place"),
         ({"kind": "linear"}, "needs a warmup_ratio"),

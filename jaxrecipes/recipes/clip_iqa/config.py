@@ -1,10 +1,23 @@
 """The config of the clip_iqa recipe; its defaults are those of the source document."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Interval
 
 from jaxrecipes.correlation import LogisticFit
 from jaxrecipes.data.clip_tokenizer import Cleaning
+from jaxrecipes.fields import (
+    Checked,
+    Count,
+    CountOrZero,
+    Fraction,
+    NonNegative,
+    Probability,
+    Seed,
+    Share,
+    hparam,
+)
 from jaxrecipes.models.clip_config import (
     PUBLISHED,
     Activation,
@@ -22,6 +35,9 @@ from jaxrecipes.train.config import (
     RunConfig,
     require,
 )
+
+Area = Annotated[float, Interval(gt=0, le=1)]
+"""A share of an image."""
 
 SMALL = ClipConfig(
     vision=ClipVisionConfig(
@@ -42,7 +58,7 @@ SIZES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClipSource:
+class ClipSource(Checked):
     """Which CLIP is fine-tuned."""
 
     size: Literal["vit_b_32", "vit_b_16", "vit_l_14", "vit_l_14_336", "custom"] = "vit_l_14"
@@ -55,13 +71,14 @@ class ClipSource:
     word."""
     activation: Activation = "quick_gelu"
     """Of a published size: quick_gelu for OpenAI's weights, gelu for most of LAION's."""
-    image_size: int | None = None
+    image_size: Count | None = None
     """Height and width of the images in pixels; positions of weights are resized. None: as the
     weights'."""
     custom: ClipConfig = dataclasses.field(default_factory=lambda: SMALL)
     """Size custom: the two towers."""
 
     def __post_init__(self):
+        super().__post_init__()
         patch = self._published.vision.patch_size
         require(
             self.image_size is None or self.image_size >= patch,
@@ -92,15 +109,15 @@ class ClipSource:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FreezeConfig:
+class FreezeConfig(Checked):
     """Which part of CLIP is not trained. What is frozen has no gradient, moments or decay."""
 
     mode: Literal["none", "clip", "partial"] = "none"
     """none: all is trained. clip: the heads alone. partial: all embeddings and the first layers of
     both towers are frozen."""
-    layers: int = 8
+    layers: CountOrZero = 8
     """partial: layers that are frozen, from the first; more than a tower has: all of them."""
-    plan: dict[int, int] = dataclasses.field(default_factory=dict)
+    plan: dict[Count, CountOrZero] = dataclasses.field(default_factory=dict)
     """partial: progressive unfreezing. Epoch, from 1 -> layers from then on, in place of layers."""
     restart: bool = False
     """With plan: each of its stages begins with new moments and a learning rate that begins anew,
@@ -110,7 +127,7 @@ class FreezeConfig:
     pass ends at the first trained layer. The original trains it."""
 
     def __post_init__(self):
-        require(self.layers >= 0, f"freeze.layers is {self.layers}; it must be 0 or more")
+        super().__post_init__()
         require(
             not self.plan or self.mode == "partial",
             f"freeze.plan is for freeze.mode 'partial', which is {self.mode!r}",
@@ -123,61 +140,44 @@ class FreezeConfig:
             not self.plan or min(self.plan) == 1,
             f"freeze.plan {self.plan} must say what holds in epoch 1",
         )
-        require(
-            all(layers >= 0 for layers in self.plan.values()),
-            f"freeze.plan {self.plan} has a negative number of layers",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(Checked):
     """The loss; its numbers are hyperparameters."""
 
-    w_q: float = 0.5
+    w_q: NonNegative = hparam(0.5, name="loss_weight/quality")
     """Weight of the squared error of the quality."""
-    w_c: float = 0.5
+    w_c: NonNegative = hparam(0.5, name="loss_weight/consistency")
     """Weight of the squared error of the consistency."""
-    w_exp: float = 0.1
+    w_exp: NonNegative = hparam(0.1, name="loss_weight/explanation")
     """Weight of the explanation's term, which is a mean over the embedding and so at most 4 / its
     dimension."""
     explanations: bool = False
     """Learn from explanations as well; the data must have them."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = hparam(0.0)
     """Share of a target that is replaced by 0.5, the middle of the scale."""
-
-    def __post_init__(self):
-        for name in ("w_q", "w_c", "w_exp"):
-            value = getattr(self, name)
-            require(value >= 0, f"loss.{name} is {value}; it must not be negative")
-        require(
-            0 <= self.label_smoothing < 1,
-            f"loss.label_smoothing is {self.label_smoothing}; it must lie in [0, 1)",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Checked):
     """Augmentation inside the step; `enabled` aside, its numbers are hyperparameters."""
 
     enabled: bool = True
     """Crop and flip the training images. Off: they are seen as in evaluation."""
-    crop_scale_min: float = 0.8
+    crop_scale_min: Area = hparam(0.8)
     """Smallest share of an image's area that a crop has."""
-    crop_scale_max: float = 1.0
+    crop_scale_max: Area = hparam(1.0)
     """Largest share of an image's area that a crop has."""
-    flip_prob: float = 0.5
+    flip_prob: Probability = hparam(0.5)
     """Horizontal flip."""
 
     def __post_init__(self):
+        super().__post_init__()
         low, high = self.crop_scale_min, self.crop_scale_max
         require(
-            0 < low <= high <= 1,
-            f"augment.crop_scale_min and crop_scale_max are {low} and {high}; want 0 < min <= max "
-            "<= 1",
-        )
-        require(
-            0 <= self.flip_prob <= 1,
-            f"augment.flip_prob is {self.flip_prob}; a probability lies in [0, 1]",
+            low <= high,
+            f"augment.crop_scale_min and crop_scale_max are {low} and {high}; want min <= max",
         )
 
 
@@ -185,9 +185,9 @@ class AugmentConfig:
 class IqaDataConfig(DataConfig):
     """Rated images and their prompts. `path` is a CSV file or parquet; None: drawn scenes."""
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """Global batch: examples of all devices together, in one micro-batch."""
-    eval_batch_size: int = 64
+    eval_batch_size: Count = 64
     """Global batch of validation and test."""
     image_folder: str | None = None
     """Where the images of a CSV lie. None: beside it."""
@@ -201,50 +201,34 @@ class IqaDataConfig(DataConfig):
     split: Literal["auto", "rows", "prompts"] = "auto"
     """auto: the column `split` where the data has one, else rows. rows: as the original, which has
     the same prompts on both sides. prompts: each prompt is on one side alone."""
-    test_size: float = 0.2
+    test_size: Fraction = 0.2
     """Share of the rows, or of the prompts, that is held out."""
-    split_seed: int = 42
+    split_seed: Seed = 42
     """Seeds the split."""
     official_preprocessing: bool = False
     """Evaluate on a central crop with bicubic resampling, as CLIP's authors do. Off: the whole
     image, squashed, bilinear."""
-    eval_size: int | None = None
+    eval_size: Count | None = None
     """Height and width that images get in evaluation; the network sees the middle. None: what the
     network takes, so that it sees all."""
     cleaning: Cleaning = "huggingface"
     """Cleaning of texts before they are tokenised; the two differ for odd characters alone."""
-    stored_size: int | None = None
+    stored_size: Count | None = None
     """Training images that are larger are stored with this height and width, and cropped from
     there. None: 8/7 of what the network takes."""
     exif_orientation: bool = True
     """Turn images as their EXIF orientation says. Off: pixels as they are stored, as in the
     original."""
-    decode_workers: int | None = None
+    decode_workers: Count | None = None
     """Threads that decode images, once. None: one per core."""
     cache_dir: str | None = None
     """Where decoded images are kept. None: the user's cache folder."""
     on_unreadable: Literal["skip", "error"] = "error"
     """Images that are missing or cannot be decoded: go on without them, or stop."""
-    embedded_train: int = 4000
+    embedded_train: Count = 4000
     """Embedded data: number of training scenes."""
-    embedded_val: int = 600
+    embedded_val: Count = 600
     """Embedded data: number of validation scenes, with captions of their own."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            0 < self.test_size < 1,
-            f"data.test_size is {self.test_size}; it must lie between 0 and 1",
-        )
-        for name in ("embedded_train", "embedded_val"):
-            require(
-                getattr(self, name) >= 1,
-                f"data.{name} is {getattr(self, name)}; it must be at least 1",
-            )
-        require(
-            self.stored_size is None or self.stored_size >= 1,
-            f"data.stored_size is {self.stored_size}; it must be at least 1",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,7 +237,7 @@ class IqaRunConfig(RunConfig):
 
     RECIPE: ClassVar[str] = "clip_iqa"
 
-    epochs: int = 20
+    epochs: Count = 20
     select_metric: str = "srocc_consistency"
     select_mode: Literal["min", "max"] = "max"
     data: IqaDataConfig = dataclasses.field(default_factory=IqaDataConfig)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar, Literal
 
+from jaxrecipes.fields import Checked, Count, NonNegative, Share, hparam
 from jaxrecipes.models.face3d_config import Face3DConfig
 from jaxrecipes.recipes.face_data import FaceDataConfig
 from jaxrecipes.train.config import (
@@ -11,32 +12,26 @@ from jaxrecipes.train.config import (
     LrScheduleConfig,
     OptimConfig,
     RunConfig,
-    require,
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(Checked):
     """The loss; its numbers are hyperparameters."""
 
     kind: Literal["combined", "mse", "cosine"] = "combined"
     """combined: mse_weight times the squared error and cosine_weight times 1 - cosine. mse, cosine:
     one of them alone."""
-    mse_weight: float = 0.3
+    mse_weight: NonNegative = hparam(0.3, name="loss_weight/mse")
     """combined: weight of the mean squared error."""
-    cosine_weight: float = 0.7
+    cosine_weight: NonNegative = hparam(0.7, name="loss_weight/cosine")
     """combined: weight of 1 - cosine."""
-    focal_gamma: float = 0.0
+    focal_gamma: NonNegative = hparam(0.0)
     """Weigh a pair by ((1 - cosine) / 2) to this power: hard pairs count more. An extension; 0:
     off."""
-    angle_kappa: float = 0.0
+    angle_kappa: NonNegative = hparam(0.0)
     """Weigh a pair by 1 + this times its angle / 90 degrees (data.yaw_index says which). An
     extension; 0: off."""
-
-    def __post_init__(self):
-        for name in ("focal_gamma", "angle_kappa"):
-            value = getattr(self, name)
-            require(value >= 0, f"loss.{name} is {value}; it must not be negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +40,7 @@ class Face3DRunConfig(RunConfig):
 
     RECIPE: ClassVar[str] = "face3d"
 
-    epochs: int = 100
+    epochs: Count = 100
     data: FaceDataConfig = dataclasses.field(default_factory=FaceDataConfig)
     optim: OptimConfig = dataclasses.field(
         default_factory=lambda: OptimConfig(learning_rate=5e-5, weight_decay=1e-5, clip_norm=1.0)
@@ -67,10 +62,5 @@ class Face3DRunConfig(RunConfig):
     """decoder_only_clip with model.use_clip_pose_encoder: folder or file of a CLIP, whose text
     tower a new run reads. "checkpoint": what it said is in the run's checkpoint already (imported
     runs have this)."""
-    pose_text_dropout: float = 0.1
+    pose_text_dropout: Share = hparam(0.1, name="pose_text_dropout_rate")
     """The same networks: dropout of the codes of phrases, whatever model.dropout is."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        rate = self.pose_text_dropout
-        require(0 <= rate < 1, f"pose_text_dropout is {rate}; it must lie in [0, 1)")

@@ -4,12 +4,24 @@ author's later fixes.
 
 import dataclasses
 import math
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Interval
 
 from jaxrecipes.convert.mano import FINGERTIPS
 from jaxrecipes.data.hand_augment import PRINCPT_NOISE
 from jaxrecipes.data.hand_shards import Decode
 from jaxrecipes.data.pixel_augment import PixelGroup
+from jaxrecipes.fields import (
+    Checked,
+    Count,
+    CountOrZero,
+    NonNegative,
+    Positive,
+    Seed,
+    Share,
+    hparam,
+)
 from jaxrecipes.models.dinov2_config import Dinov2Config, PosInterp, dinov2_config
 from jaxrecipes.models.hand_pose_config import (
     HandDecoderConfig,
@@ -46,7 +58,7 @@ SMALL = HandPoseConfig(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BackboneSource:
+class BackboneSource(Checked):
     """Which DINOv2 the features come from."""
 
     size: Literal["vit_s_14", "vit_b_14", "vit_l_14", "vit_g_14", "custom"] = "vit_l_14"
@@ -65,121 +77,94 @@ class BackboneSource:
     remat: bool = False
     """Compute the inside of each block anew in the backward pass: less memory, a third more
     work."""
-    learning_rate: float | None = 1e-5
+    learning_rate: Positive | None = hparam(1e-5, name="backbone_rate_factor")
     """Its learning rate at the peak of the schedule, a hyperparameter as a factor on
     optim.learning_rate. None: the backbone is frozen."""
 
-    def __post_init__(self):
-        rate = self.learning_rate
-        require(
-            rate is None or rate > 0,
-            f"backbone.learning_rate is {rate}; it must be positive, or None for a frozen backbone",
-        )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DropoutConfig:
+class DropoutConfig(Checked):
     """Progressive dropout of the decoder: none at first, then a rate; hyperparameters."""
 
-    rate: float = 0.1
+    rate: Share = hparam(0.1, name="dropout_rate")
     """What it reaches."""
-    warmup_steps: int = 10_000
+    warmup_steps: CountOrZero = 10_000
     """Updates without dropout."""
-    ramp_steps: int = 0
+    ramp_steps: CountOrZero = 0
     """Updates over which it then rises to its rate. 0: at once."""
     scope: Literal["all", "listed"] = "all"
     """all: every dropout of the decoder. listed: what the attentions give keeps the rate from the
     first step on, as in the source document's code."""
 
-    def __post_init__(self):
-        require(0 <= self.rate < 1, f"dropout.rate is {self.rate}; it must lie in [0, 1)")
-        for name in ("warmup_steps", "ramp_steps"):
-            value = getattr(self, name)
-            require(value >= 0, f"dropout.{name} is {value}; it must be 0 or more")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(Checked):
     """The loss; its numbers are hyperparameters."""
 
-    lambda_theta: float = 3.0
+    lambda_theta: NonNegative = hparam(3.0, name="loss_weight/theta")
     """Weight of the pose's absolute error."""
-    lambda_shape: float = 3.0
+    lambda_shape: NonNegative = hparam(3.0, name="loss_weight/shape")
     """Weight of the shape's absolute error."""
-    lambda_trans: float = 0.05
+    lambda_trans: NonNegative = hparam(0.05, name="loss_weight/trans")
     """Weight of the root's heatmaps (or of its absolute error)."""
-    lambda_rel: float = 0.012
+    lambda_rel: NonNegative = hparam(0.012, name="loss_weight/joint_rel")
     """Weight of the joints' error relative to the wrist, mm."""
-    lambda_img: float = 0.002
+    lambda_img: NonNegative = hparam(0.002, name="loss_weight/joint_img")
     """Weight of the joints' error in the image, px."""
     fk_grad: bool = True
     """Let the joints' terms reach the pose. Off: they do not, as in the source document's code."""
-    norm_eps: float = 1e-6
+    norm_eps: NonNegative = hparam(1e-6)
     """Least length of a hand, which keeps the loss finite where all joints coincide."""
     reproj_type: Literal["l1", "robust_l1"] = "l1"
     """The error in the image: absolute, or damped from reproj_delta on."""
-    reproj_delta: float = 84.0
+    reproj_delta: Positive = hparam(84.0)
     """robust_l1: pixels."""
     supervise_heatmap: bool = True
     """Learn the root from soft targets on its heatmaps. Off: from its absolute error."""
-    heatmap_sigma: float = 0.09
+    heatmap_sigma: Positive = hparam(0.09)
     """Width of the soft targets, in the unit of the root; at least 0.7 of the bins' spacing."""
     reduction: Literal["all", "valid"] = "all"
     """Means over all elements, unlabelled ones counting as zero, or over the labelled ones."""
 
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float):
-                require(value >= 0, f"loss.{field.name} is {value}; it must not be negative")
-        for name in ("reproj_delta", "heatmap_sigma"):
-            require(getattr(self, name) > 0, f"loss.{name} is 0; it must be positive")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(Checked):
     """How patches are cut out, and how training varies them; ranges are hyperparameters."""
 
-    expansion_ratio: float = 2.0
+    expansion_ratio: Positive = 2.0
     """Side of the patch, in longer sides of the hand's box."""
     crop: Literal["warp", "affine"] = "warp"
     """Sampling of augmented patches: a homography, or the affine crop of the source document's
     code. Validation is always affine."""
-    scale_z_min: float = 0.9
+    scale_z_min: Positive = hparam(0.9)
     """Least factor on the hand's depth."""
-    scale_z_max: float = 1.1
+    scale_z_max: Positive = hparam(1.1)
     """Largest factor on the hand's depth."""
-    scale_f_min: float = 0.9
+    scale_f_min: Positive = hparam(0.9)
     """Least factor on the focal length."""
-    scale_f_max: float = 1.1
+    scale_f_max: Positive = hparam(1.1)
     """Largest factor on the focal length."""
-    in_plane_rot_max: float = math.pi
+    in_plane_rot_max: NonNegative = hparam(math.pi)
     """Largest turn of the image either way, in radians. pi: any."""
-    persp_rot_max: float = 0.0
+    persp_rot_max: Annotated[float, Interval(ge=0, lt=math.pi / 2)] = hparam(0.0)
     """Largest rotation of the camera, in radians."""
     persp_rot_root_fix: bool = True
     """Rotate the labelled hand with that camera. Off: as the source document's code."""
     perspective_normalization: bool = False
     """Turn the camera towards the hand, in validation too; then persp_rot_max is without effect."""
-    princpt_noise: float = PRINCPT_NOISE
+    princpt_noise: NonNegative = hparam(PRINCPT_NOISE)
     """Spread of the principal point, in its distance from the image's corner."""
     pixels: PixelGroup = "default"
     """Changes of colour, noise and blur; their strengths are hyperparameters (`schedules`)."""
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("scale_z", "scale_f"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             require(
-                0 < low <= high,
-                f"augment.{name}_min and {name}_max are {low} and {high}; want 0 < min <= max",
+                low <= high,
+                f"augment.{name}_min and {name}_max are {low} and {high}; want min <= max",
             )
-        require(
-            self.expansion_ratio > 0,
-            f"augment.expansion_ratio is {self.expansion_ratio}; it must be positive",
-        )
-        for name in ("in_plane_rot_max", "persp_rot_max"):
-            value = getattr(self, name)
-            require(value >= 0, f"augment.{name} is {value}; it must not be negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,19 +173,19 @@ class HandDataConfig(DataConfig):
     hands.
     """
 
-    batch_size: int = 32
+    batch_size: Count = 32
     """Global batch: clips of all devices together, in one micro-batch."""
-    eval_batch_size: int = 32
+    eval_batch_size: Count = 32
     """Global batch of validation and test."""
     val_path: str | None = None
     """Shards to validate on. None: data.path holds folders `train` and `val`."""
-    stride: int = 1
+    stride: Count = 1
     """Frames from one training clip's start to the next one's."""
-    val_stride: int = 1
+    val_stride: Count = 1
     """The same in validation."""
-    val_seed: int = 42
+    val_seed: Seed = 42
     """Which clips are validated on, and in which order; nothing else has a say in it."""
-    max_val_clips: int | None = 32_000
+    max_val_clips: Count | None = 32_000
     """At most so many clips are validated on. None: all."""
     decode: Decode = "cache"
     """cache: images are decoded once and kept on disk as pixels. lazy: for each batch, for sets
@@ -213,35 +198,21 @@ class HandDataConfig(DataConfig):
     order: Literal["shuffle", "shards"] = "shuffle"
     """Training order: all clips shuffled, or shards one after the other through shuffle buffers,
     which reads large sets nearly from front to back."""
-    depth_bins: int | None = None
+    depth_bins: Count | None = None
     """Sample so that each of so many equal bins of depth is as likely. None: off."""
-    source_weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    source_weights: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
     """Source of the clips -> how likely it is to be sampled. Empty: off."""
-    embedded_train: int = 4000
+    embedded_train: Count = 4000
     """Embedded data: number of training clips."""
-    embedded_val: int = 500
+    embedded_val: Count = 500
     """Embedded data: number of validation clips."""
-    embedded_image_size: int = 128
+    embedded_image_size: Count = 128
     """Embedded data: height and width of the rendered images."""
-    embedded_max_angle: float = 180.0
+    embedded_max_angle: Annotated[float, Interval(ge=0, le=180)] = 180.0
     """Embedded data: hands are turned by up to this many degrees. 180: any way."""
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("stride", "val_stride", "embedded_train", "embedded_val"):
-            require(
-                getattr(self, name) >= 1,
-                f"data.{name} is {getattr(self, name)}; it must be at least 1",
-            )
-        require(self.val_seed >= 0, f"data.val_seed is {self.val_seed}; it must be 0 or more")
-        require(
-            self.max_val_clips is None or self.max_val_clips >= 1,
-            f"data.max_val_clips is {self.max_val_clips}; it must be at least 1, or None for all",
-        )
-        require(
-            self.depth_bins is None or self.depth_bins >= 1,
-            f"data.depth_bins is {self.depth_bins}; it must be at least 1, or None for off",
-        )
         require(
             self.path is not None or self.val_path is None,
             f"data.val_path is {self.val_path}, but without data.path hands are rendered; give the "
@@ -254,17 +225,18 @@ class HandDataConfig(DataConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HandSource:
+class HandSource(Checked):
     """The hand that poses are poses of."""
 
     file: str | None = None
     """MANO_RIGHT.pkl, or an .npz with its fields. None: the procedural hand."""
     joint_regressor: str | None = None
     """An .npy of `[21, V]`, the joints from the vertices. None: MANO's joints and `fingertips`."""
-    fingertips: tuple[int, int, int, int, int] = FINGERTIPS
+    fingertips: tuple[CountOrZero, CountOrZero, CountOrZero, CountOrZero, CountOrZero] = FINGERTIPS
     """Vertices of `file` at the tips of thumb, index, middle, ring and little finger."""
 
     def __post_init__(self):
+        super().__post_init__()
         require(
             self.file is not None or self.joint_regressor is None,
             f"hand.joint_regressor is {self.joint_regressor}, but the procedural hand has its own; "
@@ -278,8 +250,8 @@ class HandRunConfig(RunConfig):
 
     RECIPE: ClassVar[str] = "hand_pose"
 
-    seed: int = 3229084
-    steps: int | None = 100_000
+    seed: Seed = 3229084
+    steps: Count | None = 100_000
     select_metric: str = "micro_mpjpe"
     data: HandDataConfig = dataclasses.field(default_factory=HandDataConfig)
     optim: OptimConfig = dataclasses.field(

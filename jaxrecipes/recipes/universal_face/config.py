@@ -3,43 +3,40 @@
 import dataclasses
 from typing import ClassVar, Literal
 
+from jaxrecipes.fields import Checked, Count, NonNegative, Positive, Share, hparam
 from jaxrecipes.models.universal_face import UniversalFaceConfig
 from jaxrecipes.recipes.face_data import FaceDataConfig
-from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig, RunConfig, require
+from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig, RunConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(Checked):
     """The seven terms of the loss; all numbers are hyperparameters."""
 
-    lambda_id: float = 3.0
+    lambda_id: NonNegative = hparam(3.0, name="loss_weight/id_similarity")
     """Weight of id_similarity: the identity code, projected, against the frontal embedding."""
-    lambda_pose: float = 0.2
+    lambda_pose: NonNegative = hparam(0.2, name="loss_weight/pose")
     """Weight of pose: mean absolute error of the estimated angles, in degrees."""
-    lambda_ortho: float = 0.05
+    lambda_ortho: NonNegative = hparam(0.05, name="loss_weight/ortho")
     """Weight of ortho: alignment of the identity and pose projections."""
-    lambda_contrast: float = 0.1
+    lambda_contrast: NonNegative = hparam(0.1, name="loss_weight/contrast")
     """Weight of contrast: InfoNCE on the identity codes of a batch."""
-    lambda_reconstruction: float = 0.5
+    lambda_reconstruction: NonNegative = hparam(0.5, name="loss_weight/reconstruction")
     """Weight of reconstruction: mean squared error of the projected identity code."""
-    lambda_similarity_protection: float = 1.0
+    lambda_similarity_protection: NonNegative = hparam(
+        1.0, name="loss_weight/similarity_protection"
+    )
     """Weight of similarity_protection: what the identity code loses against the features it is made
     from."""
-    lambda_pose_consistency: float = 0.1
+    lambda_pose_consistency: NonNegative = hparam(0.1, name="loss_weight/pose_consistency")
     """Weight of pose_consistency: cross entropy of the pose code over the prototypes."""
-    temperature: float = 0.1
+    temperature: Positive = hparam(0.1)
     """Of the contrast term."""
-    protection_margin: float = 0.01
+    protection_margin: NonNegative = hparam(0.01)
     """Loss of cosine that similarity_protection lets pass."""
     exclude_self: bool = False
     """contrast: leave a row itself out of its denominator. The original leaves exp(1 / temperature)
     - 1 of it in."""
-
-    def __post_init__(self):
-        require(
-            self.temperature > 0,
-            f"loss.temperature is {self.temperature}; it must be positive",
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +45,7 @@ class UniversalFaceRunConfig(RunConfig):
 
     RECIPE: ClassVar[str] = "universal_face"
 
-    epochs: int = 150
+    epochs: Count = 150
     select_metric: str = "cosine_similarity"
     select_mode: Literal["min", "max"] = "max"
     data: FaceDataConfig = dataclasses.field(default_factory=FaceDataConfig)
@@ -62,20 +59,14 @@ class UniversalFaceRunConfig(RunConfig):
     )
     ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
     model: UniversalFaceConfig = dataclasses.field(default_factory=UniversalFaceConfig)
-    attention_dropout: float = 0.1
+    attention_dropout: Share = hparam(0.1, name="attention_dropout_rate")
     """Dropout of the attention probabilities, whatever model.dropout is."""
     pose_text_clip: str | None = None
     """model.use_clip_pose_encoder: folder or file of a CLIP, whose text tower a new run reads.
     "checkpoint": what it said is in the run's checkpoint already (imported runs have this)."""
-    pose_text_dropout: float = 0.1
+    pose_text_dropout: Share = hparam(0.1, name="pose_text_dropout_rate")
     """model.use_clip_pose_encoder: dropout of the codes of phrases."""
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train_loss_projections: bool = True
     """Train the map from identity codes to embeddings. Off: it stays at its random draw, as in the
     original, whose optimizer does not see it."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("attention_dropout", "pose_text_dropout"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"{name} is {value}; it must lie in [0, 1)")
