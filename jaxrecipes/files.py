@@ -4,6 +4,7 @@ import os
 import pathlib
 
 from jaxrecipes.paths import check_output_file
+from jaxrecipes.temporary import replacing
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -18,12 +19,8 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     path = pathlib.Path(path)
     check_output_file(path, what="cannot write")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def is_git_lfs_pointer(head: bytes) -> bool:

@@ -23,7 +23,7 @@ from jaxrecipes.recipes.init_from import with_init_from
 from jaxrecipes.recipes.run_data import recipe_data
 from jaxrecipes.report.plots import learning_rate_finder
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.run_files import write_json
+from jaxrecipes.train.run_files import new_folder, write_json
 from jaxrecipes.train.runtime import set_up_jax
 from jaxrecipes.train.state import create_state, starting_weights
 from jaxrecipes.tune.lr_finder import find_learning_rate
@@ -35,8 +35,7 @@ def main() -> None:
     flags.add_argument(
         "--output",
         type=cli.path,
-        default=pathlib.Path("runs/find_lr"),
-        help="folder for the plot and the curve (default runs/find_lr)",
+        help="folder for the plot and the curve (default: a new one under runs/)",
     )
     flags.add_argument("--start_rate", type=float, default=1e-7, help="of the first step (1e-7)")
     flags.add_argument("--end_rate", type=float, default=1.0, help="of the last step (1)")
@@ -46,7 +45,7 @@ def main() -> None:
         raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
     if not 0 < own.start_rate < own.end_rate:
         raise ValueError(f"want 0 < start_rate < end_rate, got {own.start_rate} and {own.end_rate}")
-    check_output_folder(own.output, what="--output")
+    check_output_folder(own.output or "runs", what="--output")
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)
@@ -56,7 +55,8 @@ def main() -> None:
             "--init_from RUN/stage1"
         )
     set_up_jax(config)
-    own.output.mkdir(parents=True, exist_ok=True)
+    output = own.output or new_folder(pathlib.Path("runs"), "find_lr")
+    output.mkdir(parents=True, exist_ok=True)
 
     # No report: what one range test saw is no record for the next in the same folder.
     splits = module.load_splits(config, report_dir=None, train=True)
@@ -79,10 +79,10 @@ def main() -> None:
         end_rate=own.end_rate,
         num_steps=own.num_steps,
     )
-    plot = own.output / "learning_rate.png"
+    plot = output / "learning_rate.png"
     learning_rate_finder(result.learning_rates, result.smoothed_losses, result.suggestion, plot)
     curve = {name: value.tolist() for name, value in vars(result).items() if name != "suggestion"}
-    write_json(own.output / "learning_rate.json", {"suggestion": result.suggestion, **curve})
+    write_json(output / "learning_rate.json", {"suggestion": result.suggestion, **curve})
     if result.suggestion is None:
         logging.getLogger("jaxrecipes").warning(
             "the loss diverged at once: try a lower --start_rate"

@@ -11,7 +11,6 @@ is made. --allow_config_change goes on although the config is another than the r
 Every field of the config is a flag; `--config configs/NAME.py --help` describes them all.
 """
 
-import datetime
 import logging
 import pathlib
 import sys
@@ -20,6 +19,7 @@ from jaxrecipes import cli, recipes
 from jaxrecipes.config import to_dict
 from jaxrecipes.paths import check_output_folder
 from jaxrecipes.recipes.init_from import first_stage_config
+from jaxrecipes.train.run_files import new_folder
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
 
@@ -49,7 +49,9 @@ def main() -> None:
     module.check_config(config)
     if config.first_stage is not None:
         module.check_config(first_stage_config(config))
-    workdir = own.workdir or _new_workdir(config.RECIPE)
+    if own.workdir is None and (config.parallel.num_processes or 1) > 1:
+        flags.error("give --workdir, the same to all processes that train together")
+    workdir = own.workdir or new_folder(pathlib.Path("runs"), config.RECIPE)
     check_output_folder(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     set_up_logging(workdir / "train.log")
@@ -65,10 +67,6 @@ def main() -> None:
         allow_config_change=own.allow_config_change,
         allow_data_change=own.allow_data_change,
     )
-
-
-def _new_workdir(name: str) -> pathlib.Path:
-    return pathlib.Path("runs") / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
 
 if __name__ == "__main__":

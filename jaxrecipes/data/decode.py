@@ -148,12 +148,11 @@ def decode_images(
         raise ValueError("no rows to decode")
     convert = _Conversion(image_size, fit, exif_orientation)
     cache = ImageCache(cache_folder(cache_dir), _content_key(data, convert), image_size)
-    entry = cache.read(len(data))
-    from_cache = entry is not None
-    if entry is None:
-        strict = on_unreadable == "error"
-        entry = cache.write(_decode_chunks(data, convert, num_threads, progress, strict))
-    elif progress is not None:
+    strict = on_unreadable == "error"
+    entry, from_cache = cache.read_or_write(
+        len(data), lambda: _decode_chunks(data, convert, num_threads, progress, strict)
+    )
+    if from_cache and progress is not None:
         progress(len(data), len(data))
     if len(entry.images) + len(entry.unreadable) != len(data):
         raise ValueError(

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import logging
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from jaxrecipes.data.hand_schema import LABELS, HandSequence, parse_sequence
 from jaxrecipes.data.image_folders import printable
 from jaxrecipes.data.rgb_images import DECODER_VERSION, image_size
 from jaxrecipes.data.tar_shards import TarSample, TarShards, scan_shards
+from jaxrecipes.temporary import replacing
 
 _log = logging.getLogger("jaxrecipes")
 _FORMAT_VERSION = 4
@@ -226,14 +226,8 @@ def _save(file: Path, frames: HandFrames) -> None:
     } | {f"label.{name}": value for name, value in frames.labels.items()}
     broken = np.array([dataclasses.astuple(sample) for sample in frames.broken], str)
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.savez(stream, broken=broken.reshape(-1, 3), **arrays)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(file) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, broken=broken.reshape(-1, 3), **arrays)
 
 
 def _load(file: Path, files: tuple[Path, ...]) -> HandFrames | None:

@@ -220,7 +220,7 @@ def _images(
         return images, np.arange(len(images), dtype=np.int32), ()
     key = shards_digest(frames.files, height, width, exif_orientation)
     cache = ImageCache(folder, key, (height, width))
-    entry = cache.read(len(images)) or cache.write(images.decode_all(progress))
+    entry, _ = cache.read_or_write(len(images), lambda: images.decode_all(progress))
     readable = np.ones(len(images), bool)
     readable[[row for row, _ in entry.unreadable]] = False
     row_of_frame = np.where(readable, np.cumsum(readable) - 1, -1).astype(np.int32)

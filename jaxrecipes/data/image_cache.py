@@ -1,15 +1,16 @@
 """Decoded images on disk: raw pixels, memory-mapped, with a checksum."""
 
-import contextlib
 import dataclasses
 import json
 import os
-import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+
+from jaxrecipes.locks import in_turn
+from jaxrecipes.temporary import replacing, sweep
 
 DecodedChunk = tuple[np.ndarray, list[tuple[int, str]]]
 """`[n, H, W, 3]` uint8 images, and (row, reason) of each that could not be read."""
@@ -50,6 +51,23 @@ class ImageCache:
             found = _checksum(entry.images[start : start + 4096], found)
         return entry if _add_list(unreadable, found) == checksum else None
 
+    def read_or_write(
+        self, num_rows: int, make: Callable[[], Iterable[DecodedChunk]]
+    ) -> tuple[CacheEntry, bool]:
+        """The entry for `num_rows` rows, and whether it was there: otherwise `make` gives its
+        chunks, in one process only, for which others wait.
+
+        Raises:
+          OSError: the folder cannot be written, or the disk is full.
+        """
+        sweep(self._pixels.parent)
+        if (entry := self.read(num_rows)) is not None:
+            return entry, True
+        with in_turn(self._pixels):
+            if (entry := self.read(num_rows)) is not None:
+                return entry, True
+            return self.write(make()), False
+
     def write(self, chunks: Iterable[DecodedChunk]) -> CacheEntry:
         """Stores the chunks; what is half-written is never seen under the final name.
 
@@ -59,7 +77,7 @@ class ImageCache:
         self._pixels.parent.mkdir(parents=True, exist_ok=True)
         checksum = count = 0
         unreadable: list[tuple[int, str]] = []
-        with _replacing(self._pixels) as temporary, temporary.open("wb") as stream:
+        with replacing(self._pixels) as temporary, temporary.open("wb") as stream:
             for images, failed in chunks:
                 stream.write(images.data if images.size else b"")
                 checksum = _checksum(images, checksum)
@@ -68,7 +86,7 @@ class ImageCache:
             stream.flush()
             os.fsync(stream.fileno())
         description = {"crc32": _add_list(unreadable, checksum), "unreadable": unreadable}
-        with _replacing(self._description) as temporary:
+        with replacing(self._description) as temporary:
             temporary.write_text(json.dumps(description), encoding="utf-8")
         return self._map(count, unreadable)
 
@@ -88,16 +106,3 @@ def _checksum(images: np.ndarray, start: int) -> int:
 
 def _add_list(unreadable: list[tuple[int, str]], start: int) -> int:
     return zlib.crc32(json.dumps(unreadable).encode(), start)
-
-
-@contextlib.contextmanager
-def _replacing(file: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `file` when the block ends well."""
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.loop import Run
 from jaxrecipes.train.resume import checkpoint_folder
-from jaxrecipes.train.run_files import read_json
+from jaxrecipes.train.run_files import alone_in_run, read_json
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -48,6 +48,17 @@ def train(
         "allow_config_change": allow_config_change,
         "allow_data_change": allow_data_change,
     }
+    with alone_in_run(workdir):
+        return _train_stages(module, config, config_dict, workdir, **allowed)
+
+
+def _train_stages(
+    module: RecipeModule,
+    config: RunConfig,
+    config_dict: dict[str, Any],
+    workdir: pathlib.Path,
+    **allowed: bool,
+) -> Finished | None:
     if config.first_stage is not None:
         before = first_stage_config(config)
         module.check_config(before)

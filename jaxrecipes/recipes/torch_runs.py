@@ -13,6 +13,7 @@ import optax
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
+from jaxrecipes.locks import alone_in
 from jaxrecipes.plateau import PlateauState
 from jaxrecipes.recipes.trained import Trained
 from jaxrecipes.train.config import LrScheduleConfig, RunConfig
@@ -47,7 +48,10 @@ def save_run(
     Raises:
       ValueError: the folder holds a run already.
     """
-    with CheckpointManager(checkpoint_folder(workdir), mode=config.select_mode) as checkpoints:
+    with (
+        alone_in(workdir),
+        CheckpointManager(checkpoint_folder(workdir), mode=config.select_mode) as checkpoints,
+    ):
         if checkpoints.latest_step is not None:
             raise ValueError(f"{workdir} holds a run already; choose another --output")
         metadata = checkpoint_metadata(

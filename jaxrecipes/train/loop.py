@@ -29,7 +29,7 @@ from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import Position
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.run_files import write_json
+from jaxrecipes.train.run_files import alone_in_run, write_json
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import current_hparams
@@ -108,13 +108,14 @@ class Run:
           on from there.
 
         Raises:
-          ValueError: the folder holds a run that does not fit.
+          ValueError: the folder holds a run that does not fit, or another process trains there.
           TrainingDivergedError: too many steps in a row were not finite.
           CheckpointWriteError, OSError: the disk is full or not writable; what was saved is intact.
         """
         self._started = time.monotonic()
         loop = self._config.loop
         with (
+            alone_in_run(self._workdir),
             CheckpointManager(
                 resume.checkpoint_folder(self._workdir),
                 keep_latest=loop.keep_latest,

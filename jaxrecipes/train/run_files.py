@@ -1,12 +1,38 @@
-"""The JSON files of a run's folder, each written whole or not at all."""
+"""A run's folder: its name, its lock, and its JSON files, each written whole or not at all."""
 
+import contextlib
+import datetime
 import json
 import math
 import pathlib
 from typing import Any
 
+import jax
+
 from jaxrecipes.errors import cause
 from jaxrecipes.files import write_bytes
+from jaxrecipes.locks import alone_in
+
+
+def alone_in_run(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """Holds a run's folder for this process, or for all that train together: see `alone_in`."""
+    return alone_in(folder) if jax.process_index() == 0 else contextlib.nullcontext()
+
+
+def new_folder(parent: pathlib.Path, name: str) -> pathlib.Path:
+    """Makes a folder called `NAME-DATE-TIME`, with a number behind it where another process has
+    just made that one.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    dated = parent / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = dated, 1
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = dated.with_name(f"{dated.name}.{number}")
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +19,6 @@ from jaxrecipes.config import diff
 from jaxrecipes.errors import cause, telling
 from jaxrecipes.files import write_bytes
 from jaxrecipes.paths import user_path
-from jaxrecipes.tune.locks import FileLock
 from jaxrecipes.tune.space import Choice, Distribution, Float, Space, value_at
 
 Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
@@ -119,8 +119,9 @@ class Study:
             self.study.sampler = _make_sampler(self._sampler, seed)
             trial = self.study.ask(self.distributions)
             folder = self.folder(trial)
+            folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / ".lock")
-            lock.acquire(wait=True)
+            lock.acquire()
             return Claimed(trial, folder, self.values(trial.params), lock)
 
     def finish(self, claimed: Claimed, value: float) -> None:
@@ -155,7 +156,7 @@ class Study:
     def _held(self) -> Iterator[None]:
         """Holds the lock; what fails in the storage becomes a ValueError that names it."""
         try:
-            with self._lock.held():
+            with self._lock:
                 yield
         except (SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
             database = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
@@ -171,10 +172,11 @@ class Study:
 
     def _hand_back_dead(self) -> None:
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            lock = FileLock(self.folder(trial) / ".lock")
-            if lock.acquire(wait=False):
+            folder = self.folder(trial)
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock")
+            with contextlib.suppress(Timeout), lock.acquire(blocking=False):
                 self._requeue(trial, died=True)
-                lock.release()
 
     def _requeue(self, trial: FrozenTrial, *, died: bool) -> None:
         """Records a trial as failed, and hands its values out again."""
