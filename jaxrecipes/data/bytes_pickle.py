@@ -18,19 +18,22 @@ def list_of_bytes(content: bytes) -> list[tuple[int, int]]:
       ValueError: the pickle is damaged, or holds anything else.
     """
     items: list[tuple[int, int]] = []
-    memo: dict[int, tuple[int, int] | None] = {}
+    memo: dict[int, tuple[int, int]] = {}
+    memorised = 0
     last: tuple[int, int] | None = None
     begun = False
     try:
         for opcode, argument, position in pickletools.genops(content):
-            name = opcode.name
-            if name in _BYTES and begun:
+            name, number = opcode.name, argument if isinstance(argument, int) else -1
+            if name in _BYTES and begun and isinstance(argument, bytes) and position is not None:
                 last = position + _BYTES[name], len(argument)
                 items.append(last)
             elif name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
-                memo[len(memo) if name == "MEMOIZE" else argument] = last
-            elif name in ("BINGET", "LONG_BINGET") and memo.get(argument) is not None:
-                last = memo[argument]
+                if last is not None:  # else it is the list itself
+                    memo[memorised if name == "MEMOIZE" else number] = last
+                memorised += 1
+            elif name in ("BINGET", "LONG_BINGET") and number in memo:
+                last = memo[number]
                 items.append(last)
             elif name == "EMPTY_LIST" and not begun:
                 begun = True

@@ -77,8 +77,8 @@ def make_face_folder(
     names = _person_names(person, count)
     named = np.array([bool(name.strip()) for name in names])
     if not named.all():
-        rows = np.flatnonzero(~named).tolist()
-        _log.warning("left out %s", named_rows(rows, "without a person"))
+        unnamed = np.flatnonzero(~named).tolist()
+        _log.warning("left out %s", named_rows(unnamed, "without a person"))
     used = np.flatnonzero(named)
     check_directions(embeddings[used], "embeddings", used)
     if frontal is None:

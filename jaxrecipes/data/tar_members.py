@@ -1,6 +1,7 @@
 """The members of a tar and where they lie, also of one that is damaged, joined or hostile."""
 
 import dataclasses
+import itertools
 import os
 import posixpath
 import tarfile
@@ -48,11 +49,16 @@ def tar_members(file: Path) -> Iterator[TarMember]:
     with file.open("rb") as stream:
         if unpack := _COMPRESSED.get(stream.read(2)):
             raise ValueError(f"it is compressed, and must be unpacked to be read ({unpack})")
-        size, start, archive = os.fstat(stream.fileno()).st_size, 0, 0
-        while start is not None:
+        size = os.fstat(stream.fileno()).st_size
+        start: int | None = 0
+        for archive in itertools.count():
+            if start is None:
+                return
             stream.seek(start)
-            end = yield from _archive_members(stream, size, archive)
-            start, archive = _next_archive(stream, end), archive + 1
+            with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Head) as tar:
+                yield from _archive_members(tar, size, archive)
+                end = tar.offset
+            start = _next_archive(stream, end)
 
 
 class _Head(tarfile.TarInfo):
@@ -62,35 +68,35 @@ class _Head(tarfile.TarInfo):
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:  # type: ignore[override]
         head = super().frombuf(buf, encoding, errors)
         if head.size < 0:
-            raise tarfile.InvalidHeaderError("a member has a negative size")
+            raise tarfile.InvalidHeaderError(  # type: ignore[attr-defined]
+                "a member has a negative size"
+            )
         return head
 
 
-def _archive_members(stream: BinaryIO, file_size: int, archive: int) -> Iterator[TarMember]:
-    """The members of the archive that begins where the stream is; returns where it ends."""
+def _archive_members(tar: tarfile.TarFile, file_size: int, archive: int) -> Iterator[TarMember]:
+    """The members of one archive; afterwards its `offset` is where it ends."""
     places: dict[str, tuple[int, int]] = {}
-    with tarfile.open(fileobj=stream, mode="r:", tarinfo=_Head) as tar:
-        for member in tar:
-            if member.size < 0:  # of an extended head
-                raise tarfile.ReadError("a member has a negative size")
-            place, problem = (member.offset_data, member.size), None
-            if member.islnk() or member.issym():
-                target = member.linkname
-                if member.issym():
-                    target = posixpath.join(posixpath.dirname(member.name), target)
-                target = posixpath.normpath(target)
-                place = places.get(target, (0, 0))
-                problem = None if target in places else f"is a link to {target}, not in the tar"
-            elif member.issparse():
-                problem = "is a sparse file; write the tar without --sparse"
-            elif not member.isreg():
-                continue
-            if problem is None:
-                places[posixpath.normpath(member.name)] = place
-            yield TarMember(member.name, *place, archive, problem)
-            if sum(place) > file_size:
-                raise tarfile.ReadError("unexpected end of data")
-        return tar.offset
+    for member in tar:
+        if member.size < 0:  # of an extended head
+            raise tarfile.ReadError("a member has a negative size")
+        place, problem = (member.offset_data, member.size), None
+        if member.islnk() or member.issym():
+            target = member.linkname
+            if member.issym():
+                target = posixpath.join(posixpath.dirname(member.name), target)
+            target = posixpath.normpath(target)
+            place = places.get(target, (0, 0))
+            problem = None if target in places else f"is a link to {target}, not in the tar"
+        elif member.issparse():
+            problem = "is a sparse file; write the tar without --sparse"
+        elif not member.isreg():
+            continue
+        if problem is None:
+            places[posixpath.normpath(member.name)] = place
+        yield TarMember(member.name, *place, archive, problem)
+        if sum(place) > file_size:
+            raise tarfile.ReadError("unexpected end of data")
 
 
 def _next_archive(stream: BinaryIO, end: int) -> int | None:
