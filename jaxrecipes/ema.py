@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrecipes.finite import is_floating
+
 Array = jax.Array
 PyTree = Any
 
@@ -18,7 +20,7 @@ def ema_init(tree: PyTree) -> PyTree:
 
     def start(leaf: Array) -> Array:
         leaf = jnp.asarray(leaf)
-        return jnp.array(leaf, jnp.float32 if _is_floating(leaf) else leaf.dtype, copy=True)
+        return jnp.array(leaf, jnp.float32 if is_floating(leaf) else leaf.dtype, copy=True)
 
     return jax.tree.map(start, tree)
 
@@ -56,12 +58,8 @@ def ema_update(ema: PyTree, new: PyTree, decay: Array | float) -> PyTree:
     decay = jnp.asarray(decay, jnp.float32)
 
     def update(shadow: Array, leaf: Array) -> Array:
-        if not _is_floating(leaf):
+        if not is_floating(leaf):
             return leaf
         return decay * shadow + (1.0 - decay) * leaf.astype(jnp.float32)
 
     return jax.tree.map(update, ema, new)
-
-
-def _is_floating(leaf: Array) -> bool:
-    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))

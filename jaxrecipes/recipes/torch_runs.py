@@ -16,6 +16,7 @@ from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
 from jaxrecipes.locks import alone_in
 from jaxrecipes.plateau import PlateauState
 from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.train import nonfinite
 from jaxrecipes.train.config import LrScheduleConfig, RunConfig
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
@@ -46,8 +47,9 @@ def save_run(
       score: of `config.select_metric`, if known.
 
     Raises:
-      ValueError: the folder holds a run already.
+      ValueError: the folder holds a run already, or the state a NaN or an infinity.
     """
+    nonfinite.check_start(state, "what the file holds")
     with (
         alone_in(workdir),
         CheckpointManager(checkpoint_folder(workdir), mode=config.select_mode) as checkpoints,

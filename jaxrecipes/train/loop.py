@@ -20,7 +20,7 @@ from jaxrecipes.paths import user_path
 from jaxrecipes.report.aim_writer import AimLog
 from jaxrecipes.report.progress import Progress, duration
 from jaxrecipes.report.writer import Writer, open_writer
-from jaxrecipes.train import finish, resume
+from jaxrecipes.train import finish, nonfinite, resume
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.evaluate import compute_metrics
 from jaxrecipes.train.finish import Finished
@@ -32,7 +32,7 @@ from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import alone_in_run, write_json
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
-from jaxrecipes.train.step import current_hparams
+from jaxrecipes.train.step import current_hparams, looked_at
 from jaxrecipes.train.timeline import Timeline
 from jaxrecipes.train.validation import Validator
 
@@ -44,7 +44,7 @@ _CALLS_AHEAD_ON_CPU = 8
 
 
 class TrainingDivergedError(RuntimeError):
-    """Too many steps in a row had a loss or gradients that were not finite."""
+    """Too many steps in a row were not finite, or the state that was to be saved."""
 
 
 class Run:
@@ -109,7 +109,7 @@ class Run:
 
         Raises:
           ValueError: the folder holds a run that does not fit, or another process trains there.
-          TrainingDivergedError: too many steps in a row were not finite.
+          TrainingDivergedError: too many steps in a row were not finite, or the state is not.
           CheckpointWriteError, OSError: the disk is full or not writable; what was saved is intact.
         """
         self._started = time.monotonic()
@@ -183,6 +183,7 @@ class Run:
         )
         if found is None:
             state = self._programs.initial_state(self._recipe, self._key)
+            nonfinite.check_start(state, "the weights that the run starts from")
             return Position(state, empty_sums, []), 0
         step, self._timeline = found.position, found.timeline
         self._total_steps = self._timeline.end(self._config)
@@ -194,6 +195,7 @@ class Run:
             mesh=self._mesh,
             found=found,
         )
+        nonfinite.check_start(position.state, f"{checkpoints.directory / str(found.step)}")
         self._enter_stage(position, step)
         self._write_history(position)
         taken, end = map(self._timeline.taken, (step, self._total_steps))
@@ -265,6 +267,7 @@ class Run:
                 logs = step % loop.log_every_steps == 0 or step == epoch_end
                 if logs:
                     values = {name: float(value) for name, value in jax.device_get(log).items()}
+                    culprit = int(values.pop("first_nonfinite"))
                     elapsed = time.monotonic() - window_started
                     if step > window_step and elapsed > 0:
                         rate = (step - window_step) * data.examples_per_step / elapsed
@@ -275,7 +278,7 @@ class Run:
                         at, end = map(self._timeline.taken, (step, self._total_steps))
                         _log.info(self._recipe.log_line(at, end, values))
                     progress.advance(0, {"loss": values["loss"]})
-                    self._check_finite(values, step)
+                    self._check_finite(values, culprit, position, step, checkpoints)
                 # Every process must ask at the same steps, which are the log points.
                 if (logs or jax.process_count() == 1) and interrupt.requested_anywhere():
                     break
@@ -412,19 +415,31 @@ class Run:
             write_json(self._workdir / "summary.json", finished.summary)
         return finished
 
-    def _check_finite(self, values: Mapping[str, float], step: int) -> None:
+    def _check_finite(
+        self,
+        values: Mapping[str, float],
+        culprit: int,
+        position: Position,
+        step: int,
+        checkpoints: CheckpointManager,
+    ) -> None:
+        """Raises after too many skipped steps; `culprit` is the last one's `first_nonfinite`."""
         skipped = int(values["num_skipped_in_row"])
         if skipped < self._config.loop.max_skipped_in_row:
             return
         path = self._workdir / "nonfinite_batch.npz"
         if jax.process_index() == 0:
             np.savez_compressed(path, step=step - 1, **self._data.train_batch(step - 1))  # type: ignore[arg-type]
+        checkpoints.wait()
+        look = looked_at(self._recipe.stage_at(step - 1), position.state)
         raise TrainingDivergedError(
-            f"the last {skipped} steps up to step {step} had a loss or gradients that were not "
-            f"finite (loss {values['loss']}). The batch of step {step - 1} is in {path}, and the "
-            "newest checkpoint holds the weights of the last good update. Lower "
-            "optim.learning_rate, set optim.clip_norm, or look at that batch; then give "
-            "--allow_config_change to go on, or start anew"
+            nonfinite.skipped_message(
+                values,
+                look[culprit],
+                step=self._timeline.taken(step),
+                batch=path,
+                checkpoint=checkpoints.latest_step,
+            )
         )
 
     def _save(
@@ -436,6 +451,13 @@ class Run:
         score: float | None = None,
         mid_epoch: bool = False,
     ) -> None:
+        checkpoints.wait()  # so that what is said of the newest one is true
+        found = nonfinite.first_in(position.state)
+        if found is not None:
+            taken, newest = self._timeline.taken(step), checkpoints.latest_step
+            raise TrainingDivergedError(
+                nonfinite.state_message(found, step=taken, checkpoint=newest)
+            )
         metadata = resume.checkpoint_metadata(
             self._recipe,
             self._config_dict,

@@ -9,9 +9,16 @@ import jax.numpy as jnp
 import optax
 
 from jaxrecipes.ema import ema_decay_at, ema_update
+from jaxrecipes.finite import is_floating
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
-from jaxrecipes.optim import clip_by_global_norm, global_norm, merge, split_frozen
+from jaxrecipes.optim import (
+    clip_by_global_norm,
+    global_norm,
+    leaves_by_path,
+    merge,
+    split_frozen,
+)
 from jaxrecipes.rng import stream_key
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.train.recipe import Batch, Recipe
@@ -25,7 +32,8 @@ class StepMetrics:
     Attributes:
       sums: metrics that add up over steps; a skipped step adds nothing.
       log: float32 scalars of this step: `loss`, `loss/TERM`, `grad_norm`, each hyperparameter as
-        `hparams/NAME`, and the recipe's `step_metrics`.
+        `hparams/NAME`, and the recipe's `step_metrics`. Why an update was skipped is in
+        `first_nonfinite`, an index into `looked_at`, or -1.
     """
 
     sums: dict[str, Any]
@@ -50,8 +58,16 @@ def make_train_step(
     Of a recipe with a plan it is the first stage's step; `recipe.stage_at` has the others.
     Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the
     loss is then the mean of the micro-batch losses, and batch statistics move at every micro-batch.
-    When the loss or the gradients' norm is not finite the update is skipped: params, moments,
-    statistics and averages stay, and `num_skipped` counts.
+    When the loss, the gradients' norm or what the update gives is not finite, the update is
+    skipped: params, moments, statistics and averages stay, and `num_skipped` counts.
+
+    What it looks at may cost a small network's step no more than a hundredth, so numbers are not
+    read once more. Batch statistics are looked at whole, since one example can make one of them
+    overflow. Of up to 16 parameters one number is: what makes an update of finite gradients
+    infinite or NaN is nearly always a scalar (a learning rate, a bias correction, a moment's
+    decay), which spoils all of them. A single number of a parameter that would not be finite all
+    the same (0 / 0 under an eps of 0) stays as it was. Moments and averages of finite numbers are
+    finite; the loop looks at every number of them before it saves.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -85,18 +101,22 @@ def make_train_step(
         )
         grads = jax.tree.map(lambda g: g / loss_scale, grads)
         grad_norm = global_norm(grads)
-        finite = jnp.isfinite(grad_norm) & jnp.isfinite(log["loss"])
+        if recipe.ema:
+            decay = ema_decay_at(hparams["ema_decay"], state.step, warmup=recipe.ema_warmup)
 
-        def update(learned):
+        def optimize(learned):
             clip_norm = hparams.get("clip_norm", jnp.inf)
             clipped, _ = clip_by_global_norm(grads, clip_norm, norm=grad_norm)
             updates, opt_state = recipe.make_tx(hparams).update(
                 clipped, learned["opt_state"], learned["trainable"]
             )
-            trainable = optax.apply_updates(learned["trainable"], updates)
+            return optax.apply_updates(learned["trainable"], updates), opt_state
+
+        def update(learned):
+            trainable, opt_state = optimize(learned)
+            trainable = jax.tree.map(_kept_finite, trainable, learned["trainable"])
             new = {"trainable": trainable, "batch_stats": batch_stats, "opt_state": opt_state}
             if recipe.ema:
-                decay = ema_decay_at(hparams["ema_decay"], state.step, warmup=recipe.ema_warmup)
                 stats_decay = decay if recipe.ema_batch_stats else jnp.float32(0.0)
                 params = merge(trainable, frozen)
                 new["ema_params"] = ema_update(learned["ema_params"], params, decay)
@@ -115,19 +135,32 @@ def make_train_step(
                 "ema_params": state.ema_params,
                 "ema_batch_stats": state.ema_batch_stats,
             }
+        look = {
+            "loss": log["loss"],
+            "grad_norm": grad_norm,
+            "batch_stats": batch_stats,
+            "params": [_one_number(x) for x in _some(jax.tree.leaves(optimize(learned)[0]))],
+        }
+        if recipe.ema:
+            look["ema_decay"] = decay
+        finite, first_nonfinite = _all_finite(look)
         learned = _update_if(finite, update, learned)
         params = merge(learned.pop("trainable"), frozen)
 
         skipped = (~finite).astype(jnp.int32)
         new_state = state.replace(
             step=state.step + 1,
-            loss_scale=_next_loss_scale(recipe, state, finite, log["loss"]),
+            loss_scale=_next_loss_scale(recipe, state, grad_norm, log["loss"]),
             num_skipped=state.num_skipped + skipped,
             num_skipped_in_row=(state.num_skipped_in_row + 1) * skipped,
             params=params,
             **learned,
         )
-        log = log | {"grad_norm": grad_norm, "num_skipped_in_row": new_state.num_skipped_in_row}
+        log = log | {
+            "grad_norm": grad_norm,
+            "num_skipped_in_row": new_state.num_skipped_in_row,
+            "first_nonfinite": first_nonfinite,
+        }
         log |= {f"hparams/{name}": value for name, value in hparams.items()}
         log |= {name: sums[name].compute() for name in recipe.step_metrics}
         sums = jax.tree.map(lambda x: jnp.where(finite, x, jnp.zeros_like(x)), sums)
@@ -147,13 +180,49 @@ def _update_if(finite, update, learned):
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), update(learned), learned)
 
 
-def _next_loss_scale(recipe, state, finite, loss):
+def looked_at(recipe: Recipe, state: TrainState) -> list[str]:
+    """What a step looks at before it keeps an update, in the order of `first_nonfinite`: `loss`,
+    `grad_norm`, `ema_decay`, and the path of each array.
+    """
+    trainable, _ = split_frozen(state.params, recipe.frozen_at(0))
+    stats = leaves_by_path({"batch_stats": state.batch_stats}).items()
+    return [
+        *(path for path, leaf in stats if is_floating(leaf) for _ in range(leaf.size)),
+        *(["ema_decay"] if recipe.ema else []),
+        *("grad_norm", "loss"),
+        *_some(list(leaves_by_path({"params": trainable}))),
+    ]
+
+
+def _some(leaves: list[Any]) -> list[Any]:
+    """Up to 16 leaves, evenly spread from the first to the last."""
+    count = min(16, len(leaves))
+    return [leaves[i * (len(leaves) - 1) // max(1, count - 1)] for i in range(count)]
+
+
+def _kept_finite(new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(new), new, old)
+
+
+def _one_number(leaf: jax.Array) -> jax.Array:
+    return jax.lax.slice(leaf, (0,) * leaf.ndim, (min(1, leaf.size),) * leaf.ndim)
+
+
+def _all_finite(look: Any) -> tuple[jax.Array, jax.Array]:
+    """Whether all numbers are finite, and the index of the first that is not, or -1."""
+    numbers = jnp.concatenate([x.ravel() for x in jax.tree.leaves(look) if is_floating(x)])
+    wrong = ~jnp.isfinite(numbers)
+    found = wrong.any()
+    return ~found, jnp.where(found, wrong.argmax(), -1)
+
+
+def _next_loss_scale(recipe, state, grad_norm, loss):
     if recipe.loss_scale is None:
         return None
-    updated = recipe.loss_scale.update(state.loss_scale, finite)
+    counts = jnp.isfinite(loss)
+    updated = recipe.loss_scale.update(state.loss_scale, jnp.isfinite(grad_norm) & counts)
     if not recipe.keep_scale_on_nonfinite_loss:
         return updated
-    counts = jnp.isfinite(loss)
     return jax.tree.map(lambda new, old: jnp.where(counts, new, old), updated, state.loss_scale)
 
 
