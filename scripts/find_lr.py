@@ -45,7 +45,7 @@ def main() -> None:
         raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
     if not 0 < own.start_rate < own.end_rate:
         raise ValueError(f"want 0 < start_rate < end_rate, got {own.start_rate} and {own.end_rate}")
-    check_output_folder(own.output or "runs", what="--output")
+    check_output_folder(own.output or pathlib.Path("runs"), what="--output")
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)
     module.check_config(config)
