@@ -24,7 +24,10 @@ def main() -> None:
     arguments = flags.parse_args()
     trained = with_data_path(cli.trained_from(arguments), arguments.data_path)
     splits = trained.module.load_splits(
-        trained.config, report_dir=None, train=arguments.split == "train"
+        trained.config,
+        report_dir=None,
+        train=arguments.split == "train",
+        run_dir=trained.folder,
     )
     if arguments.split not in splits:
         raise ValueError(

@@ -54,9 +54,17 @@ class RecipeModule(Protocol):
         """Raises a ValueError for a config that cannot train, before any data is read."""
 
     def load_splits(
-        self, config: Any, *, report_dir: pathlib.Path | None, train: bool
+        self,
+        config: Any,
+        *,
+        report_dir: pathlib.Path | None,
+        train: bool,
+        run_dir: pathlib.Path | None = None,
     ) -> Mapping[str, Examples]:
-        """The splits that have examples; without `train` those that are evaluated."""
+        """The splits that have examples; without `train` those that are evaluated.
+
+        What a run holds out is on record in its folder `run_dir`, see `data.held_out`.
+        """
 
     def make_recipe(
         self, config: Any, *, steps_per_epoch: int, train: Examples | None = None

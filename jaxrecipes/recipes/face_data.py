@@ -11,6 +11,7 @@ from annotated_types import Interval
 from jaxrecipes.data.face_folder import FaceSide, FaceViews, read_face_folder
 from jaxrecipes.data.face_pairs import FacePairIndex, pair_views, split_by_person, within_yaw
 from jaxrecipes.data.fingerprint import Identity
+from jaxrecipes.data.held_out import on_record
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.synthetic_faces import draw_faces
 from jaxrecipes.fields import Count, NonNegative, Probability, Seed, hparam
@@ -101,6 +102,7 @@ def load_splits(
     feat_dim: int,
     report_dir: pathlib.Path | None = None,
     train: bool = True,
+    run_dir: pathlib.Path | None = None,
     keypoints: bool = False,
 ) -> dict[str, FacePairs]:
     """The splits that have pairs, split by person; of the features only rows that are used.
@@ -113,6 +115,7 @@ def load_splits(
       feat_dim: width of the features that the network takes. Embedded data has it, a folder must.
       report_dir: where the names of people without pairs go, as `people_without_pairs.txt`.
       train: whether to load the training split.
+      run_dir: of a run, whose people stay in their split when others come.
       keypoints: whether to load `keypoints_3d`.
 
     Raises:
@@ -143,6 +146,14 @@ def load_splits(
         train_fraction=data.train_fraction,
         val_fraction=data.val_fraction,
         seed=data.split_seed,
+    )
+    fractions = {"train_fraction": data.train_fraction, "val_fraction": data.val_fraction}
+    splits = on_record(
+        run_dir,
+        splits,
+        [pairs.persons[i] for i in pairs.person.tolist()],
+        settings={"by": "person", **fractions, "seed": data.split_seed},
+        write=report_dir is not None,
     )
     return {
         name: _gather(views, pairs, chosen, keypoints)

@@ -55,7 +55,7 @@ def with_data_path(trained: Trained, path: str | None) -> Trained:
     elsewhere = {"val_path": None} if hasattr(data, "val_path") else {}
     data = dataclasses.replace(data, path=path, **elsewhere)
     config = dataclasses.replace(trained.config, data=data)
-    return dataclasses.replace(trained, config=config)
+    return dataclasses.replace(trained, config=config, folder=None)  # its split is of its own data
 
 
 def as_json(metrics: dict[str, float]) -> dict[str, float | None]:

@@ -88,7 +88,9 @@ def _train_one(
     started = time.monotonic()
     first = jax.process_index() == 0
     mesh = make_mesh(config.parallel.fsdp_devices)
-    splits = module.load_splits(config, report_dir=workdir if first else None, train=True)
+    splits = module.load_splits(
+        config, report_dir=workdir if first else None, train=True, run_dir=workdir
+    )
     data = recipe_data(module, config, splits, mesh)
     recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
     counts = ", ".join(f"{name} {len(split)}" for name, split in splits.items())

@@ -30,6 +30,7 @@ class Trained:
       state: its training state (moments and all).
       step: its step.
       metadata: what was stored beside the arrays.
+      folder: of the run; None: the model is looked at apart from its run.
     """
 
     module: RecipeModule
@@ -38,6 +39,7 @@ class Trained:
     state: TrainState
     step: int
     metadata: dict[str, Any]
+    folder: pathlib.Path | None = None
 
     @property
     def hparams(self) -> dict[str, jax.Array]:
@@ -95,7 +97,8 @@ def open_trained(
             metadata = checkpoints.metadata(chosen)
             config = from_dict(module.CONFIG, metadata["config"])
         recipe = module.make_recipe(config, steps_per_epoch=metadata["steps_per_epoch"])
-        stage = recipe.stage_at(max(0, chosen - 1))  # of the last step; the next begins with it
+        position = chosen + metadata.get("steps_ahead", 0)
+        stage = recipe.stage_at(max(0, position - 1))  # of the last step; the next begins with it
         late = late_paths(checkpoints.shapes(chosen))
         abstract = jax.eval_shape(
             lambda key: create_state(stage, key, late=late), jax.random.key(0)
@@ -104,7 +107,8 @@ def open_trained(
             {"state": _on_one_device(abstract)}, step=chosen, partial=True
         )
     assert restored is not None
-    return Trained(module, config, recipe, restored.tree["state"], chosen, restored.metadata)
+    state, run_dir = restored.tree["state"], directory.parent
+    return Trained(module, config, recipe, state, chosen, restored.metadata, run_dir)
 
 
 def _on_one_device(tree: Any) -> Any:

@@ -178,3 +178,14 @@ def test_embedded_validation_has_captions_of_its_own(tmp_path):
     assert len(splits["train"]) == 50
     assert len(splits["val"]) == 20
     assert not set(splits["train"].prompts) & set(splits["val"].prompts)
+
+
+@pytest.mark.parametrize("split", ["rows", "prompts"])
+def test_what_a_run_holds_out_stays_so_when_rows_are_added(folder, split):
+    config, where = run_config(folder, data={"split": split}), {"run_dir": folder}
+    first = load_splits(config, report_dir=folder, **where)
+    with (folder / "d.csv").open("a", newline="") as stream:
+        csv.writer(stream).writerow(("0.png", "another prompt", 1, 1, ""))
+    again, evaluated = load_splits(config, **where), load_splits(config, train=False, **where)
+    assert again["val"].names == evaluated["val"].names == first["val"].names
+    assert again["train"].names == [*first["train"].names, "0.png"]

@@ -189,3 +189,16 @@ def test_people_are_reflected_only_when_a_config_asks_for_it():
     assert (np.asarray(reflected["src"]) < 0).any(axis=1).all()
     scheduled = dataclasses.replace(config(), schedules={"reflect_prob": "linear(0, 1, 10)"})
     assert augment_hparams(scheduled) == {"reflect_prob": 0.0}
+
+
+def test_people_stay_in_their_split_when_others_come(tmp_path):
+    def people(count):
+        splits = load_splits(
+            config(embedded_people=count), feat_dim=32, report_dir=tmp_path, run_dir=tmp_path
+        )
+        return {name: set(split.persons) for name, split in splits.items()}
+
+    first, again = people(30), people(33)
+    assert again["val"] == first["val"]
+    assert again["test"] == first["test"]
+    assert len(again["train"] - first["train"]) == 3

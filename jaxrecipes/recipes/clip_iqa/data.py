@@ -10,6 +10,7 @@ import numpy as np
 from jaxrecipes.data.clip_tokenizer import ClipTokenizer
 from jaxrecipes.data.decode import Fit, decode_images
 from jaxrecipes.data.fingerprint import Identity
+from jaxrecipes.data.held_out import Drawn, numbered, on_record
 from jaxrecipes.data.image_split import split_prompts, split_rows
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.rated_images import RatedTable, read_rated_images
@@ -62,7 +63,11 @@ class RatedImages:
 
 
 def load_splits(
-    config: IqaRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+    config: IqaRunConfig,
+    *,
+    report_dir: pathlib.Path | None = None,
+    train: bool = True,
+    run_dir: pathlib.Path | None = None,
 ) -> dict[str, RatedImages]:
     """The splits that have examples.
 
@@ -72,6 +77,7 @@ def load_splits(
       report_dir: where `unreadable_SPLIT.csv` goes when images cannot be read.
       train: whether a run begins: then the training split is loaded, and embeddings of frozen
         towers stand in for what they are computed from.
+      run_dir: of a run, whose rows or prompts stay in their split when others come.
 
     Raises:
       FileNotFoundError: there is nothing at `config.data.path`, or images are missing.
@@ -83,7 +89,7 @@ def load_splits(
         table = _read(config, user_path(config.data.path))
         parts = {
             name: table.keep(np.isin(np.arange(len(table)), rows))
-            for name, rows in _split(table, config.data).items()
+            for name, rows in _split(table, config.data, run_dir, report_dir is not None).items()
             if len(rows) and (train or name != "train")
         }
         if train and "train" not in parts:
@@ -162,15 +168,21 @@ def _read(config: IqaRunConfig, path: pathlib.Path, *, rated: bool = True) -> Ra
     return table
 
 
-def _split(table: RatedTable, data: IqaDataConfig) -> dict[str, np.ndarray]:
+def _split(
+    table: RatedTable, data: IqaDataConfig, run_dir: pathlib.Path | None, write: bool
+) -> Drawn:
     if data.split == "auto" and table.split is not None:
         return {name: np.flatnonzero(table.split == name) for name in ("train", "val", "test")}
     size, seed = data.test_size, data.split_seed
     if data.split == "prompts":
         train, val = split_prompts(table.prompts, test_size=size, seed=seed)
+        by, keys = "prompt", [str(prompt) for prompt in table.prompts]
     else:
         train, val = split_rows(len(table), test_size=size, seed=seed)
-    return {"train": train, "val": val}
+        by, keys = "name", numbered(list(table.paths))
+    settings = {"by": by, "test_size": size, "seed": seed}
+    drawn = {"train": train, "val": val}
+    return on_record(run_dir, drawn, keys, settings=settings, write=write)
 
 
 def _texts(table: RatedTable) -> list[str]:

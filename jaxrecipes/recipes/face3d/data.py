@@ -9,7 +9,11 @@ from jaxrecipes.recipes.face_data import FacePairs
 
 
 def load_splits(
-    config: Face3DRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+    config: Face3DRunConfig,
+    *,
+    report_dir: pathlib.Path | None = None,
+    train: bool = True,
+    run_dir: pathlib.Path | None = None,
 ) -> dict[str, FacePairs]:
     """The splits that have pairs; see `face_data.load_splits`."""
     return face_data.load_splits(
@@ -17,6 +21,7 @@ def load_splits(
         feat_dim=config.model.feature_size,
         report_dir=report_dir,
         train=train,
+        run_dir=run_dir,
         keypoints=config.model.keypoints,
     )
 

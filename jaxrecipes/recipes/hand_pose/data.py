@@ -24,7 +24,11 @@ seed."""
 
 
 def load_splits(
-    config: HandRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+    config: HandRunConfig,
+    *,
+    report_dir: pathlib.Path | None = None,
+    train: bool = True,
+    run_dir: pathlib.Path | None = None,
 ) -> dict[str, HandClips]:
     """The splits that have clips.
 
@@ -36,6 +40,7 @@ def load_splits(
       train: whether a run begins: then the training split is loaded. Otherwise shards at
         `data.path` that are not parted into folders train and val are all validated on. A folder
         test at `data.path` is the test split, whole.
+      run_dir: not needed, whole shards are held out.
 
     Raises:
       FileNotFoundError: there is nothing at `data.path`.

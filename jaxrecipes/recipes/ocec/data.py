@@ -55,7 +55,11 @@ class Eyes:
 
 
 def load_splits(
-    config: OcecRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+    config: OcecRunConfig,
+    *,
+    report_dir: pathlib.Path | None = None,
+    train: bool = True,
+    run_dir: pathlib.Path | None = None,
 ) -> dict[str, Eyes]:
     """The splits that have examples, decoded at the training size.
 
@@ -63,6 +67,7 @@ def load_splits(
       config: where the data is and how it is decoded; its seed is that of embedded eyes.
       report_dir: where `unreadable_SPLIT.csv` goes when images cannot be read.
       train: whether to check that the data can be trained on, and to load the training split.
+      run_dir: not needed, the data says what is held out.
 
     Raises:
       FileNotFoundError: there is nothing at `config.data.path`.

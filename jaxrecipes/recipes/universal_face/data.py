@@ -9,11 +9,19 @@ from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 
 
 def load_splits(
-    config: UniversalFaceRunConfig, *, report_dir: pathlib.Path | None = None, train: bool = True
+    config: UniversalFaceRunConfig,
+    *,
+    report_dir: pathlib.Path | None = None,
+    train: bool = True,
+    run_dir: pathlib.Path | None = None,
 ) -> dict[str, FacePairs]:
     """The splits that have pairs; see `face_data.load_splits`."""
     return face_data.load_splits(
-        config, feat_dim=config.model.feat_dim, report_dir=report_dir, train=train
+        config,
+        feat_dim=config.model.feat_dim,
+        report_dir=report_dir,
+        train=train,
+        run_dir=run_dir,
     )
 
 

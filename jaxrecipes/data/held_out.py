@@ -1,0 +1,93 @@
+"""Which examples a run holds out, on record.
+
+A split that is drawn from the number of rows is another one as soon as a row is added, and what was
+trained on would be validated on. So the first draw is written down in the run's folder, and counts
+from then on: what is on record stays held out, and what is new is trained on.
+"""
+
+import collections
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrecipes.files import write_bytes
+
+_log = logging.getLogger("jaxrecipes")
+
+RECORD = "held_out.json"
+_TRAIN = "train"
+
+Drawn = Mapping[str, np.ndarray]
+"""Of each split, `train` among them, which examples are in it."""
+
+
+def on_record(
+    folder: Path | None,
+    drawn: Drawn,
+    keys: Sequence[str],
+    *,
+    settings: Mapping[str, Any],
+    write: bool,
+) -> Drawn:
+    """The split of a run: as drawn, unless its folder has another one on record.
+
+    Args:
+      folder: the run's; None: there is none.
+      drawn: as a new run splits the examples.
+      keys: `[N]` what each example is held out by: its name, its prompt, its person.
+      settings: of the draw, as JSON-able data. A run that goes on with others is split anew.
+      write: whether to put the draw on record where there is none.
+
+    Raises:
+      ValueError: the record cannot be read.
+    """
+    if folder is None:
+        return drawn
+    records = _read(folder / RECORD)
+    found = {
+        name: sorted({keys[i] for i in rows}) for name, rows in drawn.items() if name != _TRAIN
+    }
+    known = [record for record in records if record["settings"] == settings]
+    there = set(keys)
+    held_out = known[0]["held_out"] if known else {}
+    if not any(there.intersection(names) for names in held_out.values()):  # also of other data
+        if write:
+            others = [record for record in records if record["settings"] != settings]
+            own = {"settings": dict(settings), "held_out": found}
+            write_bytes(folder / RECORD, json.dumps([*others, own], indent=1).encode())
+        return drawn
+    if found == held_out:
+        return drawn
+    split_of = {key: name for name, names in held_out.items() for key in names}
+    names = np.array([split_of.get(key, _TRAIN) for key in keys])
+    kept = {name: np.flatnonzero(names == name) for name in (_TRAIN, *held_out)}
+    counts = ", ".join(f"{name} {len(rows)}" for name, rows in kept.items())
+    _log.info("split as on record in %s; what is new is trained on: %s", folder / RECORD, counts)
+    return {name: rows for name, rows in kept.items() if len(rows)}
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, a repeated one with the number of its repetition, so that all differ."""
+    seen: collections.Counter[str] = collections.Counter()
+    keys = []
+    for name in names:
+        keys.append(f"{name}\t{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return keys
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        records = json.loads(path.read_text())
+        return [{name: record[name] for name in ("settings", "held_out")} for record in records]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}), and says what this run does not train on: bring it "
+            "back, or begin in a new folder"
+        ) from error
