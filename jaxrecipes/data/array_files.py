@@ -14,9 +14,12 @@ from jaxrecipes.files import check_content
 LONGEST = 1e6
 """No number of a feature or a point that is as large as this, or larger, is one."""
 
+_SMALL, _MOST_TIMES = 2**28, 300
+"""Bytes, and times its packed size: a `.npz` member of more than both was made to fill memory."""
+
 _DAMAGED = (
     *(ValueError, EOFError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, TypeError, OSError),
 )
 """What numpy and zipfile raise for files that are damaged, encrypted or made up."""
 
@@ -54,7 +57,12 @@ def open_array(path: pathlib.Path) -> np.ndarray:
 
 
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """An array of a `.npz`, read only if it has as many bytes as its head says."""
+    """An array of a `.npz`, read only if it has as many bytes as its head says, and no bomb."""
+    if info.file_size > max(_SMALL, _MOST_TIMES * info.compress_size):
+        raise ValueError(
+            f"{info.filename} unpacks to {info.file_size} bytes from {info.compress_size}; save it "
+            "with numpy.savez, unpacked"
+        )
     with file.open(info) as stream:
         version = np.lib.format.read_magic(stream)
         head = {

@@ -259,9 +259,14 @@ def _labels(
 
 def _numbers(index: int, row: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        values = np.asarray(row[name], np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray(row[name], np.float32)
     except (TypeError, ValueError, OverflowError):
         values = np.empty(0, np.float32)
+    if np.isinf(values).any():
+        raise ValueError(
+            f"{name} of row {index} (from 0) has an infinite number; what is not known is NaN"
+        )
     if values.size != math.prod(shape):
         raise ValueError(
             f"{name} of row {index} (from 0) is {repr(row[name])[:60]}; want {math.prod(shape)} "

@@ -99,6 +99,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image  # no copy
     if image.mode == "F":
         raise ValueError(
             "holds floating-point levels, whose range is not known; save it with 8 or 16 bits"

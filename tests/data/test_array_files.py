@@ -56,3 +56,14 @@ def test_python_objects_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.array([{}], object), allow_pickle=True)
     with pytest.raises(ValueError, match="holds Python objects"):
         read_arrays(tmp_path / "x.npz", npy_name="e")
+
+
+def test_a_file_that_unpacks_to_hundreds_of_megabytes_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("embeddings.npy", npy(np.zeros(10)))
+    content = (tmp_path / "x.npz").read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    size = (2**31).to_bytes(4, "little")  # of the uncompressed member, in the directory
+    (tmp_path / "x.npz").write_bytes(content[: directory + 24] + size + content[directory + 28 :])
+    with pytest.raises(ValueError, match=r"embeddings.npy unpacks to 2147483648 bytes from"):
+        read_arrays(tmp_path / "x.npz", npy_name="e")

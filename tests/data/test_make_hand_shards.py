@@ -136,6 +136,7 @@ def test_without_blocks_each_row_is_a_sequence(table, tmp_path):
         ({"image_bytes": [b"x"] * 7}, "row 0 .*: not an image that Pillow can read"),
         ({"image_bytes": [None] * 7}, "row 0 .* has no image"),
         ({"image_bytes": ["text"] * 7}, "image_bytes holds string; want encoded image files"),
+        ({"joints_uv": [[1e300] * 42] * 7}, "joints_uv of row 0 .* has an infinite number"),
         ({"frame": ["x"] * 7}, "frame of row 0 .* is no number"),
         ({"joints_uv": None}, "has no column joints_uv"),
     ],
