@@ -11,9 +11,8 @@ def parse_image_size(text: str) -> tuple[int, int]:
     Raises:
       ValueError: not one or two whole numbers, or one below 1.
     """
-    parts = [part for part in re.split(f"[x{_TIMES},]", text.strip().lower()) if part]
-    numbers = [int(part) for part in parts if re.fullmatch(r"\s*\d+\s*", part)]
-    if len(numbers) != len(parts) or len(parts) not in (1, 2) or min(numbers) < 1:
+    numbers = _whole_numbers(re.split(f"[x{_TIMES},]", text.strip().lower()))
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
         raise ValueError(f"image size {text!r} is not HEIGHTxWIDTH in whole pixels, such as 32x64")
     return numbers[0], numbers[-1]
 
@@ -24,8 +23,17 @@ def parse_token_grid(text: str) -> tuple[int, int]:
     Raises:
       ValueError: not two whole numbers, or one below 1.
     """
-    parts = [part for part in re.split(rf"[x{_TIMES},\s]", text.strip().lower()) if part]
-    numbers = [int(part) for part in parts if part.isdecimal()]
-    if len(numbers) != len(parts) or len(parts) != 2 or min(numbers) < 1:
+    numbers = _whole_numbers(re.split(rf"[x{_TIMES},\s]", text.strip().lower()))
+    if len(numbers) != 2 or min(numbers) < 1:
         raise ValueError(f"token grid {text!r} is not ROWSxCOLUMNS in whole numbers, such as 2x3")
     return numbers[0], numbers[1]
+
+
+def _whole_numbers(parts: list[str]) -> list[int]:
+    """What `int` makes of the parts that are not empty, as in the original; none if it refuses
+    one.
+    """
+    try:
+        return [int(part) for part in parts if part]
+    except ValueError:
+        return []

@@ -103,6 +103,17 @@ def test_sizes_in_text(rules, parse, cases):
             assert list(parse(text)) == wanted
 
 
+@pytest.mark.parametrize(("text", "wanted"), [("+5", (5, 5)), ("+24x 40", (24, 40))])
+def test_a_size_is_read_as_by_int(text, wanted):
+    assert parse_image_size(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["+", "5-", "2 4", "0x10"])
+def test_what_int_refuses_is_no_size(text):
+    with pytest.raises(ValueError, match="such as"):
+        parse_image_size(text)
+
+
 def test_a_folder_with_numbered_files_is_read_in_their_order(tmp_path):
     write(tmp_path / "dataset_0002.parquet", [row("2.png", image_bytes=png(value=20))] * 4)
     write(tmp_path / "dataset_0001.parquet", [row("1.png", image_bytes=png(value=10))] * 4)
