@@ -68,14 +68,17 @@ def resize_rgb(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
 def center_crop_rgb(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
     """A bicubic resize that keeps the proportions and covers (height, width), cut to its middle.
 
-    For squares it is how CLIP's authors prepare images for evaluation.
+    For squares it is how CLIP's images are prepared for evaluation, by Hugging Face's rules: the
+    longer side is rounded down, and of an odd margin the smaller half is left or above. A smaller
+    image is enlarged.
     """
     height, width = image_size
-    scale = max(height / image.height, width / image.width)
-    # The side that fits gets its exact length, the other is rounded down, as torchvision does.
-    whole = max(width, int(image.width * scale)), max(height, int(image.height * scale))
+    if width * image.height >= height * image.width:
+        whole = width, max(height, int(width * image.height / image.width))
+    else:
+        whole = max(width, int(height * image.width / image.height)), height
     resized = image.resize(whole, Image.Resampling.BICUBIC)
-    left, top = round((whole[0] - width) / 2.0), round((whole[1] - height) / 2.0)
+    left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
     return resized.crop((left, top, left + width, top + height))
 
 

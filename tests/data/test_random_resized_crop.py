@@ -36,6 +36,27 @@ def test_evaluation_squashes_or_cuts_as_the_stored_arrays(expected, image):
     np.testing.assert_allclose(np.asarray(center_crop_rgb(picture, SIZE)), levels, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("size", "resized", "start"),
+    [
+        ((20, 10), (20, 10), (0, 5)),  # (width, height): of a margin of 10 half on each side
+        ((21, 10), (21, 10), (0, 5)),  # an odd one of 11: the smaller half is left
+        ((13, 10), (13, 10), (0, 1)),
+        ((10, 13), (10, 13), (1, 0)),
+        ((5, 9), (10, 18), (4, 0)),  # smaller than the crop: enlarged
+        ((3, 3), (10, 10), (0, 0)),
+        ((147, 49), (30, 10), (0, 10)),  # 49 * (10 / 49) is less than 10 in floating point
+    ],
+)
+def test_the_middle_is_huggingfaces(size, resized, start):
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), np.uint8))
+    whole = np.asarray(image.resize(resized, Image.Resampling.BICUBIC))
+    top, left = start
+    wanted = whole[top : top + 10, left : left + 10]
+    np.testing.assert_array_equal(np.asarray(center_crop_rgb(image, (10, 10))), wanted)
+
+
 def test_crops_are_distributed_as_torchvisions(expected):
     sizes = np.full((20000, 2), 512, np.int32)
     boxes = np.asarray(jax.jit(lambda k: crop_boxes(k, sizes, scale=(0.8, 1.0)))(jax.random.key(1)))
