@@ -56,14 +56,14 @@ class Checked:
         _check_own_fields(self)
 
 
-def hparam(default: T, *, name: str | None = None) -> T:
+def hparam(default: T, *names: str) -> T:
     """The default of a field that becomes a hyperparameter, which has the field's bounds.
 
     Args:
       default: the value.
-      name: of the hyperparameter; None: the field's.
+      names: of the hyperparameter, or of several; none: the field's.
     """
-    return dataclasses.field(default=default, metadata={"hparam": name})
+    return dataclasses.field(default=default, metadata={"hparams": names})
 
 
 def check_fields(config: Any) -> None:
@@ -88,11 +88,12 @@ def located(error: FieldError, config_type: type) -> ValueError:
 def declared_hparams(*configs: Any) -> dict[str, Interval]:
     """The bounds of every hyperparameter that a field of these configs, or within, declares."""
     return {
-        field.metadata["hparam"] or field.name: bounds_of(type_hints(type(part))[field.name])
+        name: bounds_of(type_hints(type(part))[field.name])
         for config in configs
         for part in _parts(config)
         for field in dataclasses.fields(part)
-        if "hparam" in field.metadata
+        if "hparams" in field.metadata
+        for name in field.metadata["hparams"] or (field.name,)
     }
 
 
@@ -119,10 +120,11 @@ def wrong(value: float, bounds: Interval, name: str) -> str | None:
         kept = float(np.float32(value)) if isinstance(value, float) else value
     wanted = bounds_text(bounds, name)
     if isinstance(value, float) and not math.isfinite(kept):
-        return f"is {value!r}; it wants a finite number{wanted and ', '}{wanted}"
-    if not _within(value, bounds):
+        finite = "a number that float32 holds" if math.isfinite(value) else "a finite number"
+        return f"is {value!r}; it wants {finite}{wanted and ', '}{wanted}"
+    if not within(value, bounds):
         return f"is {_shown(value)}; it wants {wanted}"
-    if not _within(kept, bounds):
+    if not within(kept, bounds):
         return f"is {value!r}, in float32 {kept!r}; it wants {wanted}"
     if isinstance(value, int) and bounds.lt is bounds.le is None and abs(value) >= 2**31:
         return f"is {_shown(value)}; it wants a number of 32 bits"
@@ -136,9 +138,13 @@ def bounds_text(bounds: Interval, name: str) -> str:
     if low is None and high is None:
         return ""
     if high is None:
-        return f"{name} {at_least.replace('<', '>')} {low:g}"
-    upper = f"{name} {at_most} {high:g}"
-    return upper if low is None else f"{low:g} {at_least} {upper}"
+        return f"{name} {at_least.replace('<', '>')} {_number(low)}"
+    upper = f"{name} {at_most} {_number(high)}"
+    return upper if low is None else f"{_number(low)} {at_least} {upper}"
+
+
+def _number(limit: Any) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def numbers(value: Any, hint: Any, entry: str = "") -> Iterator[tuple[str, Any, type, Interval]]:
@@ -222,12 +228,13 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def _within(value: Any, bounds: Interval) -> bool:
+def within(value: Any, bounds: Interval) -> Any:
+    """Whether a number keeps its bounds; of an array for each of its numbers."""
     return (
         (bounds.gt is None or value > bounds.gt)
-        and (bounds.ge is None or value >= bounds.ge)
-        and (bounds.lt is None or value < bounds.lt)
-        and (bounds.le is None or value <= bounds.le)
+        & (bounds.ge is None or value >= bounds.ge)
+        & (bounds.lt is None or value < bounds.lt)
+        & (bounds.le is None or value <= bounds.le)
     )
 
 

@@ -26,7 +26,7 @@ from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.run_files import new_folder, write_json
 from jaxrecipes.train.runtime import set_up_jax
 from jaxrecipes.train.state import create_state, starting_weights
-from jaxrecipes.tune.lr_finder import find_learning_rate
+from jaxrecipes.tune.lr_finder import check_rates, find_learning_rate
 
 
 def main() -> None:
@@ -43,8 +43,7 @@ def main() -> None:
     own, overrides = flags.parse_known_args()
     if own.num_steps < 2:
         raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
-    if not 0 < own.start_rate < own.end_rate:
-        raise ValueError(f"want 0 < start_rate < end_rate, got {own.start_rate} and {own.end_rate}")
+    check_rates(own.start_rate, own.end_rate)
     check_output_folder(own.output or pathlib.Path("runs"), what="--output")
     config = cli.config_from(own.config, overrides)
     module = recipes.load(config.RECIPE)

@@ -1,9 +1,12 @@
 import dataclasses
 import json
+import re
 
 import pytest
 
 from jaxrecipes.config import diff, from_dict, load_config, to_dict
+from jaxrecipes.recipes.clip_iqa.config import FreezeConfig
+from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.train.config import DataConfig, OptimConfig, RunConfig
 
 CONFIG = """
@@ -84,3 +87,80 @@ def test_the_difference_of_two_configs_names_the_fields():
 def test_types_are_checked_where_a_part_is_made():
     with pytest.raises(ValueError, match=r"OptimConfig\.frozen is 'head' .str.; it wants tuple"):
         OptimConfig(frozen="head")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--optim.b1 2.0", "optim.b1 is 2.0; it wants 0 <= b1 < 1"),
+        ("--optim.b2 1.0", "optim.b2 is 1.0; it wants 0 <= b2 < 1"),
+        ("--optim.eps nan", "optim.eps is nan; it wants a finite number, eps >= 0"),
+        ("--optim.learning_rate inf", "optim.learning_rate is inf; it wants a finite number"),
+        ("--optim.weight_decay -1", "optim.weight_decay is -1.0; it wants weight_decay >= 0"),
+        ("--augment.flip_prob 5", "augment.flip_prob is 5.0; it wants 0 <= flip_prob <= 1"),
+        ("--model.dropout 2", "model.dropout is 2.0; it wants 0 <= dropout < 1"),
+        ("--lr_schedule.factor -1", "lr_schedule.factor is -1.0; it wants 0 < factor < 1"),
+        (
+            "--lr_schedule.cooldown_epochs -1",
+            "cooldown_epochs is -1; it wants cooldown_epochs >= 0",
+        ),
+        ("--optim.learning_rate_factors ^head -1", "optim.learning_rate_factors['^head'] is -1.0"),
+        ("--data.std 1 0 1", "data.std[1] is 0.0; it wants std[1] > 0"),
+        ("--seed -1", "seed is -1; it wants 0 <= seed < 4294967296"),
+    ],
+)
+def test_flags_out_of_bounds_are_refused_by_name(flags, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_config("configs/ocec.py", flags.split())
+
+
+def test_help_shows_the_bounds(capsys):
+    with pytest.raises(SystemExit):
+        load_config("configs/ocec.py", ["--help"])
+    shown = capsys.readouterr().out
+    for line in ("--optim.b1 0<=FLOAT<1", "--optim.clip_norm {None}|FLOAT>0", "--epochs INT>=1"):
+        assert line in shown
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("model.num_blocks", 0.5, "model.num_blocks is 0.5 (float); it wants int"),
+        ("loop.keep_latest", 2.7, "loop.keep_latest is 2.7 (float); it wants int"),
+        ("epochs", 2.0, "epochs is 2.0 (float); it wants int"),
+        ("epochs", True, "epochs is True (bool); it wants int"),
+        ("ema.enabled", -1, "ema.enabled is -1 (int); it wants bool"),
+        ("ema.enabled", "false", "ema.enabled is 'false' (str); it wants bool"),
+        (
+            "model.token_mixer_grid",
+            "24",
+            "token_mixer_grid is '24' (str); it wants tuple[int, int]",
+        ),
+        ("data.image_size", [24, 40, 3], "data.image_size is (24, 40, 3) (tuple); it wants"),
+        ("optim.b1", "0.9", "optim.b1 is '0.9' (str); it wants float"),
+        ("optim.b1", 2.0, "optim.b1 is 2.0; it wants 0 <= b1 < 1"),
+        ("optim.eps", float("nan"), "optim.eps is nan; it wants a finite number"),
+        ("optim.frozen", "head", "optim.frozen is 'head' (str); it wants tuple[str, ...]"),
+        ("data.path", 5, "data.path is 5 (int); it wants str | None"),
+        ("schedules", {"b1": 0.5}, "schedules is {'b1': 0.5} (dict); it wants dict[str, str]"),
+        ("schedules", ["b1"], "schedules is ['b1'] (list); it wants dict[str, str]"),
+        ("model.arch_variant", "convnet", "did you mean 'convnext'"),
+        ("optim", 3, "optim"),
+    ],
+)
+def test_a_stored_value_is_not_turned_into_another(field, value, message):
+    stored = to_dict(OcecRunConfig())
+    *parents, last = field.split(".")
+    part = stored
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    with pytest.raises(ValueError, match=rf"does not fit OcecRunConfig: .*{re.escape(message)}"):
+        from_dict(OcecRunConfig, stored)
+
+
+def test_a_stored_float_may_be_whole_and_keys_may_be_numbers():
+    stored = to_dict(RunConfig()) | {"optim": {"learning_rate": 1}}
+    assert from_dict(RunConfig, stored).optim.learning_rate == 1.0
+    plan = FreezeConfig(mode="partial", plan={1: 8, 4: 2})
+    assert from_dict(FreezeConfig, to_dict(plan)) == plan

@@ -25,7 +25,7 @@ class HeadsConfig(Checked):
     hidden_dim_c: Count = 256
     """Hidden width of what the consistency is computed with; in residual mode a second hidden layer
     of 64 follows."""
-    dropout: Probability = hparam(0.1, name="dropout_rate")
+    dropout: Probability = hparam(0.1, "dropout_rate")
     """residual: dropout rate of the corrections."""
     two_branch: bool = False
     """traditional: average the score with one that is made of the cosine alone."""
@@ -37,7 +37,7 @@ class HeadsConfig(Checked):
     """Attention heads of the refinement; must divide refinement_dim."""
     refinement_dim: Count = 256
     """Width of the refinement."""
-    refinement_dropout: Probability = hparam(0.1, name="refinement_dropout_rate")
+    refinement_dropout: Probability = hparam(0.1, "refinement_dropout_rate")
     """Dropout rate of the refinement."""
 
     def __post_init__(self):

@@ -37,7 +37,7 @@ class Face3DConfig(Checked):
     """encoder_decoder: decoder layers."""
     dim_feedforward: Count = 2048
     """Width of the feed-forward parts."""
-    dropout: Share = hparam(0.1, name="dropout_rate")
+    dropout: Share = hparam(0.1, "dropout_rate")
     """Rate of every dropout."""
     num_keypoints: Count = 5
     """Facial keypoints, for the keypoint decoder."""

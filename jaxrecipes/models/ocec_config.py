@@ -58,7 +58,7 @@ class OcecConfig(Checked):
 
     base_channels: Count = 32
     num_blocks: int = 4
-    dropout: Share = hparam(0.3, name="dropout_rate")
+    dropout: Share = hparam(0.3, "dropout_rate")
     arch_variant: ArchVariant = "baseline"
     expansion: int = 4
     se_reduction: int = 8

@@ -34,7 +34,7 @@ class UniversalFaceConfig(Checked):
     """Attention heads."""
     transformer_mlp_dim: Count = 1024
     """Width of the blocks' feed-forward part."""
-    dropout: Share = hparam(0.1, name="dropout_rate")
+    dropout: Share = hparam(0.1, "dropout_rate")
     """Dropout everywhere but on the attention probabilities, which have attention_dropout, and on
     the codes of phrases, which have pose_text_dropout."""
     use_clip_pose_encoder: bool = False

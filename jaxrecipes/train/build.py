@@ -11,10 +11,12 @@ import optax
 
 from jaxrecipes import optim, schedules
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.fields import declared_hparams
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.schedules import Schedule, as_schedule, constant
 from jaxrecipes.train.config import OptimConfig, RunConfig
+from jaxrecipes.train.hparams import check_hparams
 from jaxrecipes.train.recipe import Hparams
 
 
@@ -25,6 +27,7 @@ def build_hparams(
     batch_size: int,
     steps_per_epoch: int,
     restarts: Sequence[int] = (),
+    declared_by: Sequence[Any] = (),
 ) -> dict[str, Schedule]:
     """Every hyperparameter of a run as a schedule.
 
@@ -35,10 +38,11 @@ def build_hparams(
       steps_per_epoch: optimizer steps in an epoch; `epoch` in the config's schedules.
       restarts: steps, in ascending order, at which `lr_schedule` begins anew, for what lies before
         the next one or the run's end. The config's own `schedules` go on, and so does a plateau.
+      declared_by: further dataclasses whose fields declare hyperparameters (`fields.hparam`).
 
     Raises:
       ValueError: `schedules` names an unknown hyperparameter, or holds an expression that cannot be
-        read.
+        read, or a hyperparameter leaves its field's bounds at some step of the run.
     """
     opt = config.optim
     rate = opt.learning_rate
@@ -75,7 +79,9 @@ def build_hparams(
         if name not in hparams:
             raise unknown_name("hyperparameter in schedules", name, hparams)
         hparams[name] = schedules.parse(text, names=names)
-    return {name: as_schedule(value) for name, value in hparams.items()}
+    found = {name: as_schedule(value) for name, value in hparams.items()}
+    check_hparams(found, declared_hparams(config, *declared_by), total_steps=total_steps)
+    return found
 
 
 def learning_rate_schedule(config: RunConfig, rate: float, steps_per_epoch: int) -> Schedule:

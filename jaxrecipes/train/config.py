@@ -158,7 +158,7 @@ class EmaConfig(Checked):
 
     enabled: bool = True
     """Keep it, validate with it, and use it for the best model, predict and export."""
-    decay: Share = hparam(0.999, name="ema_decay")
+    decay: Share = hparam(0.999, "ema_decay")
     """Share of the old average that each step keeps."""
     warmup: bool = True
     """Start with the decay min(decay, (1 + t) / (10 + t)), so that the first epochs are not the

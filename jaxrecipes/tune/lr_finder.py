@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes import schedules
+from jaxrecipes.fields import Positive, bounds_of, wrong
 from jaxrecipes.train.feed import Feed, fetch
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.state import TrainState
@@ -73,8 +74,7 @@ def find_learning_rate(
     Raises:
       ValueError: rates that do not grow from above 0, or too few steps for a suggestion.
     """
-    if not 0 < start_rate < end_rate:
-        raise ValueError(f"want 0 < start_rate < end_rate, got {start_rate} and {end_rate}")
+    check_rates(start_rate, end_rate)
     if num_steps <= _SKIP_START + _SKIP_END + 1:
         raise ValueError(f"num_steps is {num_steps}; want at least {_SKIP_START + _SKIP_END + 2}")
     growth = (end_rate / start_rate) ** (1 / (num_steps - 1))
@@ -92,6 +92,15 @@ def find_learning_rate(
         _run(recipe, state, feed.source, feed.training_items(0, num_steps), num_steps)
     )
     return range_test(losses, start_rate=start_rate, end_rate=end_rate, num_steps=num_steps)
+
+
+def check_rates(start_rate: float, end_rate: float) -> None:
+    """Raises a ValueError unless these are learning rates, the first below the second."""
+    for name, value in (("start_rate", start_rate), ("end_rate", end_rate)):
+        if problem := wrong(value, bounds_of(Positive), name):
+            raise ValueError(f"{name} {problem}")
+    if start_rate >= end_rate:
+        raise ValueError(f"want start_rate < end_rate, got {start_rate} and {end_rate}")
 
 
 def _run(recipe: Recipe, state: TrainState, source: Any, items: Any, num_steps: int) -> jax.Array:

@@ -8,10 +8,13 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from annotated_types import Interval
+
 from jaxrecipes.config import field_paths, with_overrides
 from jaxrecipes.errors import hint
-from jaxrecipes.fields import FieldError, check_fields, located
+from jaxrecipes.fields import FieldError, check_fields, declared_hparams, located, wrong
 from jaxrecipes.schedules import Schedule, constant
+from jaxrecipes.train.hparams import hparam_bounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +160,7 @@ class Space:
         fields = list(field_paths(base))
         for name, distribution in self.parameters.items():
             if name not in fields:
-                _check_hyperparameter(name, distribution, fields, hparams)
+                _check_hyperparameter(name, distribution, fields, hparams, declared_hparams(base))
             for value in distribution.ends:
                 try:
                     check_config(self.config(base, {name: value}))
@@ -228,7 +231,11 @@ def _replaced(config: Any, values: Values) -> Any:
 
 
 def _check_hyperparameter(
-    name: str, distribution: Distribution, fields: list[str], hparams: Mapping[str, Schedule]
+    name: str,
+    distribution: Distribution,
+    fields: list[str],
+    hparams: Mapping[str, Schedule],
+    declared: Mapping[str, Interval],
 ) -> None:
     if name not in hparams:
         raise ValueError(f"unknown parameter to search {name!r}{hint(name, [*fields, *hparams])}")
@@ -239,6 +246,10 @@ def _check_hyperparameter(
         )
     if not all(map(_is_number, distribution.ends)):
         raise ValueError(f"the hyperparameter {name!r} is a number; {distribution} is not")
+    for value in distribution.ends:
+        problem = wrong(float(value), hparam_bounds(name, declared), name)
+        if problem is not None:
+            raise ValueError(f"search of {name}: the hyperparameter {problem}")
 
 
 def _option(name: str, text: str, base: Any) -> Any:

@@ -23,6 +23,12 @@ def check(space):
         ({"width": Int(4, 16)}, "search of width: at 16, width is 16; at most 12"),
         ({"width": Float(4.5, 8.0)}, r"at 4.5, width is 4.5 \(float\); it wants int"),
         ({"ema.decay": Float(0.9, 1.5)}, "at 1.5, ema.decay is 1.5"),
+        ({"optim.b1": Float(0.5, 1.0)}, "at 1.0, optim.b1 is 1.0; it wants 0 <= b1 < 1"),
+        ({"optim.weight_decay": Float(-1e-4, 0.0)}, "at -0.0001, optim.weight_decay is -0.0001"),
+        (
+            {"loss_weight/l2": Float(-1.0, 1.0)},
+            "search of loss_weight/l2: the hyperparameter is -1.0; it wants loss_weight/l2 >= 0",
+        ),
         ({}, "nothing to search"),
     ],
 )

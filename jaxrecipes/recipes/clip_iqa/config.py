@@ -146,11 +146,11 @@ class FreezeConfig(Checked):
 class LossConfig(Checked):
     """The loss; its numbers are hyperparameters."""
 
-    w_q: NonNegative = hparam(0.5, name="loss_weight/quality")
+    w_q: NonNegative = hparam(0.5, "loss_weight/quality")
     """Weight of the squared error of the quality."""
-    w_c: NonNegative = hparam(0.5, name="loss_weight/consistency")
+    w_c: NonNegative = hparam(0.5, "loss_weight/consistency")
     """Weight of the squared error of the consistency."""
-    w_exp: NonNegative = hparam(0.1, name="loss_weight/explanation")
+    w_exp: NonNegative = hparam(0.1, "loss_weight/explanation")
     """Weight of the explanation's term, which is a mean over the embedding and so at most 4 / its
     dimension."""
     explanations: bool = False

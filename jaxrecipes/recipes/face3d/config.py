@@ -22,9 +22,9 @@ class LossConfig(Checked):
     kind: Literal["combined", "mse", "cosine"] = "combined"
     """combined: mse_weight times the squared error and cosine_weight times 1 - cosine. mse, cosine:
     one of them alone."""
-    mse_weight: NonNegative = hparam(0.3, name="loss_weight/mse")
+    mse_weight: NonNegative = hparam(0.3, "loss_weight/mse")
     """combined: weight of the mean squared error."""
-    cosine_weight: NonNegative = hparam(0.7, name="loss_weight/cosine")
+    cosine_weight: NonNegative = hparam(0.7, "loss_weight/cosine")
     """combined: weight of 1 - cosine."""
     focal_gamma: NonNegative = hparam(0.0)
     """Weigh a pair by ((1 - cosine) / 2) to this power: hard pairs count more. An extension; 0:
@@ -62,5 +62,5 @@ class Face3DRunConfig(RunConfig):
     """decoder_only_clip with model.use_clip_pose_encoder: folder or file of a CLIP, whose text
     tower a new run reads. "checkpoint": what it said is in the run's checkpoint already (imported
     runs have this)."""
-    pose_text_dropout: Share = hparam(0.1, name="pose_text_dropout_rate")
+    pose_text_dropout: Share = hparam(0.1, "pose_text_dropout_rate")
     """The same networks: dropout of the codes of phrases, whatever model.dropout is."""

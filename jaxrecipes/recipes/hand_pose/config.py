@@ -77,7 +77,7 @@ class BackboneSource(Checked):
     remat: bool = False
     """Compute the inside of each block anew in the backward pass: less memory, a third more
     work."""
-    learning_rate: Positive | None = hparam(1e-5, name="backbone_rate_factor")
+    learning_rate: Positive | None = hparam(1e-5, "backbone_rate_factor")
     """Its learning rate at the peak of the schedule, a hyperparameter as a factor on
     optim.learning_rate. None: the backbone is frozen."""
 
@@ -86,7 +86,7 @@ class BackboneSource(Checked):
 class DropoutConfig(Checked):
     """Progressive dropout of the decoder: none at first, then a rate; hyperparameters."""
 
-    rate: Share = hparam(0.1, name="dropout_rate")
+    rate: Share = hparam(0.1, "dropout_rate", "output_dropout_rate")
     """What it reaches."""
     warmup_steps: CountOrZero = 10_000
     """Updates without dropout."""
@@ -101,15 +101,15 @@ class DropoutConfig(Checked):
 class LossConfig(Checked):
     """The loss; its numbers are hyperparameters."""
 
-    lambda_theta: NonNegative = hparam(3.0, name="loss_weight/theta")
+    lambda_theta: NonNegative = hparam(3.0, "loss_weight/theta")
     """Weight of the pose's absolute error."""
-    lambda_shape: NonNegative = hparam(3.0, name="loss_weight/shape")
+    lambda_shape: NonNegative = hparam(3.0, "loss_weight/shape")
     """Weight of the shape's absolute error."""
-    lambda_trans: NonNegative = hparam(0.05, name="loss_weight/trans")
+    lambda_trans: NonNegative = hparam(0.05, "loss_weight/trans")
     """Weight of the root's heatmaps (or of its absolute error)."""
-    lambda_rel: NonNegative = hparam(0.012, name="loss_weight/joint_rel")
+    lambda_rel: NonNegative = hparam(0.012, "loss_weight/joint_rel")
     """Weight of the joints' error relative to the wrist, mm."""
-    lambda_img: NonNegative = hparam(0.002, name="loss_weight/joint_img")
+    lambda_img: NonNegative = hparam(0.002, "loss_weight/joint_img")
     """Weight of the joints' error in the image, px."""
     fk_grad: bool = True
     """Let the joints' terms reach the pose. Off: they do not, as in the source document's code."""

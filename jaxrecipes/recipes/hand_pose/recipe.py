@@ -109,7 +109,11 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         rate = config.optim.learning_rate
         own["backbone_rate_factor"] = backbone_rate / rate if rate else 0.0
     hparams = build_hparams(
-        config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
+        config,
+        own,
+        batch_size=config.data.batch_size,
+        steps_per_epoch=steps_per_epoch,
+        declared_by=(pixels,),
     )
     if config.dropout.scope == "all" and "output_dropout_rate" not in config.schedules:
         hparams["output_dropout_rate"] = hparams["dropout_rate"]

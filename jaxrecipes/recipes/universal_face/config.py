@@ -13,22 +13,20 @@ from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig, Ru
 class LossConfig(Checked):
     """The seven terms of the loss; all numbers are hyperparameters."""
 
-    lambda_id: NonNegative = hparam(3.0, name="loss_weight/id_similarity")
+    lambda_id: NonNegative = hparam(3.0, "loss_weight/id_similarity")
     """Weight of id_similarity: the identity code, projected, against the frontal embedding."""
-    lambda_pose: NonNegative = hparam(0.2, name="loss_weight/pose")
+    lambda_pose: NonNegative = hparam(0.2, "loss_weight/pose")
     """Weight of pose: mean absolute error of the estimated angles, in degrees."""
-    lambda_ortho: NonNegative = hparam(0.05, name="loss_weight/ortho")
+    lambda_ortho: NonNegative = hparam(0.05, "loss_weight/ortho")
     """Weight of ortho: alignment of the identity and pose projections."""
-    lambda_contrast: NonNegative = hparam(0.1, name="loss_weight/contrast")
+    lambda_contrast: NonNegative = hparam(0.1, "loss_weight/contrast")
     """Weight of contrast: InfoNCE on the identity codes of a batch."""
-    lambda_reconstruction: NonNegative = hparam(0.5, name="loss_weight/reconstruction")
+    lambda_reconstruction: NonNegative = hparam(0.5, "loss_weight/reconstruction")
     """Weight of reconstruction: mean squared error of the projected identity code."""
-    lambda_similarity_protection: NonNegative = hparam(
-        1.0, name="loss_weight/similarity_protection"
-    )
+    lambda_similarity_protection: NonNegative = hparam(1.0, "loss_weight/similarity_protection")
     """Weight of similarity_protection: what the identity code loses against the features it is made
     from."""
-    lambda_pose_consistency: NonNegative = hparam(0.1, name="loss_weight/pose_consistency")
+    lambda_pose_consistency: NonNegative = hparam(0.1, "loss_weight/pose_consistency")
     """Weight of pose_consistency: cross entropy of the pose code over the prototypes."""
     temperature: Positive = hparam(0.1)
     """Of the contrast term."""
@@ -59,12 +57,12 @@ class UniversalFaceRunConfig(RunConfig):
     )
     ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
     model: UniversalFaceConfig = dataclasses.field(default_factory=UniversalFaceConfig)
-    attention_dropout: Share = hparam(0.1, name="attention_dropout_rate")
+    attention_dropout: Share = hparam(0.1, "attention_dropout_rate")
     """Dropout of the attention probabilities, whatever model.dropout is."""
     pose_text_clip: str | None = None
     """model.use_clip_pose_encoder: folder or file of a CLIP, whose text tower a new run reads.
     "checkpoint": what it said is in the run's checkpoint already (imported runs have this)."""
-    pose_text_dropout: Share = hparam(0.1, name="pose_text_dropout_rate")
+    pose_text_dropout: Share = hparam(0.1, "pose_text_dropout_rate")
     """model.use_clip_pose_encoder: dropout of the codes of phrases."""
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train_loss_projections: bool = True

@@ -1,0 +1,76 @@
+"""Whether the hyperparameters of a run keep the bounds of the fields that they come from."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from annotated_types import Interval
+
+from jaxrecipes import schedules
+from jaxrecipes.errors import shortened
+from jaxrecipes.fields import NonNegative, Probability, bounds_of, within, wrong
+from jaxrecipes.schedules import Schedule, constant
+
+_CHUNK = 2**20
+_MOST_STEPS = 2**24  # beyond it float32 does not tell neighbouring steps apart
+_ROUNDING = 4e-7  # relative: what a schedule between two numbers in float32 may exceed them by
+
+
+def hparam_bounds(name: str, declared: Mapping[str, Interval]) -> Interval:
+    """The bounds of a hyperparameter: those of its field, or of its kind where it has none.
+
+    Args:
+      name: of the hyperparameter.
+      declared: from `fields.declared_hparams`.
+    """
+    if name in declared:
+        return declared[name]
+    if name.startswith("loss_weight/"):
+        return bounds_of(NonNegative)
+    return bounds_of(Probability) if name.endswith("_prob") else Interval()
+
+
+def check_hparams(
+    hparams: Mapping[str, Schedule], declared: Mapping[str, Interval], *, total_steps: int
+) -> None:
+    """Checks the value of every hyperparameter at every step of a run.
+
+    Of a run of more than 2^24 steps every n-th and the last are looked at.
+
+    Raises:
+      ValueError: one is out of bounds or not finite; names it, the first such step, and the value.
+    """
+    moving = {name: s for name, s in hparams.items() if s.kind is not constant}
+    for name, schedule in hparams.items():
+        if name not in moving:
+            value = float(schedule.numbers["value"])
+            problem = wrong(value, hparam_bounds(name, declared), name)
+            if problem is not None:
+                raise ValueError(f"the hyperparameter {name} {problem}")
+    stride = -(-total_steps // _MOST_STEPS)
+    for start in range(0, total_steps, _CHUNK * stride) if moving else ():
+        steps = np.arange(start, start + min(_CHUNK, total_steps) * stride, stride)
+        steps = np.minimum(steps, total_steps - 1).astype(np.int32)
+        for name, values in jax.device_get(_over(moving, steps)).items():
+            _check_values(name, moving[name], steps, values, hparam_bounds(name, declared))
+
+
+@jax.jit
+def _over(hparams: Mapping[str, Schedule], steps: jax.Array) -> dict[str, jax.Array]:
+    return jax.vmap(lambda step: schedules.evaluate(hparams, step))(steps)
+
+
+def _check_values(
+    name: str, schedule: Schedule, steps: np.ndarray, values: np.ndarray, bounds: Interval
+) -> None:
+    if bounds.le is not None:
+        rounded = np.isclose(values, bounds.le, rtol=_ROUNDING, atol=0.0)
+        values = np.where(rounded, np.float32(bounds.le), values)
+    outside = ~(np.isfinite(values) & within(values, bounds))
+    if outside.any():
+        first = int(outside.argmax())
+        problem = wrong(float(values[first]), bounds, name)
+        source = shortened(str(schedule), 120)
+        raise ValueError(
+            f"at step {steps[first]} the hyperparameter {name} {problem}; it follows {source}"
+        )

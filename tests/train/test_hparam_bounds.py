@@ -1,0 +1,101 @@
+"""Schedules keep the bounds of the hyperparameters that they move, over the whole run."""
+
+import dataclasses
+import re
+
+import pytest
+
+from jaxrecipes import recipes, schedules
+from jaxrecipes.fields import declared_hparams
+from jaxrecipes.train.build import build_hparams
+from jaxrecipes.train.config import LrScheduleConfig, OptimConfig, RunConfig
+from jaxrecipes.train.hparams import check_hparams
+
+DECLARED = declared_hparams(RunConfig())
+
+
+def check(name, text, total_steps=40):
+    check_hparams({name: schedules.parse(text)}, DECLARED, total_steps=total_steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("b1", "1", "the hyperparameter b1 is 1.0; it wants 0 <= b1 < 1"),
+        ("eps", "1e999", "the hyperparameter eps is inf; it wants a finite number, eps >= 0"),
+        ("flip_prob", "5", "the hyperparameter flip_prob is 5.0; it wants 0 <= flip_prob <= 1"),
+        ("loss_weight/x", "-1", "loss_weight/x is -1.0; it wants loss_weight/x >= 0"),
+        (
+            "weight_decay",
+            "linear(1, -1, steps=10)",
+            "at step 6 the hyperparameter weight_decay is -",
+        ),
+        ("ema_decay", "ramp(0, 1, end_step=39)", "at step 39 the hyperparameter ema_decay is 1.0;"),
+        ("clip_norm", "delayed(1, start_step=1)", "at step 0 the hyperparameter clip_norm is 0.0"),
+        ("x", "exponential(1, gamma=1e30)", "at step 2 the hyperparameter x is inf; it wants"),
+        (
+            "x",
+            "scale(join((1, 1e30, 1), (7, 8)), join((1, 1e30, 1), (7, 8)))",
+            "at step 7 the hyperparameter x is inf",
+        ),
+    ],
+)
+def test_a_hyperparameter_out_of_bounds_is_named_with_its_step(name, text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check(name, text)
+
+
+def test_a_step_after_the_run_is_not_looked_at():
+    check("ema_decay", "ramp(0, 1, end_step=40)", total_steps=40)
+
+
+def test_a_long_run_is_looked_at_to_its_last_step():
+    check("clip_norm", "linear(1, 0.5, steps=20)", total_steps=2**31 - 1)
+    with pytest.raises(ValueError, match=r"clip_norm is 0\.0"):
+        check("clip_norm", "linear(1, 0, steps=3000000)", total_steps=3_000_001)
+
+
+def test_the_rounding_of_a_schedule_at_its_bound_is_no_fault():
+    check("flip_prob", "linear(1, 1, steps=1000)", total_steps=1000)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (RunConfig(schedules={"b2": "linear(0, 1, steps=run - 1)"}), r"at step 59 .* b2 is 1\.0"),
+        (
+            RunConfig(optim=OptimConfig(learning_rate=3e38, reference_batch_size=1)),
+            r"learning_rate is 2.4e\+39; it wants a number that float32 holds",
+        ),
+        (
+            RunConfig(
+                lr_schedule=LrScheduleConfig(
+                    kind="cyclic", cyclic_mode="exp_range", cyclic_gamma=1e20, step_size_up=1
+                )
+            ),
+            "at step 2 the hyperparameter learning_rate is nan",
+        ),
+    ],
+)
+def test_building_the_hyperparameters_of_a_run_checks_them(config, message):
+    with pytest.raises(ValueError, match=message):
+        build_hparams(config, {}, batch_size=8, steps_per_epoch=2)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        ("ocec", "cutmix_alpha"),
+        ("face3d", "angle_kappa"),
+        ("universal_face", "temperature"),
+        ("clip_iqa", "residual_scale_q"),
+        ("hand_pose", "noise_std"),
+    ],
+)
+def test_hyperparameters_of_every_recipe_are_checked(recipe, name):
+    module = recipes.load(recipe)
+    config = module.CONFIG()
+    on = {"cutmix_prob": "1"} if recipe == "ocec" else {}
+    config = dataclasses.replace(config, schedules={**on, name: "-0.5"})
+    with pytest.raises(ValueError, match=rf"the hyperparameter {name} is -0\.5; it wants {name} >"):
+        module.make_recipe(config, steps_per_epoch=2)
