@@ -1,0 +1,34 @@
+"""The host program's logging stays as it configured it, or did not."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def left_alone() -> Iterator[None]:
+    """Takes back what absl does to the root logger in the block.
+
+    absl's logging, which Orbax and Grain write to from their import on, calls
+    `logging.basicConfig()` when the root logger has no handler. The host's own `basicConfig` would
+    then do nothing.
+    """
+    before = list(logging.root.handlers)
+    try:
+        yield
+    finally:
+        if not before:
+            for handler in list(logging.root.handlers):
+                if _is_of_basic_config(handler):
+                    logging.root.removeHandler(handler)
+
+
+def _is_of_basic_config(handler: logging.Handler) -> bool:
+    """Whether it is what `logging.basicConfig()` without arguments makes."""
+    return (
+        type(handler) is logging.StreamHandler
+        and handler.stream is sys.stderr
+        and handler.formatter is not None
+        and handler.formatter._fmt == logging.BASIC_FORMAT
+    )
