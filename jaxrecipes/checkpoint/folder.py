@@ -5,36 +5,55 @@ by one rename as the last act, so whatever bears a step as its name was complete
 lists the size and CRC-32 of every other file and carries a CRC-32 of itself: a flipped bit, a
 truncated, lost or exchanged file is found before a single array is read. (Orbax, which writes the
 arrays, verifies none of it: a flipped bit loads as a wrong number.)
+
+Hidden names end in the host and the process that they belong to: `.deleting-STEP-HOST-PID`, and
+`.saving-STEP-HOST-PID.N` of its save number N.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import socket
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxrecipes.checkpoint import packed
 from jaxrecipes.checkpoint.errors import CheckpointCorrupt
 
 MANIFEST = "manifest.json"
-_FORMAT = 1
-_STEP_NAME = re.compile(r"(0|[1-9]\d*)(?:\.(\d+))?", re.ASCII)
-_SAVING, _DELETING = ".saving-", ".deleting-"
+FORMAT = 2
+_STEP_NAME = re.compile(r"0|[1-9]\d*", re.ASCII)
+_SAVING, _REPLACED, _DELETING = "saving", "replaced", "deleting"
+_HIDDEN = re.compile(
+    rf"\.({_SAVING}|{_REPLACED}|{_DELETING})-([0-9.]+)(?:-(.+)-(\d+)(?:\.\d+)?)?", re.ASCII
+)
+_UNTOUCHED_S = 24 * 3600.0
 
 
 def versions(directory: Path) -> list[tuple[int, int, Path]]:
-    """Every finished checkpoint as (step, generation, path), ascending.
+    """Every finished checkpoint as (step, generation, path), ascending; the highest counts.
 
-    A step that is saved again gets the name `STEP.1`, then `STEP.2` ..., of which the highest
-    counts: so replacing is one atomic rename too.
+    A step has one folder, but for two cases. While it is exchanged for another one, it is there
+    under a hidden name, which counts as long as there is no other. And `packed` knows `STEP.1`.
     """
     found = []
     for path in _entries(directory):
-        match = _STEP_NAME.fullmatch(path.name)
-        if match and path.is_dir():
-            found.append((int(match[1]), int(match[2] or 0), path))
+        hidden = _HIDDEN.fullmatch(path.name)
+        if _STEP_NAME.fullmatch(path.name):
+            version = int(path.name), 0
+        elif again := packed.saved_again(path.name):
+            version = again
+        elif hidden and hidden[1] == _REPLACED:
+            version = int(hidden[2]), -1
+        else:
+            continue
+        if path.is_dir():
+            found.append((*version, path))
     return sorted(found)
 
 
@@ -43,15 +62,18 @@ def committed(directory: Path) -> dict[int, Path]:
     return {step: path for step, _, path in versions(directory)}
 
 
-def name_for(directory: Path, step: int) -> Path:
-    """The name under which `step` is to be committed: one that is free and that will count."""
-    generations = [generation for at, generation, _ in versions(directory) if at == step]
-    return directory / (f"{step}.{generations[-1] + 1}" if generations else str(step))
+def owner() -> str:
+    """The name of this process, in which hidden names end."""
+    return f"{socket.gethostname() or 'host'}-{os.getpid()}"
 
 
-def preparing(directory: Path, step: int) -> Path:
-    """Where the checkpoint of `step` is built before it is committed."""
-    return directory / f"{_SAVING}{step}"
+def preparing(directory: Path, step: int, save: str) -> Path:
+    """A folder for the folder `STEP` until that is committed.
+
+    `save` is `owner()`, a dot and a number that no other save of this process has: writes of a save
+    that failed may still be under way in its folder.
+    """
+    return _hidden(directory / str(step), _SAVING, save)
 
 
 def seal(folder: Path, content: Mapping[str, Any]) -> None:
@@ -59,7 +81,7 @@ def seal(folder: Path, content: Mapping[str, Any]) -> None:
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _crc32(path, flush=True)]
-    body = {"format": _FORMAT, "files": files, **content}
+    body = {"format": FORMAT, "files": files, **content}
     with open(folder / MANIFEST, "w", encoding="utf-8") as file:
         json.dump({"crc32": zlib.crc32(_canonical(body)), "body": body}, file)
         file.flush()
@@ -67,8 +89,18 @@ def seal(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def commit(folder: Path, final: Path) -> None:
-    """Gives a sealed folder its final name, atomically."""
-    folder.rename(final)
+    """Gives a sealed folder its final name; what had that name counts until then."""
+    replaced = _hidden(final, _REPLACED, owner())
+    if final.exists():
+        if replaced.exists():
+            shutil.rmtree(replaced)
+        final.rename(replaced)
+    try:
+        folder.rename(final)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(final)
+        raise
     parent = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(parent)
@@ -93,8 +125,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointCorrupt(f"{MANIFEST} is damaged: it cannot be read") from None
     if not isinstance(body, dict) or zlib.crc32(_canonical(body)) != crc32:
         raise CheckpointCorrupt(f"{MANIFEST} is damaged: its checksum is wrong")
-    if body["format"] != _FORMAT:
-        raise CheckpointCorrupt(f"{MANIFEST} has format {body['format']}, this version reads 1")
+    if body["format"] not in (packed.FORMAT, FORMAT):
+        raise CheckpointCorrupt(
+            f"{MANIFEST} has format {body['format']}, this version reads {packed.FORMAT} and "
+            f"{FORMAT}"
+        )
     return body
 
 
@@ -122,9 +157,9 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def remove(folder: Path) -> None:
     """Deletes a checkpoint; it loses its name first, so nobody meets it half deleted."""
-    hidden = folder.with_name(_DELETING + folder.name)
-    folder.rename(hidden)
-    shutil.rmtree(hidden)
+    if not _HIDDEN.fullmatch(folder.name):
+        folder = folder.rename(_hidden(folder, _DELETING, owner()))
+    shutil.rmtree(folder)
 
 
 def set_aside(folder: Path) -> Path:
@@ -137,10 +172,45 @@ def set_aside(folder: Path) -> Path:
 
 
 def sweep(directory: Path) -> None:
-    """Deletes what a killed process left half written or half deleted."""
+    """Ends what killed processes left half done; what living ones are at is left alone."""
     for path in _entries(directory):
-        if path.name.startswith((_SAVING, _DELETING)):
-            shutil.rmtree(path)
+        hidden = _HIDDEN.fullmatch(path.name)
+        if hidden and _is_abandoned(path, hidden[3], hidden[4]):
+            name = directory / hidden[2]
+            if hidden[1] == _REPLACED and not name.exists():
+                path.rename(name)
+            else:
+                shutil.rmtree(path)
+    counting = committed(directory)
+    for step, _, path in versions(directory):
+        if path != counting[step]:
+            remove(path)
+    for step, path in counting.items():
+        if packed.saved_again(path.name):
+            path.rename(directory / str(step))
+
+
+def _hidden(folder: Path, doing: str, owner: str) -> Path:
+    return folder.with_name(f".{doing}-{folder.name}-{owner}")
+
+
+def _is_abandoned(path: Path, host: str | None, process: str | None) -> bool:
+    """Whether nobody works on it any more, for all that can be known."""
+    if host is None or process is None or f"{host}-{process}" == owner():
+        return True  # of version 0.1; or of an earlier process with this one's number
+    if host == socket.gethostname():
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    times = [path.stat().st_mtime]
+    for inner in path.rglob("*"):
+        with contextlib.suppress(OSError):
+            times.append(inner.stat().st_mtime)
+    return time.time() - max(times) > _UNTOUCHED_S
 
 
 def _entries(directory: Path) -> list[Path]:

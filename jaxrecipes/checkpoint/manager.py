@@ -1,11 +1,13 @@
 """Saves, keeps and restores the checkpoints of a run: see `CheckpointManager`."""
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
 import operator
 import shutil
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +17,15 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxrecipes.checkpoint import arrays, folder
+from jaxrecipes.checkpoint import arrays, folder, packed
 from jaxrecipes.checkpoint.errors import CheckpointCorrupt, CheckpointWriteError, write_error
+from jaxrecipes.checkpoint.leaves import Record
 
 _logger = logging.getLogger("jaxrecipes.checkpoint")
-_ARRAYS = "arrays"
+_save_numbers = itertools.count(1)
 _NOTHING, _ALL_CORRUPT = -1, -2
 _GO, _SKIP, _FAIL = range(3)
+_STRAGGLERS_S = 0.2  # Orbax raises the first error; its other writes may make the folder again
 
 
 def _not_from_orbax_thread(record: logging.LogRecord) -> bool:
@@ -50,7 +54,7 @@ class CheckpointManager:
     still being written (and nothing else).
 
     A manager that only reads (to evaluate, to export) writes nothing: leftovers of a killed process
-    are removed by the first `save`.
+    are removed by `sweep`, or by the first `save`.
 
     Args:
       directory: made by the first `save`; relative paths are made absolute now.
@@ -121,11 +125,11 @@ class CheckpointManager:
         metadata = json.loads(json.dumps(dict(metadata or {})))
         self.wait()
         logging.getLogger("absl").addFilter(_not_from_orbax_thread)  # adds it once
-        temporary = folder.preparing(self.directory, step)
+        temporary = folder.preparing(self.directory, step, self._agreed_name())
         if not self._begin(step, temporary, replace=replace):
             return False
         try:
-            response, records = arrays.save(temporary / _ARRAYS, tree)
+            response, records = arrays.save(temporary / str(step), tree)
         except OSError as error:
             raise self._failed(step, temporary, error) from error
         except BaseException:
@@ -171,6 +175,16 @@ class CheckpointManager:
         if self._pending is not None and (error := self._pending.exception()) is not None:
             _logger.error("%s", error)
 
+    def sweep(self) -> None:
+        """Removes what killed processes left half written or half deleted in the folder.
+
+        Raises:
+          OSError: it cannot be removed.
+        """
+        if jax.process_index() == 0:
+            folder.sweep(self.directory)
+        self._swept = True
+
     # --- looking
 
     @property
@@ -204,11 +218,9 @@ class CheckpointManager:
           ValueError: there is no such step.
           CheckpointCorrupt: the manifest is damaged.
         """
-        leaves = self._read(step, folder.read_manifest)["leaves"]
-        records = [arrays.Record.from_json(fields) for fields in leaves]
         return {
             record.path: jax.ShapeDtypeStruct(record.shape, record.dtype)
-            for record in records
+            for record in _records(self._read(step, folder.read_manifest))
             if record.key_impl is None
         }
 
@@ -265,9 +277,11 @@ class CheckpointManager:
         else:
             self.wait()
             manifest = self._read(step, folder.verify)
-        records = [arrays.Record.from_json(fields) for fields in manifest["leaves"]]
-        path = folder.committed(self.directory)[step] / _ARRAYS
-        tree = arrays.load(path, records, abstract_tree, partial=partial)
+        path = folder.committed(self.directory)[step]
+        if manifest["format"] == packed.FORMAT:
+            tree = packed.load(path, manifest, abstract_tree, partial=partial)
+        else:
+            tree = arrays.load(path, _records(manifest), abstract_tree, partial=partial)
         return Restored(step, tree, manifest["metadata"])
 
     # --- inside
@@ -282,8 +296,7 @@ class CheckpointManager:
                 else:
                     self.directory.mkdir(parents=True, exist_ok=True)
                     if not self._swept:
-                        folder.sweep(self.directory)
-                    self._swept = True
+                        self.sweep()
                     temporary.mkdir()
             except OSError as error:
                 verdict, problem = _FAIL, error
@@ -295,25 +308,29 @@ class CheckpointManager:
     def _discard(self, temporary: Path) -> None:
         if jax.process_index() == 0:
             shutil.rmtree(temporary, ignore_errors=True)
+            time.sleep(_STRAGGLERS_S)
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def _finish(
         self,
         temporary: Path,
         content: dict[str, Any],
         response: arrays.Saving,
-        records: list[arrays.Record],
+        records: list[Record],
     ) -> None:
         """Runs in the thread: waits for Orbax, seals, commits, and drops what need not be kept."""
         step = content["step"]
         try:
             response.result()
             if jax.process_index() == 0:
-                folder.seal(temporary, {**content, "leaves": [vars(record) for record in records]})
-                folder.commit(temporary, folder.name_for(self.directory, step))
+                prepared = temporary / str(step)
+                folder.seal(prepared, {**content, "leaves": [vars(record) for record in records]})
+                folder.commit(prepared, self.directory / str(step))
         except Exception as error:
             raise self._failed(step, temporary, error) from error
         if jax.process_index() == 0:
             try:
+                temporary.rmdir()
                 self._prune()
             except OSError as error:
                 _logger.warning("could not delete an old checkpoint: %s", error)
@@ -381,8 +398,24 @@ class CheckpointManager:
         self._discard(temporary)
         return described
 
+    def _agreed_name(self) -> str:
+        """What process 0 calls this save, in all processes: they write into one folder."""
+        name = f"{folder.owner()}.{next(_save_numbers)}"
+        if jax.process_count() == 1:
+            return name
+        letters = np.zeros(512, np.uint8)
+        letters[: len(name.encode())] = list(name.encode())
+        letters = np.asarray(multihost_utils.broadcast_one_to_all(letters))
+        return bytes(letters).rstrip(b"\0").decode()
+
     def _agree(self, value: int) -> int:
         """Process 0's value, in all processes."""
         if jax.process_count() == 1:
             return value
         return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
+
+
+def _records(manifest: Mapping[str, Any]) -> list[Record]:
+    if manifest["format"] == packed.FORMAT:
+        return packed.records(manifest)
+    return [Record.from_json(fields) for fields in manifest["leaves"]]

@@ -63,7 +63,7 @@ def save_run(
             history=history,
             mid_epoch=False,
         )
-        checkpoints.save(int(state.step), {"state": state}, metadata=metadata, score=score)
+        checkpoints.save(int(state.step), state.as_dict(), metadata=metadata, score=score)
     write_json(workdir / "config.json", {"recipe": recipe.name} | to_dict(config))
 
 

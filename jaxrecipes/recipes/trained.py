@@ -103,11 +103,10 @@ def open_trained(
         abstract = jax.eval_shape(
             lambda key: create_state(stage, key, late=late), jax.random.key(0)
         )
-        restored = checkpoints.restore(
-            {"state": _on_one_device(abstract)}, step=chosen, partial=True
-        )
+        wanted = _on_one_device(abstract).as_dict()
+        restored = checkpoints.restore(wanted, step=chosen, partial=True)
     assert restored is not None
-    state, run_dir = restored.tree["state"], directory.parent
+    state, run_dir = TrainState(**restored.tree), directory.parent
     return Trained(module, config, recipe, state, chosen, restored.metadata, run_dir)
 
 

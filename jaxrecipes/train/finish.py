@@ -39,11 +39,11 @@ def with_weights(
     # Its hyperparameters stay: those of an earlier config may be of another structure.
     names = ["params", "batch_stats"]
     names += ["ema_params", "ema_batch_stats"] if recipe.ema else []
-    wanted = {"state": {name: getattr(state, name) for name in names}}
+    wanted = {name: getattr(state, name) for name in names}
     restored = checkpoints.restore(wanted, step=step, partial=True)
     assert restored is not None
     at = jax.device_put(np.int32(position), state.step.sharding)
-    return state.replace(step=at, **restored.tree["state"])
+    return state.replace(step=at, **restored.tree)
 
 
 def bytes_per_device(state: TrainState) -> dict[str, int]:

@@ -24,7 +24,7 @@ from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.timeline import Timeline
 
 _log = logging.getLogger("jaxrecipes")
-_MOMENTS, _SUMS = "state/opt_state/", "sums/"
+_MOMENTS, _SUMS = "opt_state/", "sums/"
 
 
 @dataclasses.dataclass
@@ -71,6 +71,7 @@ def check_resumable(
       ValueError: the folder holds another recipe's run, or its config or its data differ and no
         such change was allowed.
     """
+    checkpoints.sweep()
     step = checkpoints.newest_intact()
     if step is None:
         return None
@@ -137,10 +138,10 @@ def restore(
     """
     step, changed = found.step, bool(found.changes)
     shapes = checkpoints.shapes(step)
-    saved = {path: leaf for path, leaf in shapes.items() if _MOMENTS in path}
+    saved = {path: leaf for path, leaf in shapes.items() if path.startswith(_MOMENTS)}
     wanted = abstract_state.replace(opt_state=None)
     wanted = wanted.replace(hparams={}) if changed else wanted
-    tree = saved | {"state": wanted}
+    tree = saved | wanted.as_dict()
     tree = jax.tree.map(_laid_out, tree, state_shardings(tree, mesh))
     metadata, changes = checkpoints.metadata(step), [*found.changes]
     if metadata["mid_epoch"]:
@@ -150,7 +151,7 @@ def restore(
             changes.append("the train metrics of this epoch are of what follows the change")
     restored = checkpoints.restore(tree, step=step, partial=changed)
     assert restored is not None
-    state: TrainState = restored.tree["state"]
+    state = TrainState(**{name: restored.tree[name] for name in wanted.as_dict()})
     if changed:
         state = _with_hparams(recipe, state).replace(step=np.int32(found.position))
     moments = {path.removeprefix(_MOMENTS): restored.tree[path] for path in saved}
@@ -203,7 +204,7 @@ def save(
     score: float | None,
 ) -> None:
     """Starts to save the position; the sums go along only in the middle of an epoch."""
-    tree = {"state": position.state} | ({"sums": position.sums} if metadata["mid_epoch"] else {})
+    tree = position.state.as_dict() | ({"sums": position.sums} if metadata["mid_epoch"] else {})
     # An epoch that was saved before its validation (a signal, a restart) is saved again with its
     # score.
     checkpoints.save(step, tree, metadata=metadata, score=score, replace=not metadata["mid_epoch"])

@@ -1,5 +1,6 @@
 """The training state: one pytree of arrays, all of it in the checkpoint."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,6 +44,10 @@ class TrainState(struct.PyTreeNode):
     num_skipped: jax.Array
     num_skipped_in_row: jax.Array
     key: jax.Array
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, as a checkpoint holds them."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 def create_state(

@@ -1,9 +1,12 @@
 """Kills itself at a given moment of its second save: DIRECTORY MOMENT."""
 
 import os
+import pathlib
 import shutil
 import signal
 import sys
+import threading
+from types import SimpleNamespace
 
 from checkpoint_trees import filled
 
@@ -13,6 +16,7 @@ directory, moment = sys.argv[1:]
 manager = CheckpointManager(directory, keep_latest=1)
 manager.save(1, filled(1), metadata={"step": 1})
 manager.wait()
+step = 1 if "exchange" in moment else 2
 
 
 def die(*_, **__):
@@ -23,18 +27,41 @@ def then_die(function):
     return lambda *args, **kwargs: (function(*args, **kwargs), die())
 
 
+def renames(count):
+    """The real rename, `count` times."""
+    rename, left = pathlib.Path.rename, [count]
+
+    def limited(path, target):
+        left[0] -= 1
+        return rename(path, target) if left[0] >= 0 else die()
+
+    return limited
+
+
 match moment:
     case "before the arrays":
         arrays.save = die
-    case "while arrays are written":
-        arrays.save = then_die(arrays.save)
+    case "before the arrays are written":
+        arrays.save = lambda path, tree: (SimpleNamespace(result=die), [])
+    case "while the arrays are written":
+        threading.Timer(0.05, die).start()
+    case "before the index":
+        arrays._show_in_step_folder = die
     case "before the manifest":
         folder.seal = die
-    case "before the commit":
+    case "before the commit" | "before the exchange":
         folder.commit = die
-    case "after the commit":
+    case "within the exchange":
+        orbax_save = arrays._OnHost.result
+        arrays._OnHost.result = lambda self: (
+            orbax_save(self),
+            setattr(pathlib.Path, "rename", renames(1)),
+        )
+    case "after the commit" | "after the exchange":
         folder.commit = then_die(folder.commit)
     case "before the old one is deleted":
+        folder.remove = die
+    case "while the old one is deleted":
         shutil.rmtree = die
-manager.save(2, filled(2), metadata={"step": 2})
+manager.save(step, filled(2), metadata={"step": 2}, replace=True)
 manager.wait()

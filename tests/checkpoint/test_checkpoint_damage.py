@@ -77,7 +77,7 @@ def test_every_flipped_bit_is_noticed_or_harmless(saved):
 
 
 def data_file(checkpoint):
-    return max((checkpoint / "arrays").rglob("*"), key=lambda path: path.stat().st_size)
+    return max((checkpoint / "default").rglob("*"), key=lambda path: path.stat().st_size)
 
 
 def flip_in_array(checkpoint):
@@ -116,7 +116,7 @@ def change_metadata(checkpoint):
 
 
 def exchange_files(checkpoint):
-    shutil.copy(checkpoint / "arrays" / "_CHECKPOINT_METADATA", data_file(checkpoint))
+    shutil.copy(checkpoint / "_CHECKPOINT_METADATA", data_file(checkpoint))
 
 
 DAMAGES = {
@@ -159,14 +159,14 @@ def test_all_damaged_is_an_error_and_stays_one(saved):
         with pytest.raises(CheckpointCorrupt) as caught, CheckpointManager(saved) as manager:
             manager.restore(TREE)
         assert "step 20: manifest.json is missing" in str(caught.value)
-        assert "step 10: arrays/" in str(caught.value)
+        assert "step 10: default/" in str(caught.value)
     assert sorted(p.name for p in saved.iterdir()) == ["10", "20"]
 
 
 def test_a_damaged_step_that_was_asked_for_is_an_error(saved):
     truncate(saved / "20")
     manager = CheckpointManager(saved)
-    with pytest.raises(CheckpointCorrupt, match=r"step 20 in .* is damaged: arrays/.* has 1000"):
+    with pytest.raises(CheckpointCorrupt, match=r"step 20 in .* is damaged: default/.* has 1000"):
         manager.restore(TREE, step=20)
     assert manager.restore(TREE, step=10).step == 10
     assert manager.all_steps == [10, 20]

@@ -1,6 +1,10 @@
 """The latest n and the best k are kept, whatever the scores are and however often we restart."""
 
 import math
+import os
+import socket
+import subprocess
+import time
 
 import jax.numpy as jnp
 import pytest
@@ -85,7 +89,7 @@ def test_a_saved_step_is_left_alone_unless_replaced(tmp_path):
             manager.wait()
             assert manager.restore({"a": jnp.ones(2)}).tree["a"][0] == value
         assert manager.all_steps == [1]
-    assert [path.name for path in tmp_path.iterdir()] == ["1.2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
 
 
 def test_foreign_files_in_the_directory_are_left_alone(tmp_path):
@@ -97,12 +101,68 @@ def test_foreign_files_in_the_directory_are_left_alone(tmp_path):
     assert len(list(tmp_path.iterdir())) == 7
 
 
-def test_a_reader_changes_nothing_beside_a_running_save(tmp_path):
+def owned_by(process: int, host: str | None = None) -> str:
+    return f"{host or socket.gethostname()}-{process}"
+
+
+@pytest.fixture(scope="module")
+def dead_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return owned_by(process.pid)
+
+
+def test_a_reader_changes_nothing_beside_a_running_save(tmp_path, dead_process):
     save_all(tmp_path, {1: 0.1})
-    in_progress = folder.preparing(tmp_path, 2)
+    in_progress = folder.preparing(tmp_path, 2, dead_process)
     in_progress.mkdir()
     reader = CheckpointManager(tmp_path)
     assert reader.restore(TREE).step == 1
     assert in_progress.exists()
     save_all(tmp_path, {2: 0.2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_sweeping_removes_the_leftovers_of_the_dead_alone(tmp_path, dead_process):
+    save_all(tmp_path, {1: 0.1})
+    living = [f".saving-2-{owned_by(os.getppid())}", f".deleting-1-{owned_by(1, 'another-host')}"]
+    dead = [
+        f".saving-3-{dead_process}",
+        f".deleting-4-{dead_process}",
+        ".saving-5",
+        ".deleting-6.1",
+    ]
+    own = [f".deleting-7-{folder.owner()}"]
+    for name in living + dead + own:
+        (tmp_path / name).mkdir()
+    CheckpointManager(tmp_path).sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["1", *living])
+
+
+def test_what_another_host_left_goes_after_a_day(tmp_path):
+    left = folder.preparing(tmp_path, 3, owned_by(1, "another-host"))
+    (left / "3").mkdir(parents=True)
+    day_ago = time.time() - 25 * 3600
+    os.utime(left, (day_ago, day_ago))
+    CheckpointManager(tmp_path).sweep()
+    assert left.exists()  # something within is new
+    os.utime(left / "3", (day_ago, day_ago))
+    CheckpointManager(tmp_path).sweep()
+    assert not left.exists()
+
+
+def test_a_step_that_lost_its_name_in_an_exchange_is_there(tmp_path, dead_process):
+    save_all(tmp_path, {1: 0.3, 2: 0.2})
+    (tmp_path / "2").rename(tmp_path / f".replaced-2-{dead_process}")
+    reader = CheckpointManager(tmp_path)
+    assert reader.all_steps == [1, 2]
+    assert reader.restore(TREE).step == 2
+    reader.sweep()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_an_exchange_that_fails_gives_the_name_back(tmp_path):
+    save_all(tmp_path, {1: 0.3})
+    with pytest.raises(FileNotFoundError):
+        folder.commit(tmp_path / "not there", tmp_path / "1")
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -13,7 +13,7 @@ import pytest
 from jaxrecipes.checkpoint import CheckpointManager, CheckpointMismatch, CheckpointWriteError
 from jaxrecipes.checkpoint import arrays as checkpoint_arrays
 
-LARGE = (600, 700)  # 1.7 MB: an array of its own, not one of the packed
+LARGE = (600, 700)
 
 
 @jax.tree_util.register_dataclass

@@ -92,7 +92,7 @@ def restarted(tmp_path_factory):
 
 def test_with_restart_a_stage_counts_its_own_updates_of_all_parameters(restarted):
     with CheckpointManager(restarted[0] / "checkpoints") as checkpoints:
-        shapes, count = checkpoints.shapes(16), "state/opt_state/0/count"
+        shapes, count = checkpoints.shapes(16), "opt_state/0/count"
         saved = checkpoints.restore({count: shapes[count]}, step=16, partial=True).tree
     assert saved[count] == 10
     assert not late_paths(shapes)
@@ -124,12 +124,12 @@ def test_rules_that_are_changed_by_hand_keep_the_moments(tmp_path):
     assert run.fit().summary["final"]["step"] == 16
     with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         after = checkpoints.shapes(16)
-        late = "state/opt_state/0/late/hidden/kernel"
-        wanted = {late: after[late], "state/opt_state/0/count": after[late]}
+        late = "opt_state/0/late/hidden/kernel"
+        wanted = {late: after[late], "opt_state/0/count": after[late]}
         counts = checkpoints.restore(wanted, step=16, partial=True).tree
     assert {path: int(count) for path, count in counts.items()} == {
         late: 8,
-        "state/opt_state/0/count": 16,
+        "opt_state/0/count": 16,
     }
     assert late_paths(after) == {"hidden/kernel"}
     assert not any("/mu/norm" in path for path in after)
