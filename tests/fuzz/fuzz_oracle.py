@@ -1,0 +1,83 @@
+"""What must hold of every input: it is taken, or refused in one line, soon, and runs no code."""
+
+import contextlib
+import dataclasses
+import io
+import logging
+import pathlib
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+from jaxrecipes.checkpoint import CheckpointCorrupt
+from jaxrecipes.errors import os_error
+
+SHORTEST, LONGEST = 10, 800
+MOST_MEMORY = 1 << 30
+Kind = Literal["taken", "refused", "traceback", "unclear", "slow", "code ran", "memory"]
+GOOD: tuple[Kind, ...] = ("taken", "refused")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    kind: Kind
+    said: str
+    seconds: float
+
+
+def outcome(use: Callable[[], None], *, canary: pathlib.Path, limit_s: float) -> Outcome:
+    """Runs one case.
+
+    Args:
+      use: gives the input to the library.
+      canary: does not exist unless the input made the library run code.
+      limit_s: seconds of this process that a case may take.
+    """
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is in use
+    before, started = _memory("VmRSS"), time.process_time()
+    kind, said = _run(use, len(str(canary.parent)))
+    seconds = time.process_time() - started
+    if canary.exists():
+        canary.rmdir()
+        return Outcome("code ran", said, seconds)
+    if _memory("VmHWM") - before > MOST_MEMORY:
+        return Outcome("memory", said, seconds)
+    return Outcome("slow" if seconds > limit_s else kind, said, seconds)
+
+
+def _memory(name: str) -> int:
+    """Bytes of this process, by its name in Linux's /proc."""
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def _run(use: Callable[[], None], path_length: int) -> tuple[Kind, str]:
+    try:
+        with warnings.catch_warnings(), _silence():
+            warnings.simplefilter("ignore")
+            use()
+        return "taken", ""
+    except (ValueError, ImportError, CheckpointCorrupt) as error:
+        said = str(error)
+    except OSError as error:
+        said = os_error(error)
+    except MemoryError:
+        return "memory", traceback.format_exc()
+    except Exception:
+        return "traceback", traceback.format_exc()
+    # Paths of the cases may stand in a message several times and are not the message's fault.
+    clear = SHORTEST <= len(said) <= LONGEST + 4 * path_length and "\n" not in said
+    return ("refused" if clear else "unclear"), said
+
+
+@contextlib.contextmanager
+def _silence():
+    logger = logging.getLogger("jaxrecipes")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.disabled = before

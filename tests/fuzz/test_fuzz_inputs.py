@@ -1,0 +1,31 @@
+"""Damaged inputs of every kind are taken or refused in one line: no traceback, no code, no delay.
+
+`tests/slow/fuzz_campaign.py` runs many more of the same, under a limit of memory.
+"""
+
+import collections
+import sys
+
+import pytest
+from fuzz_oracle import GOOD, outcome
+from fuzz_targets import cases, targets
+
+CASES_PER_TARGET = 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+def test_damaged_inputs_are_taken_or_refused_in_one_line(tmp_path):
+    count = CASES_PER_TARGET * len(targets(tmp_path))
+    failures, kinds = [], collections.Counter()
+    for name, number, use, canary in cases(
+        tmp_path / "base", tmp_path / "case", seed=0, numbers=range(count)
+    ):
+        # The first case of a target makes what it needs.
+        limit_s = 5.0 if number < count // CASES_PER_TARGET else 2.0
+        found = outcome(use, canary=canary, limit_s=limit_s)
+        kinds[found.kind] += 1
+        if found.kind not in GOOD:
+            failures.append(f"{name}, case {number}: {found.kind}\n{found.said}")
+    assert not failures, "\n\n".join(failures[:5])
+    assert kinds["taken"] > count // 20, kinds
+    assert kinds["refused"] > count // 3, kinds
