@@ -17,6 +17,8 @@ from jaxrecipes.train.run_files import read_json
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
 
 _LONGEST_LINE = 800
+USER_ERRORS = (ValueError, OSError, ImportError, CheckpointCorrupt, TrainingDivergedError)
+"""What a user can mend. Anything else is a fault of the library's, and stays a traceback."""
 
 
 def run(main: Callable[[], None]) -> int:
@@ -26,11 +28,8 @@ def run(main: Callable[[], None]) -> int:
     set_up_logging()
     try:
         main()
-    except OSError as error:
-        logging.getLogger("jaxrecipes").error("error: %s", os_error(error))
-        return 2
-    except (ValueError, ImportError, CheckpointCorrupt, TrainingDivergedError) as error:
-        logging.getLogger("jaxrecipes").error("error: %s", _readable(str(error)))
+    except USER_ERRORS as error:
+        logging.getLogger("jaxrecipes").error("error: %s", message(error))
         return 2
     except KeyboardInterrupt:
         logging.getLogger("jaxrecipes").error("interrupted")
@@ -38,9 +37,10 @@ def run(main: Callable[[], None]) -> int:
     return 0
 
 
-def _readable(message: str) -> str:
-    """The message with over-long lines cut in the middle."""
-    return "\n".join(shortened(line, _LONGEST_LINE) for line in message.splitlines())
+def message(error: BaseException) -> str:
+    """What a script says of an error: a file first, and over-long lines cut in the middle."""
+    said = os_error(error) if isinstance(error, OSError) else str(error)
+    return "\n".join(shortened(line, _LONGEST_LINE) for line in said.splitlines())
 
 
 def parser(doc: str | None, *, add_help: bool = True) -> argparse.ArgumentParser:

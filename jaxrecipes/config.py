@@ -193,7 +193,7 @@ def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
         if flag.startswith("--") and name not in ("help", *known, *switched_off):
             near = nearest(name, known) or known[0]
             raise ValueError(
-                f"unknown field {flag!r}; did you mean '--{near}'? "
+                f"unknown field {shortened(flag, 80)!r}; did you mean '--{near}'? "
                 f"`--config {spec} --help` shows every field"
             )
     said = io.StringIO()

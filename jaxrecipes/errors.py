@@ -5,19 +5,22 @@ import difflib
 import errno
 from collections.abc import Iterable, Iterator, Sequence
 
+WRONG_TYPES = (TypeError, AttributeError, LookupError, OverflowError, ValueError)
+"""What plain Python raises where a value from a file is of another type or size than it should."""
+
 _MOST_NAMES = 12
 _LONGEST = 300
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: object, known: Iterable[str]) -> str | None:
     """The known name that `name` was meant to be: one that it abbreviates, or the most alike."""
-    names = sorted(known)
+    names, name = sorted(known), str(name)
     abbreviated = [other for other in names if _initials(other) == name.split(".")[-1].lower()]
     cutoff = 0.0 if len(names) == 1 else 0.4
     return next(iter(abbreviated + difflib.get_close_matches(name, names, 1, cutoff)), None)
 
 
-def hint(name: str, known: Iterable[str]) -> str:
+def hint(name: object, known: Iterable[str]) -> str:
     """What to say after an unknown name: the nearest of the known ones, and a line of them."""
     names = sorted(known)
     near = nearest(name, names)
@@ -25,9 +28,9 @@ def hint(name: str, known: Iterable[str]) -> str:
     return f"{meant or ';'} Known: {listed(names) or 'none'}"
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not among `known`."""
-    return ValueError(f"unknown {what} {shortened(name, 80)!r}{hint(name, known)}")
+def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
+    """The error for a name, which may come from a file and be anything, not among `known`."""
+    return ValueError(f"unknown {what} {shortened(str(name), 80)!r}{hint(name, known)}")
 
 
 def listed(names: Sequence[object], most: int = _MOST_NAMES) -> str:

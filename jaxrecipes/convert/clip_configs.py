@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxrecipes.convert.clip_rules import ClipLayout
 from jaxrecipes.convert.rules import ConversionError
+from jaxrecipes.errors import WRONG_TYPES, telling
 from jaxrecipes.models.clip_config import (
     Activation,
     ClipConfig,
@@ -62,14 +63,15 @@ def from_huggingface(config: Mapping[str, Any]) -> ClipConfig:
         inner = config if kind == _ALONE[name] else inner
         return {ours: inner.get(theirs, default) for ours, (theirs, default) in fields.items()}
 
-    text = tower("text", _TEXT)
-    if text["end_token_id"] == _MEANT_HIGHEST:
-        text["end_token_id"] = None
-    return ClipConfig(
-        vision=ClipVisionConfig(**tower("vision", _VISION)),
-        text=ClipTextConfig(**text),
-        projection_dim=config.get("projection_dim", 512),
-    )
+    with telling("this config.json does not describe a CLIP", *WRONG_TYPES):
+        text = tower("text", _TEXT)
+        if text["end_token_id"] == _MEANT_HIGHEST:
+            text["end_token_id"] = None
+        return ClipConfig(
+            vision=ClipVisionConfig(**tower("vision", _VISION)),
+            text=ClipTextConfig(**text),
+            projection_dim=config.get("projection_dim", 512),
+        )
 
 
 def to_huggingface(config: ClipConfig) -> dict[str, Any]:
@@ -104,33 +106,38 @@ def from_open_clip(config: Mapping[str, Any]) -> ClipConfig:
     Raises:
       ValueError: a tower that is no CLIP transformer.
     """
-    model = config["model_cfg"]
-    vision, text = model["vision_cfg"], model["text_cfg"]
-    activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
-    if "layers" not in vision or "hf_model_name" in text or not isinstance(vision["layers"], int):
-        raise ValueError("this open_clip model is not made of CLIP's own two transformers")
-    width, text_width = vision["width"], text["width"]
-    return ClipConfig(
-        vision=ClipVisionConfig(
-            image_size=vision["image_size"],
-            patch_size=vision["patch_size"],
-            width=width,
-            depth=vision["layers"],
-            num_heads=width // vision.get("head_width", _HEAD_WIDTH),
-            mlp_width=int(width * vision.get("mlp_ratio", 4.0)),
-            activation=activation,
-        ),
-        text=ClipTextConfig(
-            vocab_size=text.get("vocab_size", 49408),
-            context_length=text.get("context_length", 77),
-            width=text_width,
-            depth=text["layers"],
-            num_heads=text["heads"],
-            mlp_width=int(text_width * text.get("mlp_ratio", 4.0)),
-            activation=activation,
-        ),
-        projection_dim=model["embed_dim"],
-    )
+    with telling("this open_clip_config.json does not describe a CLIP", *WRONG_TYPES):
+        model = config["model_cfg"]
+        vision, text = model["vision_cfg"], model["text_cfg"]
+        activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+        if (
+            "layers" not in vision
+            or "hf_model_name" in text
+            or not isinstance(vision["layers"], int)
+        ):
+            raise ValueError("this open_clip model is not made of CLIP's own two transformers")
+        width, text_width = vision["width"], text["width"]
+        return ClipConfig(
+            vision=ClipVisionConfig(
+                image_size=vision["image_size"],
+                patch_size=vision["patch_size"],
+                width=width,
+                depth=vision["layers"],
+                num_heads=width // vision.get("head_width", _HEAD_WIDTH),
+                mlp_width=int(width * vision.get("mlp_ratio", 4.0)),
+                activation=activation,
+            ),
+            text=ClipTextConfig(
+                vocab_size=text.get("vocab_size", 49408),
+                context_length=text.get("context_length", 77),
+                width=text_width,
+                depth=text["layers"],
+                num_heads=text["heads"],
+                mlp_width=int(text_width * text.get("mlp_ratio", 4.0)),
+                activation=activation,
+            ),
+            projection_dim=model["embed_dim"],
+        )
 
 
 class _Keys(NamedTuple):

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxrecipes.convert.dinov2_rules import MLP, OUTSIDE, SWIGLU, Dinov2Layout
 from jaxrecipes.convert.rules import ConversionError
+from jaxrecipes.errors import WRONG_TYPES, telling
 from jaxrecipes.models.dinov2_config import Dinov2Config
 
 _HEAD_WIDTH = 64  # of all published sizes
@@ -40,9 +41,10 @@ def from_huggingface(config: Mapping[str, Any]) -> Dinov2Config:
     for name, want in _FIXED.items():
         if config.get(name, want) != want:
             raise ValueError(f"a DINOv2 with {name} {config[name]!r} is not covered, only {want!r}")
-    registers = config.get("num_register_tokens", 4) if kind == "dinov2_with_registers" else 0
-    fields = {ours: config.get(theirs, default) for ours, (theirs, default) in _FIELDS.items()}
-    return Dinov2Config(**fields, num_registers=registers)
+    with telling("this config.json does not describe a DINOv2", *WRONG_TYPES):
+        registers = config.get("num_register_tokens", 4) if kind == "dinov2_with_registers" else 0
+        fields = {ours: config.get(theirs, default) for ours, (theirs, default) in _FIELDS.items()}
+        return Dinov2Config(**fields, num_registers=registers)
 
 
 def to_huggingface(config: Dinov2Config) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import ConversionError, described, unwrapped
 from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.convert.torchscript import is_torchscript, load_torchscript
+from jaxrecipes.errors import cause
 
 
 def read_state_dict(
@@ -66,9 +67,12 @@ def read_json(file: pathlib.Path) -> dict[str, Any]:
     """The object in a file of JSON.
 
     Raises:
-      ValueError: not JSON.
+      ValueError: not JSON, or not an object.
     """
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file} is not JSON: {cause(error)}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{file} holds a {type(value).__name__}; want an object of JSON")
+    return value

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from jaxrecipes.data.image_folders import class_of, class_word, find_images
 from jaxrecipes.data.labelled_images import CLASS_IDS
 from jaxrecipes.data.parquet_files import read_columns
-from jaxrecipes.errors import listed, telling
+from jaxrecipes.errors import listed, shortened, telling
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -203,8 +203,8 @@ def _read_annotation(file: Path) -> Iterator[tuple[Path, int]]:
                 continue
             if len(fields) < 2 or fields[1].strip() not in ("0", "1"):
                 raise ValueError(
-                    f"line {number} of {file} is {','.join(fields)!r}; want image_path,class_id "
-                    "with class_id 0 (closed) or 1 (open), and no header"
+                    f"line {number} of {file} is {shortened(','.join(fields), 80)!r}; want "
+                    "image_path,class_id with class_id 0 (closed) or 1 (open), and no header"
                 )
             path = Path(fields[0].strip().replace("\\", "/"))
             beside = file.parent / path

@@ -123,5 +123,5 @@ def load(name: object) -> RecipeModule:
     """
     names = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
     if name not in names:
-        raise unknown_name("recipe", str(name), names)
+        raise unknown_name("recipe", name, names)
     return cast(RecipeModule, importlib.import_module(f"{__name__}.{name}"))

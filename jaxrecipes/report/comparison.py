@@ -232,5 +232,6 @@ def _moves(values: np.ndarray) -> bool:
 
 
 def _counts_steps(config: Mapping[str, Json]) -> bool:
-    every = (config.get("loop") or {}).get("validate_every_steps")
+    loop = config.get("loop")
+    every = loop.get("validate_every_steps") if isinstance(loop, Mapping) else None
     return config.get("steps") is not None or every is not None

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from jaxrecipes.errors import cause
 from jaxrecipes.files import write_bytes
 from jaxrecipes.report.page_style import PAGE, STYLE
 from jaxrecipes.report.progress import duration
@@ -74,8 +75,8 @@ def _read(path: pathlib.Path, kind: type, problems: list[str]) -> Json:
         return kind()
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        problems.append(f"{path.name} could not be read: {error}")
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"{path.name} could not be read: {cause(error)}")
         return kind()
     if not isinstance(value, kind):
         problems.append(f"{path.name} holds a {type(value).__name__}, want a {kind.__name__}")

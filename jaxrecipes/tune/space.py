@@ -11,7 +11,7 @@ from typing import Any
 from annotated_types import Interval
 
 from jaxrecipes.config import field_paths, with_overrides
-from jaxrecipes.errors import hint
+from jaxrecipes.errors import cause, hint, shortened
 from jaxrecipes.fields import FieldError, check_fields, declared_hparams, located, wrong
 from jaxrecipes.schedules import Schedule, constant
 from jaxrecipes.train.hparams import hparam_bounds
@@ -182,7 +182,8 @@ def parse_parameter(text: str, base: Any) -> tuple[str, Distribution]:
       ValueError: text that cannot be read so.
     """
     name, equals, values = text.partition("=")
-    wanted = f"--search {text!r}: want FIELD=LOW:HIGH[:log], FIELD=LOW:HIGH:STEP or FIELD=A,B,C"
+    given = f"--search {shortened(text, 80)!r}"
+    wanted = f"{given}: want FIELD=LOW:HIGH[:log], FIELD=LOW:HIGH:STEP or FIELD=A,B,C"
     if not equals or not values:
         raise ValueError(wanted)
     if ":" not in values:
@@ -197,7 +198,7 @@ def parse_parameter(text: str, base: Any) -> tuple[str, Distribution]:
             raise ValueError(wanted)
         return name, Float(float(low), float(high), log=log)
     except ValueError as error:
-        raise ValueError(f"--search {text!r}: {error}") from error
+        raise ValueError(f"{given}: {cause(error)}") from error
 
 
 def fixed_fields(base: Any, overrides: Iterable[str]) -> set[str]:

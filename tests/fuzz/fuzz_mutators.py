@@ -107,7 +107,10 @@ def _with_node(rng: random.Random, value: Any) -> Any:
 
 def damaged_pickle(rng: random.Random, data: bytes, canary: str) -> bytes:
     """A pickle with opcodes left out, repeated, swapped, or calling what makes `canary`."""
-    starts = [at for _, _, at in pickletools.genops(data)]
+    try:
+        starts = [at for _, _, at in pickletools.genops(data)]
+    except ValueError:  # damaged already
+        return damaged(rng, data)
     ops = [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(ops))

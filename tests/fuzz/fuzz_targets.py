@@ -221,14 +221,14 @@ def _torch_tree(base: pathlib.Path) -> Make:
 
 def _change_tree(rng: random.Random, tree: Any) -> None:
     values = (None, True, -1, 0, 2.5, float("nan"), "x", "", [], {}, (1, 2), np.zeros(3))
-    while True:
+    while tree:
         key = rng.choice(list(tree) if isinstance(tree, dict) else range(len(tree)))
         inner = tree[key]
         if isinstance(inner, dict | list) and inner and rng.random() < 0.75:
             tree = inner
             continue
         if isinstance(inner, np.ndarray) and rng.random() < 0.5:
-            strange = (inner[..., None], inner.astype(np.int8), inner.astype(complex), inner[:0])
+            strange = (inner[..., None], inner.astype(np.int8), inner.ravel()[:0])
             tree[key] = rng.choice(strange) if inner.ndim else inner[None]
         elif rng.random() < 0.3:
             del tree[key]
@@ -349,7 +349,7 @@ _RATINGS = {
     "name": [f"{i}.png" for i in range(8)],
     "prompt": ["a cat"] * 8,
     "mos_quality": [1.0, 2.5] * 4,
-    "mos_consistency": [3.0, 4.5] * 4,
+    "mos_align": [3.0, 4.5] * 4,
     "image_bytes": [_png()] * 8,
 }
 
@@ -424,7 +424,7 @@ def _shards_from(file: pathlib.Path) -> None:
 def _ratings_csv() -> str:
     stream = io.StringIO()
     writer = csv.writer(stream)
-    writer.writerow(["name", "prompt", "mos_quality", "mos_consistency"])
+    writer.writerow(["name", "prompt", "mos_quality", "mos_align"])
     writer.writerows([f"{i}.png", 'a "cat", sitting', 1 + i / 4, 2 + i / 4] for i in range(8))
     return stream.getvalue()
 
