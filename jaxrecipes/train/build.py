@@ -161,17 +161,25 @@ def _cyclic(config: RunConfig, base: float, peak: float) -> Schedule:
 
 
 def build_optimizer(
-    config: OptimConfig, *, inert: Sequence[str] = ()
+    config: OptimConfig,
+    *,
+    inert: Sequence[str] = (),
+    factors: Callable[[Hparams], Mapping[str, Any]] | None = None,
 ) -> Callable[[Hparams], optax.GradientTransformation]:
     """`hparams -> optax transformation`, for the step to call; `inert` as in `optim.adamw`.
+
+    `factors` gives learning-rate factors that are hyperparameters; the config's own come first.
 
     Adam and SGD treat inert parameters like the others: their decay goes through the moments.
     """
 
     def make_tx(hparams: Hparams) -> optax.GradientTransformation:
+        moving = {} if factors is None else factors(hparams)
+        by_rule = {**config.learning_rate_factors}
+        by_rule |= {rule: factor for rule, factor in moving.items() if rule not in by_rule}
         groups: dict[str, Any] = {
             "decay_mask": optim.no_decay(*config.no_decay) if config.no_decay else None,
-            "learning_rate_factors": list(config.learning_rate_factors.items()) or None,
+            "learning_rate_factors": list(by_rule.items()) or None,
         }
         if config.optimizer == "sgd":
             return optim.sgd(hparams, **groups)

@@ -1,13 +1,11 @@
 """The hand_pose recipe: network, losses, metrics and augmentation, wired for the generic step."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jaxrecipes import schedules
 from jaxrecipes.data.hand_augment import draw
@@ -177,12 +175,8 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         kept = {name: found[name] for name in ("joint_rel", "joint_cam", "joint_img")}
         return kept | {name: outputs[name] for name in ("pose", "betas", "trans")}
 
-    def make_tx(hparams: Hparams) -> optax.GradientTransformation:
-        factors: dict[str, Any] = dict(config.optim.learning_rate_factors)
-        if not frozen:
-            factors.setdefault(_BACKBONE, hparams["backbone_rate_factor"])
-        grouped = dataclasses.replace(config.optim, learning_rate_factors=factors)
-        return build_optimizer(grouped)(hparams)
+    def factors(hparams: Hparams) -> dict[str, Any]:
+        return {} if frozen else {_BACKBONE: hparams["backbone_rate_factor"]}
 
     def log_line(step: int, steps: int, values: Mapping[str, float]) -> str:
         rate = float(hparams["learning_rate"](step))  # of the next update, as in the original
@@ -209,7 +203,7 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         loss_terms=loss_terms,
         metrics=metrics,
         hparams=hparams,
-        make_tx=make_tx,
+        make_tx=build_optimizer(config.optim, factors=factors),
         augment=augment_batch,
         preprocess=crop.plain,
         predictions=predictions,
