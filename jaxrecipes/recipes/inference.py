@@ -20,13 +20,15 @@ def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Ev
     split = make_split(examples.arrays, mesh, batch_size, data.placement)
     program = EvalProgram(trained.recipe, mesh=mesh)
     hparams = jax.device_put(trained.hparams, replicated(mesh))
+    loss_hparams = jax.device_put(trained.final_hparams, replicated(mesh))
     results, pass_metrics = [], trained.recipe.pass_metrics
     for which in weights:
         params, batch_stats = jax.device_put(trained.weights(which), replicated(mesh))
         items = split.feed.evaluation_items(batch_size)
         results.append(
             program(
-                *(params, batch_stats, hparams, split.feed.source, items, split.arrays),
+                *(params, batch_stats, hparams, loss_hparams),
+                *(split.feed.source, items, split.arrays),
                 pass_metrics=pass_metrics,
             )
         )

@@ -16,6 +16,7 @@ from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.step import current_hparams
+from jaxrecipes.train.timeline import Timeline
 
 Weights = Literal["auto", "raw", "ema"]
 """Which weights: auto takes the averaged ones where a run keeps them."""
@@ -45,6 +46,14 @@ class Trained:
     def hparams(self) -> dict[str, jax.Array]:
         """The hyperparameters in force at the checkpoint's step."""
         return current_hparams(self.recipe, self.state)
+
+    @property
+    def final_hparams(self) -> dict[str, jax.Array]:
+        """The hyperparameters of the run's last step, which its validation losses are weighed
+        by.
+        """
+        last_step = Timeline.stored(self.metadata).end(self.config) - 1
+        return current_hparams(self.recipe, self.state, step=last_step)
 
     def weights(self, which: Weights = "auto") -> tuple[Any, Any]:
         """`(params, batch_stats)`; auto: the averaged ones where the run keeps them.

@@ -28,7 +28,7 @@ class Evaluation:
 
 
 class EvalProgram:
-    """`run(params, batch_stats, hparams, batches)`: the recipe's metrics over a split.
+    """`run(params, ...)`: the recipe's metrics of some weights over a split.
 
     Args:
       recipe: what is evaluated.
@@ -42,7 +42,7 @@ class EvalProgram:
         self.num_compilations = 0
         apply_fn = with_gathered_params(recipe, mesh).apply_fn
 
-        def run(params, batch_stats, hparams, source, item, mask):
+        def run(params, batch_stats, hparams, loss_hparams, source, item, mask):
             self.num_compilations += 1
             batch = recipe.preprocess(fetch(source, item) | {"mask": mask})
             outputs, _ = apply_fn(
@@ -53,7 +53,8 @@ class EvalProgram:
                 train=False,
                 key=jax.random.key(0),
             )
-            _, log = composite_loss(recipe.loss_terms(outputs, batch, hparams), hparams, mask=mask)
+            terms = recipe.loss_terms(outputs, batch, loss_hparams)
+            _, log = composite_loss(terms, loss_hparams, mask=mask)
             # Each batch's means count by its number of real examples.
             weight = mask.sum()
             sums = {name: Mean(sum=value * weight, count=weight) for name, value in log.items()}
@@ -62,17 +63,20 @@ class EvalProgram:
 
         self._run = jax.jit(run, out_shardings=replicated(mesh))
 
-    def lower(self, params, batch_stats, hparams, source, item, mask) -> jax.stages.Lowered:
+    def lower(
+        self, params, batch_stats, hparams, loss_hparams, source, item, mask
+    ) -> jax.stages.Lowered:
         """The program of one batch for such arguments (arrays or their shapes), not yet
         compiled.
         """
-        return self._run.lower(params, batch_stats, hparams, source, item, mask)
+        return self._run.lower(params, batch_stats, hparams, loss_hparams, source, item, mask)
 
     def __call__(
         self,
         params,
         batch_stats,
         hparams,
+        loss_hparams,
         source,
         batches,
         arrays: Arrays,
@@ -84,14 +88,19 @@ class EvalProgram:
         Args:
           params: of the network, raw or averaged.
           batch_stats: that go with them.
-          hparams: the hyperparameters in force, for the loss.
+          hparams: the hyperparameters in force, for the network and the metrics.
+          loss_hparams: those of the loss; of the run's end where losses are to be compared over the
+            run.
           source: the split's resident arrays, empty when it is streamed.
           batches: yields `(item, mask)`, the last one padded.
           arrays: the split's host arrays (labels ...), for metrics of the whole pass.
           pass_metrics: the recipe's.
         """
         results = jax.device_get(
-            [self._run(params, batch_stats, hparams, source, item, mask) for item, mask in batches]
+            [
+                self._run(params, batch_stats, hparams, loss_hparams, source, item, mask)
+                for item, mask in batches
+            ]
         )
         num_examples = len(next(iter(arrays.values())))  # what follows them is padding
         outputs = jax.tree.map(

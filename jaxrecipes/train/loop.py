@@ -15,14 +15,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.errors import unknown_name
 from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.paths import user_path
+from jaxrecipes.plateau import EarlyStoppingState
 from jaxrecipes.report.aim_writer import AimLog
 from jaxrecipes.report.progress import Progress, duration
 from jaxrecipes.report.writer import Writer, open_writer
 from jaxrecipes.train import finish, nonfinite, resume
+from jaxrecipes.train.comparable import with_end_weights
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.evaluate import compute_metrics
+from jaxrecipes.train.evaluate import EvalProgram, compute_metrics
 from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.programs import Programs
@@ -32,7 +35,7 @@ from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import alone_in_run, write_json
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
-from jaxrecipes.train.step import current_hparams, looked_at
+from jaxrecipes.train.step import current_hparams, looked_at, used_hparams
 from jaxrecipes.train.timeline import Timeline
 from jaxrecipes.train.validation import Validator
 
@@ -97,7 +100,7 @@ class Run:
         self._programs = programs or self._make_programs(recipe)
         self._program = self._programs.train
         self._compilations_before = 0  # of earlier stages' programs
-        self._validate = Validator(recipe, self._programs.evaluate)
+        self._validate = self._validator(self._programs.evaluate)
         self._seconds_to_first_step: float | None = None
 
     def fit(self) -> Finished | None:
@@ -187,6 +190,7 @@ class Run:
             return Position(state, empty_sums, []), 0
         step, self._timeline = found.position, found.timeline
         self._total_steps = self._timeline.end(self._config)
+        self._validate = self._validator(self._programs.evaluate)
         position = resume.restore(
             checkpoints,
             self._recipe,
@@ -294,8 +298,10 @@ class Run:
         self, position: Position, step: int, checkpoints: CheckpointManager, writer: Writer
     ) -> None:
         """Validates, steps the state machines, and puts the epoch on record."""
+        hparams = used_hparams(self._recipe, position.state)
+        end = current_hparams(self._recipe, position.state, step=self._total_steps - 1)
         train = compute_metrics(jax.device_get(position.sums))
-        hparams = current_hparams(self._recipe, position.state)
+        train = with_end_weights(train, self._recipe, end)
         train_seconds = time.monotonic() - self._epoch_started
         rate = (step - self._epoch_first_step) * self._data.examples_per_step / train_seconds
 
@@ -360,7 +366,7 @@ class Run:
     ) -> None:
         recipe, state = self._recipe, position.state
         if recipe.plateau is not None and step > recipe.warmup_steps:
-            metric = metrics[self._monitor(self._config.lr_schedule.monitor)]
+            metric = self._watched(metrics, self._config.lr_schedule.monitor)
             plateau = recipe.plateau.update(state.plateau, metric)
             if float(plateau.learning_rate) != float(state.plateau.learning_rate):
                 _log.info(
@@ -370,11 +376,29 @@ class Run:
                 )
             state = state.replace(plateau=plateau)
         if recipe.early_stopping is not None:
-            metric = metrics[self._monitor(self._config.early_stopping.monitor)]
+            metric = self._watched(metrics, self._config.early_stopping.monitor)
             stopping = recipe.early_stopping.update(state.early_stopping, metric)
+            if stopping.should_stop:
+                self._log_early_stop(stopping, step)
             state = state.replace(early_stopping=stopping)
         # The state machines' new scalars get the layout that the program was compiled for.
         position.state = jax.device_put(state, self._program.shardings)
+
+    def _watched(self, metrics: Mapping[str, float], name: str) -> float:
+        name = self._monitor(name)
+        if name not in metrics:
+            raise unknown_name("metric to watch", name, metrics)
+        return metrics[name]
+
+    def _log_early_stop(self, stopping: EarlyStoppingState, step: int) -> None:
+        epoch, bad = self._timeline.epoch(step), int(stopping.num_bad_epochs)
+        best = f"{float(stopping.best):.4g} of epoch {epoch - bad}" if epoch > bad else "its start"
+        _log.info(
+            "stopped early after epoch %d: %s was no better than %s for %d epochs "
+            "(early_stopping.patience_epochs %d)",
+            *(epoch, self._monitor(self._config.early_stopping.monitor), best, bad),
+            self._config.early_stopping.patience_epochs or bad,
+        )
 
     def _best(self, state: TrainState, checkpoints: CheckpointManager) -> tuple[TrainState, int]:
         """`state` with the weights of the best checkpoint, and that checkpoint's step."""
@@ -487,6 +511,9 @@ class Run:
         """Whether the epoch under way has no entry yet, as when a changed config ends it here."""
         history, taken = position.history, self._timeline.taken(step)
         return taken > (history[-1]["step"] if history else 0)
+
+    def _validator(self, program: EvalProgram) -> Validator:
+        return Validator(self._recipe, program, last_step=self._total_steps - 1)
 
     def _empty_sums(self) -> Any:
         return self._program.zeros(self._programs.sum_shapes)

@@ -92,7 +92,8 @@ class Programs:
         for split in (data.val, data.test):
             if split is not None:
                 item, mask = next(iter(split.feed.evaluation_items(split.batch_size)))
-                arguments = (state.params, state.batch_stats, values, split.feed.source, item, mask)
+                weights = state.params, state.batch_stats
+                arguments = (*weights, values, values, split.feed.source, item, mask)
                 lowered.append(self.evaluate.lower(*arguments))
         digest = hashlib.sha256()
         for program in lowered:

@@ -40,14 +40,21 @@ class StepMetrics:
     log: dict[str, jax.Array]
 
 
-def current_hparams(recipe: Recipe, state: TrainState) -> dict[str, jax.Array]:
-    """The hyperparameters in force at `state.step`: the schedules' values, the plateau's scale
-    applied.
+def current_hparams(
+    recipe: Recipe, state: TrainState, *, step: jax.Array | int | None = None
+) -> dict[str, jax.Array]:
+    """The hyperparameters in force at `step`, by default at `state.step`: the schedules' values,
+    with the plateau's scale as it is now.
     """
-    hparams = evaluate(state.hparams, state.step)
+    hparams = evaluate(state.hparams, state.step if step is None else step)
     if recipe.plateau is not None:
         hparams["learning_rate"] = hparams["learning_rate"] * state.plateau.scale
     return hparams
+
+
+def used_hparams(recipe: Recipe, state: TrainState) -> dict[str, jax.Array]:
+    """The hyperparameters of the step that led to `state`; of the first one before it."""
+    return current_hparams(recipe, state, step=jnp.maximum(state.step - 1, 0))
 
 
 def make_train_step(
