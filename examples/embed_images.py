@@ -13,7 +13,6 @@ number is standardised over the rows whose column `split` says train, or over al
 
 import argparse
 import importlib.util
-import io
 import pathlib
 
 import numpy as np
@@ -21,7 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from PIL import Image
+
+from jaxrecipes.data.labelled_images import split_name
+from jaxrecipes.data.parquet_files import check_image_column, encoded_images
+from jaxrecipes.data.rgb_images import decode_rgb
 
 _STAGE_ENDS = (0, 2, 4, 7, 10, 14, 15)
 _MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -48,7 +50,7 @@ def embed(network: torch.nn.Module, images: list[bytes], *, size: int = 224) -> 
     with torch.inference_mode():
         for start in range(0, len(images), 32):
             batch = [
-                np.asarray(Image.open(io.BytesIO(image)).convert("RGB").resize((size, size)))
+                np.asarray(decode_rgb(image, pathlib.Path()).resize((size, size)))
                 for image in images[start : start + 32]
             ]
             levels = torch.from_numpy(np.stack(batch)) / 255.0
@@ -70,10 +72,11 @@ def main() -> None:
     flags.add_argument("target", type=pathlib.Path, help="parquet to write, without the images")
     own = flags.parse_args()
     table = pq.read_table(own.source)
-    found = embed(load_network(), table["image_bytes"].to_pylist())
+    check_image_column(table.schema, own.source)
+    found = embed(load_network(), encoded_images(table["image_bytes"]))
     fit = np.ones(len(found), bool)
     if "split" in table.column_names:
-        fit = np.array(table["split"].to_pylist()) == "train"
+        fit = np.array([split_name(name) == "train" for name in table["split"].to_pylist()])
     found = (found - found[fit].mean(axis=0)) / (found[fit].std(axis=0) + 1e-6)
     column = pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), found.shape[1])
     table = table.drop_columns(["image_bytes"]).append_column("image_embedding", column)

@@ -111,9 +111,9 @@ def report_broken(broken: Sequence[BrokenSample], num_usable: int) -> None:
     """
     if not broken:
         return
-    first = "; ".join(map(str, broken[:_SHOWN])) + ("; ..." if len(broken) > _SHOWN else "")
     if not num_usable:
-        raise ValueError(f"none of the {len(broken)} samples can be used: {first}")
+        raise ValueError(f"none of the {len(broken)} samples can be used, the first: {broken[0]}")
+    first = "; ".join(map(str, broken[:_SHOWN])) + ("; ..." if len(broken) > _SHOWN else "")
     _log.warning(
         "%d of %d samples are broken and left out: %s",
         *(len(broken), len(broken) + num_usable, first),

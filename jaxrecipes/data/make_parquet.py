@@ -46,8 +46,8 @@ def make_parquet(
       output: parquet file; with `max_rows_per_file` the name's stem, to which _0001 and so on is
         added.
       annotations: CSV files without header, image_path and class_id (1 = open); or folders, of
-        which every `*.csv` counts. Relative image paths start at the CSV's folder or, where there
-        is no such file, at the current one.
+        which every `*.csv` counts that is not hidden. Relative image paths start at the CSV's
+        folder or, where there is no such file, at the current one.
       images: folders searched for images, see `image_folders.find_images`. The class is that of
         the nearest folder with the whole word open or closed in its name, or else what the file's
         own name says; a warning counts the files whose name says otherwise than their folder.
@@ -186,7 +186,7 @@ def _collect(
 def _annotation_files(annotations: Sequence[str | Path]) -> Iterator[Path]:
     for path in map(Path, annotations):
         if path.is_dir():
-            yield from sorted(path.glob("*.csv"))
+            yield from sorted(f for f in path.glob("*.csv") if not f.name.startswith("."))
         elif path.is_file():
             yield path
         else:

@@ -148,6 +148,7 @@ def test_an_undecidable_class_is_an_error(tmp_path):
 
 def test_rows_are_spread_over_files_and_duplicates_dropped(tmp_path):
     annotation = annotate(tmp_path / "a.csv", [f"{i}.png,{i % 2}" for i in range(7)] * 2)
+    (tmp_path / "._a.csv").write_bytes(b"\0\5\x16\7 what a Mac leaves")
     files = make_parquet(
         tmp_path / "dataset.parquet", annotations=[annotation, tmp_path], max_rows_per_file=3
     )
