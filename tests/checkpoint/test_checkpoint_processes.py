@@ -12,8 +12,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
-from checkpoint_trees import assert_equal, device_tree, filled
+from checkpoint_trees import assert_equal, device_tree, filled, host_tree
 
 from jaxrecipes.checkpoint import CheckpointManager
 
@@ -116,11 +117,21 @@ def test_a_program_that_ends_without_closing_neither_hangs_nor_does_harm(tmp_pat
 # --- other devices
 
 
+def assert_orbax_restores(step):
+    """On one device, and without being told of it."""
+    restored = ocp.PyTreeCheckpointer().restore(step)
+    for name, expected in host_tree().items():
+        np.testing.assert_array_equal(restored[name], expected)
+    with ocp.CheckpointManager(step.parent) as manager:
+        np.testing.assert_array_equal(manager.restore(int(step.name))["large"], restored["large"])
+
+
 def test_eight_devices_read_what_one_saved_and_the_other_way_round(tmp_path):
     tree = device_tree()
     with CheckpointManager(tmp_path / "one") as manager:
         manager.save(1, tree)
     finish(start("eight_devices", tmp_path / "one", tmp_path / "eight", devices=8))
+    assert_orbax_restores(tmp_path / "eight" / "3")
     assert_equal(CheckpointManager(tmp_path / "eight").restore(tree).tree, tree)
     # a leaf without a sharding must not ask for the devices that it was saved from
     shapes = jax.eval_shape(lambda: tree)
@@ -151,3 +162,4 @@ def test_two_processes_save_and_restore_together(tmp_path):
     restored = CheckpointManager(tmp_path).restore(tree, partial=True)
     assert restored.step == 2
     assert_equal(restored.tree, tree)
+    assert_orbax_restores(tmp_path / "2")
