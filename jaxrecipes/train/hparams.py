@@ -1,6 +1,7 @@
 """Whether the hyperparameters of a run keep the bounds of the fields that they come from."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -63,9 +64,10 @@ def _over(hparams: Mapping[str, Schedule], steps: jax.Array) -> dict[str, jax.Ar
 def _check_values(
     name: str, schedule: Schedule, steps: np.ndarray, values: np.ndarray, bounds: Interval
 ) -> None:
-    if bounds.le is not None:
-        rounded = np.isclose(values, bounds.le, rtol=_ROUNDING, atol=0.0)
-        values = np.where(rounded, np.float32(bounds.le), values)
+    most: Any = bounds.le
+    if most is not None:
+        rounded = np.isclose(values, most, rtol=_ROUNDING, atol=0.0)
+        values = np.where(rounded, np.float32(most), values)
     outside = ~(np.isfinite(values) & within(values, bounds))
     if outside.any():
         first = int(outside.argmax())
