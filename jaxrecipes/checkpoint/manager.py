@@ -344,14 +344,21 @@ class CheckpointManager:
                 folder.remove(path)
 
     def _ranked(self, saved: Mapping[int, Path]) -> list[int]:
-        """Steps that have a score, best first."""
+        """Steps that have a score, best first; of those that the newest one's compares with.
+
+        What a score is of may be told by `judged_by` in the metadata.
+        """
         scores: dict[int, float] = {}
-        for step, path in saved.items():
+        judge = None
+        for step, path in reversed(saved.items()):
             try:
-                score = folder.read_manifest(path)["score"]
+                manifest = folder.read_manifest(path)
             except CheckpointCorrupt:
                 continue
-            if score is not None:
+            judged_by = manifest["metadata"].get("judged_by")
+            judge = judge or judged_by
+            score = manifest["score"]
+            if score is not None and judged_by in (None, judge):
                 scores[step] = -score if self.mode == "max" else score
         return sorted(scores, key=lambda step: (scores[step], step))
 

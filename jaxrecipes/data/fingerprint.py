@@ -59,6 +59,12 @@ def all_but_pixels(arrays: Arrays) -> Identity:
     return known or arrays
 
 
+def judged_on(fingerprint: Fingerprint) -> str:
+    """Names the examples that figures are of: those of validation, or of training without any."""
+    split = fingerprint.get("val") or fingerprint["train"]
+    return _digest(list(split.digests.values()))
+
+
 def as_json(fingerprint: Fingerprint) -> dict[str, Any]:
     """What `differences` compares with later."""
     return {name: dataclasses.asdict(split) for name, split in fingerprint.items()}

@@ -489,6 +489,7 @@ class Run:
             history=position.history,
             mid_epoch=mid_epoch,
             fingerprint=self._data.fingerprint,
+            selected=self._selected(),
             changes=position.changes,
         )
         resume.save(checkpoints, position, self._timeline.taken(step), metadata, score=score)

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import diff
-from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences
+from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences, judged_on
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.sharding import state_shardings
@@ -47,12 +47,15 @@ class Found:
       step: of the checkpoint.
       timeline, position: where that is for the run as it is now.
       changes: of the config and the data since then, in words.
+      judged_anew: figures before and after do not compare: validation, or the metric that the
+        plateau watches, is another one.
     """
 
     step: int
     timeline: Timeline
     position: int
     changes: list[str]
+    judged_anew: bool
 
 
 def check_resumable(
@@ -109,9 +112,19 @@ def check_resumable(
         )
     for what, changes in (("config", config_changes), ("data", data_changes + length_changes)):
         if changes:
-            _log.info("going on with a changed %s:\n  %s", what, "\n  ".join(changes))
+            _log.info("going on; the %s has changed:\n  %s", what, "\n  ".join(changes))
     changes = config_changes + data_changes + length_changes
-    return Found(step=step, timeline=timeline, position=position, changes=changes)
+    judged_anew = _watched(metadata["config"]) != _watched(config_dict) or (
+        bool(stored) and stored.get("val") != as_json(data.fingerprint).get("val")
+    )
+    return Found(
+        step=step, timeline=timeline, position=position, changes=changes, judged_anew=judged_anew
+    )
+
+
+def _watched(config: Mapping[str, Any]) -> list[Any]:
+    parts = (config.get(name, {}) for name in ("lr_schedule", "early_stopping", "ema"))
+    return [part.get(name) for part in parts for name in ("monitor", "mode", "enabled")]
 
 
 def timeline_at(
@@ -154,6 +167,8 @@ def restore(
     state = TrainState(**{name: restored.tree[name] for name in wanted.as_dict()})
     if changed:
         state = _with_hparams(recipe, state).replace(step=np.int32(found.position))
+    if found.judged_anew:
+        state = _without_best(recipe, state)
     moments = {path.removeprefix(_MOMENTS): restored.tree[path] for path in saved}
     state = with_moments(recipe.stage_at(found.position), state, moments, mesh)
     return Position(
@@ -191,6 +206,19 @@ def _with_hparams(recipe: Recipe, state: TrainState) -> TrainState:
     return state
 
 
+def _without_best(recipe: Recipe, state: TrainState) -> TrainState:
+    """The state whose machines wait for a first figure; reductions of the rate stay."""
+    if recipe.plateau is not None:
+        fresh = recipe.plateau.init(0.0)
+        plateau = dataclasses.replace(
+            state.plateau, best=fresh.best, num_bad_epochs=fresh.num_bad_epochs
+        )
+        state = state.replace(plateau=plateau)
+    if recipe.early_stopping is not None:
+        state = state.replace(early_stopping=recipe.early_stopping.init())
+    return state
+
+
 def _laid_out(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
@@ -218,6 +246,7 @@ def checkpoint_metadata(
     history: list[dict[str, Any]],
     mid_epoch: bool,
     fingerprint: Fingerprint | None = None,
+    selected: str = "",
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What is stored beside a checkpoint's arrays."""
@@ -228,6 +257,7 @@ def checkpoint_metadata(
         "history": history,
         "mid_epoch": mid_epoch,
         "data": None if fingerprint is None else as_json(fingerprint),
+        "judged_by": None if fingerprint is None else f"{selected} {judged_on(fingerprint)}",
         "changes": list(changes),
     }
 

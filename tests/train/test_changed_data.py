@@ -176,3 +176,33 @@ def test_a_run_that_a_changed_config_ends_in_mid_epoch_is_validated_there(tmp_pa
     finished = toy_run(tmp_path, config=toy_config(steps=5), **CONFIG).fit()
     assert positions(tmp_path) == [(1, 7)]
     assert finished.summary["final"]["step"] == 7
+
+
+def test_scores_on_other_examples_do_not_compete(tmp_path, monkeypatch):
+    recipe = toy_recipe(
+        pass_metrics=lambda outputs, arrays: {"score": next(scores)},
+        plateau=ReduceLROnPlateau(factor=0.5, patience=0, mode="max", threshold=1e9),
+    )
+    fields = {"select_metric": "score", "select_mode": "max"}
+    scores = iter([0.9] * 6)
+    toy_run(tmp_path, recipe, config=toy_config(epochs=2, **fields)).fit()
+    other = toy_arrays(20, seed=5)
+    monkeypatch.setattr("toy_recipe.toy_arrays", lambda *a, **k: other)
+    scores = iter([0.1, 0.2, 0.1, 0.1, 0.1, 0.1])
+    run = toy_run(
+        tmp_path,
+        recipe,
+        config=toy_config(epochs=4, **fields),
+        arrays=toy_arrays(),
+        **CONFIG,
+        **DATA,
+    )
+    summary = run.fit().summary
+    assert (summary["best"]["epoch"], summary["best"]["score_ema"]) == (3, 0.2)
+
+
+def test_another_metric_to_select_by_begins_with_its_own_scores(tmp_path):
+    toy_run(tmp_path, config=toy_config(epochs=2)).fit()
+    config = toy_config(epochs=3, select_metric="accuracy", select_mode="max")
+    summary = toy_run(tmp_path, config=config, **CONFIG).fit().summary
+    assert summary["best"]["epoch"] == 3
