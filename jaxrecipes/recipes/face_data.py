@@ -14,11 +14,13 @@ from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.held_out import on_record
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.synthetic_faces import draw_faces
-from jaxrecipes.fields import Count, NonNegative, Probability, Seed, hparam
+from jaxrecipes.fields import Count, Probability, Seed, hparam
 from jaxrecipes.files import write_bytes
 from jaxrecipes.train.config import DataConfig, RunConfig, require
 
 _log = logging.getLogger("jaxrecipes")
+
+Degrees = Annotated[float, Interval(ge=-360, le=360)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,9 +30,9 @@ class FaceDataConfig(DataConfig):
     """
 
     batch_size: Count = 32
-    min_yaw_angle: NonNegative | None = None
+    min_yaw_angle: Degrees | None = None
     """Leave out pairs whose angle, without its sign, is below this, in degrees. None: no limit."""
-    max_yaw_angle: NonNegative | None = None
+    max_yaw_angle: Degrees | None = None
     """Leave out pairs whose angle, without its sign, is above this, in degrees. None: no limit."""
     yaw_index: Annotated[int, Interval(ge=0, le=2)] = 0
     """Entry of the pose that these limits are about. 0: the original's, in truth the in-plane tilt.

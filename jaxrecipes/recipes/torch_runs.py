@@ -1,8 +1,10 @@
 """What all recipes share to turn a PyTorch checkpoint into a run's folder, and a run into one."""
 
+import contextlib
 import dataclasses
+import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ import optax
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
+from jaxrecipes.fields import FieldError, NonNegative, bounds_of, located, wrong
 from jaxrecipes.locks import alone_in
 from jaxrecipes.plateau import PlateauState
 from jaxrecipes.recipes.trained import Trained
@@ -67,6 +70,15 @@ def save_run(
     write_json(workdir / "config.json", {"recipe": recipe.name} | to_dict(config))
 
 
+@contextlib.contextmanager
+def settings_of(source: pathlib.Path, config_type: type) -> Iterator[None]:
+    """Names file and field where the settings of a PyTorch run are none to go on with."""
+    try:
+        yield
+    except FieldError as error:
+        raise ValueError(f"{source}: its setting {located(error, config_type)}") from error
+
+
 def history_entry(
     epoch: int, step: int, train: Mapping[str, Any], val: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -105,7 +117,15 @@ def with_adam(state: TrainState, adam: AdamState) -> TrainState:
 
 
 def with_plateau(state: TrainState, plateau: PlateauNumbers, learning_rate: float) -> TrainState:
-    """The state with this scheduler; `learning_rate` is what the run began with."""
+    """The state with this scheduler; `learning_rate` is what the run began with.
+
+    Raises:
+      ValueError: the scheduler's own rate or its best metric is no number that a run goes on from.
+    """
+    if problem := wrong(plateau.learning_rate, bounds_of(NonNegative), "learning_rate"):
+        raise ValueError(f"the scheduler's learning_rate {problem}")
+    if math.isnan(plateau.best):
+        raise ValueError("the scheduler's best is nan; it wants the best metric so far")
     return state.replace(
         plateau=PlateauState(
             learning_rate=jnp.float32(plateau.learning_rate),

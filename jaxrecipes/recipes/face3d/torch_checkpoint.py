@@ -33,6 +33,7 @@ from jaxrecipes.recipes.torch_runs import (
     plateau_config,
     plateau_of,
     save_run,
+    settings_of,
     with_adam,
     with_plateau,
 )
@@ -58,7 +59,8 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
       ValueError: not such a file, tensors that do not fit, or a folder that holds a run already.
     """
     checkpoint = read_checkpoint(source, use_torch=use_torch)
-    config = _config(checkpoint)
+    with settings_of(source, Face3DRunConfig):
+        config = _config(checkpoint)
     count = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(count / checkpoint.epoch)) if checkpoint.epoch else 1
     recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)

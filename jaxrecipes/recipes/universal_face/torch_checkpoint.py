@@ -54,7 +54,8 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
       ValueError: not such a file, tensors that do not fit, or a folder that holds a run already.
     """
     checkpoint = read_checkpoint(source, use_torch=use_torch)
-    config = _config(checkpoint)
+    with torch_runs.settings_of(source, UniversalFaceRunConfig):
+        config = _config(checkpoint)
     step = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(step / max(1, checkpoint.epoch)))
     recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)
