@@ -40,11 +40,12 @@ from jaxrecipes.recipes.face3d.recipe import make_recipe as face3d_recipe
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.recipe import make_recipe as universal_face_recipe
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.config import LoopConfig, RunConfig
+from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.splits import make_run_data
 from jaxrecipes.train.step import current_hparams
+from jaxrecipes.train.steps_per_call import DEFAULT as STEPS_PER_CALL
 
 PAIRS, PEOPLE, WIDTH = 4096, 128, 512
 FACE3D_MODELS = {
@@ -214,7 +215,7 @@ def main() -> None:
         "--settings", nargs="+", choices=SETTINGS, default=["universal_face", "face3d"]
     )
     parser.add_argument("--torch-compile", action="store_true", help="also torch.compile")
-    parser.add_argument("--steps-per-call", type=int, default=LoopConfig().steps_per_call)
+    parser.add_argument("--steps-per-call", type=int, default=STEPS_PER_CALL)
     parser.add_argument(
         "--precision",
         nargs="+",

@@ -51,7 +51,7 @@ def figures(
     found: dict[str, Any] = {f"{part} MB": shard_bytes(*both) / 1e6 for part, both in parts.items()}
     if compiled:
         start = time.perf_counter()
-        items = data.train.training_items(0, 1)
+        items = data.train.training_items(0, 1, padded_to=1)
         sums = programs.train.zeros(programs.sum_shapes)
         lowered = programs.train.lower(state, sums, data.train.source, items, np.int32(1))
         program = lowered.compile(compiler_options=_COMPILER_OPTIONS)

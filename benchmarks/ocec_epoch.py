@@ -50,6 +50,7 @@ from jaxrecipes.train import resume
 from jaxrecipes.train.config import LoopConfig, OptimConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.steps_per_call import DEFAULT as STEPS_PER_CALL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +202,7 @@ def main() -> None:
     parser.add_argument(
         "--epochs", type=int, default=50, help="decoding and compilation are shared among these"
     )
-    parser.add_argument("--steps-per-call", type=int, default=LoopConfig().steps_per_call)
+    parser.add_argument("--steps-per-call", type=int, default=STEPS_PER_CALL)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     add_timing_arguments(parser, rounds=3)
     args = parser.parse_args()

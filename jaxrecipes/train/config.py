@@ -188,9 +188,9 @@ class EarlyStoppingConfig(Checked):
 class LoopConfig(Checked):
     """The training loop."""
 
-    steps_per_call: Count = 8
-    """Steps in one call of the compiled program. 1: one step a call; more save dispatches and
-    memory traffic."""
+    steps_per_call: Count | None = None
+    """Steps in one call of the compiled program; more save dispatches and memory traffic. None: 8,
+    or on CPU 1 for a step with convolutions, which are slow inside a loop there."""
     log_every_steps: Count = 50
     """How often the step's numbers go to TensorBoard and to the progress line."""
     validate_every_steps: Count | None = None

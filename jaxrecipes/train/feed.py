@@ -38,9 +38,9 @@ class Feed(Protocol):
 
     source: Any
 
-    def training_items(self, step: int, count: int) -> Any:
-        """Items of the `count` steps from `step` on, padded to `steps_per_call` along a leading
-        axis.
+    def training_items(self, step: int, count: int, *, padded_to: int | None = None) -> Any:
+        """Items of the `count` steps from `step` on, padded along a leading axis to so many, or to
+        the feed's own `steps_per_call`.
         """
 
     def evaluation_items(
@@ -60,7 +60,7 @@ class ResidentFeed:
       mesh: the devices.
       order: which examples a training step sees; None for a split that is only evaluated.
       accumulation_steps: micro-batches that a step's examples are split into.
-      steps_per_call: leading axis of the training items.
+      steps_per_call: leading axis of the training items, unless they are asked for with another.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class ResidentFeed:
         self._mesh, self._order = mesh, order
         self._accumulation_steps, self._steps_per_call = accumulation_steps, steps_per_call
 
-    def training_items(self, step: int, count: int) -> Any:
+    def training_items(self, step: int, count: int, *, padded_to: int | None = None) -> Any:
         assert self._order is not None
-        steps = [step + min(i, count - 1) for i in range(self._steps_per_call)]
+        steps = [step + min(i, count - 1) for i in range(padded_to or self._steps_per_call)]
         indices = np.stack(
             [_micro(self._order.indices(s), self._accumulation_steps) for s in steps]
         )
@@ -105,7 +105,7 @@ class StreamFeed:
       mesh: the devices; with several processes each reads only its own part of a batch.
       order: which examples a training step sees.
       accumulation_steps: micro-batches that a step's examples are split into.
-      steps_per_call: leading axis of the training items.
+      steps_per_call: leading axis of the training items, unless they are asked for with another.
       num_threads: readers.
     """
 
@@ -126,14 +126,14 @@ class StreamFeed:
         self._stream: Iterator[dict[str, np.ndarray]] | None = None
         self._next_step = -1
 
-    def training_items(self, step: int, count: int) -> Any:
+    def training_items(self, step: int, count: int, *, padded_to: int | None = None) -> Any:
         if self._stream is None or step != self._next_step:
             self._stream = stream_batches(
                 self._arrays, self._rows, step, num_threads=self._num_threads
             )
         batches = [next(self._stream) for _ in range(count)]
         self._next_step = step + count
-        batches += batches[-1:] * (self._steps_per_call - count)
+        batches += batches[-1:] * ((padded_to or self._steps_per_call) - count)
         sharding = batch_sharding(self._mesh, axis=1 + (self._accumulation_steps > 1))
         return {
             name: jax.make_array_from_process_local_data(

@@ -128,6 +128,7 @@ class Run:
             Interrupt() as interrupt,
         ):
             position, step = self._start(checkpoints)
+            self._log_steps_per_call()
             _log.info("bytes on each device: %s", finish.bytes_per_device(position.state))
             if jax.process_index() == 0:
                 write_json(
@@ -162,6 +163,14 @@ class Run:
                 step += self._timeline.steps_ahead
                 self._write(writer, step, {f"test/{name}": value for name, value in test.items()})
                 return dataclasses.replace(finished, interrupted=interrupt.requested_anywhere())
+
+    def _log_steps_per_call(self) -> None:
+        chosen = self._programs.steps_per_call
+        steps = f"{chosen.count} step{'s' * (chosen.count > 1)} a call"
+        if chosen.unwise:
+            _log.warning("%s, as given; --loop.steps_per_call 1 suits it: %s", steps, chosen.reason)
+        elif self._config.loop.steps_per_call is None:
+            _log.info("%s: %s", steps, chosen.reason)
 
     def _aim_log(self) -> AimLog | None:
         repo = self._config.loop.aim_repo
@@ -252,8 +261,9 @@ class Run:
                 stops = [epoch_end, stage_end, _next_multiple(step, loop.log_every_steps)]
                 if loop.checkpoint_every_steps:
                     stops.append(_next_multiple(step, loop.checkpoint_every_steps))
-                count = min(loop.steps_per_call, min(stops) - step)
-                items = data.train.training_items(step, count)
+                most = self._programs.steps_per_call.count
+                count = min(most, min(stops) - step)
+                items = data.train.training_items(step, count, padded_to=most)
                 position.state, position.sums, log = self._program(
                     position.state, position.sums, data.train.source, items, np.int32(count)
                 )

@@ -16,16 +16,18 @@ from jaxrecipes.train.fsdp import with_gathered_params
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import make_train_step
+from jaxrecipes.train.steps_per_call import StepsPerCall, choose
 
 
 class TrainProgram:
     """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh; state and sums
     are donated.
 
+    The leading axis of `items` is the most steps of a call, which runs the first `count`: the last,
+    shorter call of an epoch needs no compilation of its own.
+
     Args:
       recipe: what is trained.
-      steps_per_call: the leading axis of `items`. A call runs its first `count` items, so the last,
-        shorter call of an epoch needs no compilation of its own.
       mesh: the devices.
       abstract_state: the state's shapes; `shardings` says where each leaf lies.
 
@@ -37,7 +39,6 @@ class TrainProgram:
         self,
         recipe: Recipe,
         *,
-        steps_per_call: int,
         mesh: Mesh,
         abstract_state: TrainState,
     ):
@@ -56,7 +57,7 @@ class TrainProgram:
         def run(state, sums, source, items, count):
             self.num_compilations += 1
             first = jax.tree.map(lambda x: x[0], items)
-            if steps_per_call == 1:
+            if jax.tree.leaves(items)[0].shape[0] == 1:
                 return one_step(state, sums, source, first)
             log = jax.eval_shape(fetch_and_step, state, source, first)[1].log
 
@@ -90,11 +91,20 @@ class TrainProgram:
 
     def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
         """Shapes of the metric sums that this program adds up over `items`."""
-        item = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)
-        return jax.eval_shape(self._fetch_and_step, state, source, item)[1].sums
+        return jax.eval_shape(self._fetch_and_step, state, source, _first(items))[1].sums
+
+    def steps_per_call(
+        self, given: int | None, state: TrainState, source: Any, items: Any
+    ) -> StepsPerCall:
+        """How many steps a call should have, see `steps_per_call.choose`."""
+        return choose(given, self._fetch_and_step, state, source, _first(items))
 
     def zeros(self, shapes: Any) -> Any:
         """Sums of no step at all."""
         return jax.tree.map(
             lambda x: put_global(np.zeros(x.shape, x.dtype), self._everywhere), shapes
         )
+
+
+def _first(items: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)

@@ -26,7 +26,7 @@ class Programs:
     Args:
       recipe: what is trained; of a plan its first stage.
       data: what it is trained on; the shapes of its batches are part of the programs.
-      steps_per_call: of the train program.
+      steps_per_call: of the train program; None: what suits it.
       mesh: the devices.
       late: paths of parameters that have a count of updates of their own.
 
@@ -35,6 +35,7 @@ class Programs:
       abstract_state: shapes of the state.
       train, evaluate: the programs.
       sum_shapes: shapes of the metric sums of the train program.
+      steps_per_call: of the train program, and why.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Programs:
         recipe: Recipe,
         data: RunData,
         *,
-        steps_per_call: int,
+        steps_per_call: int | None,
         mesh: Mesh,
         late: Iterable[str] = (),
     ):
@@ -54,14 +55,13 @@ class Programs:
             return create_state(recipe, key, hparams=hparams, late=late, given=given)
 
         self.abstract_state: TrainState = jax.eval_shape(create, self._key, self._hparams)
-        self.train = TrainProgram(
-            recipe, steps_per_call=steps_per_call, mesh=mesh, abstract_state=self.abstract_state
-        )
+        self.train = TrainProgram(recipe, mesh=mesh, abstract_state=self.abstract_state)
         self.evaluate = EvalProgram(recipe, mesh=mesh)
         self._create = jax.jit(create, out_shardings=self.train.shardings)
         self._compiled_create: dict[Any, jax.stages.Compiled] = {}  # by what is given
-        items = data.train.training_items(0, 1)
-        self.sum_shapes = self.train.sum_shapes(self.abstract_state, data.train.source, items)
+        arguments = self.abstract_state, data.train.source, data.train.training_items(0, 1)
+        self.sum_shapes = self.train.sum_shapes(*arguments)
+        self.steps_per_call = self.train.steps_per_call(steps_per_call, *arguments)
 
     def initial_state(self, recipe: Recipe, key: jax.Array) -> TrainState:
         """The state before the first step, with the numbers of `recipe.hparams` and the weights
@@ -83,7 +83,7 @@ class Programs:
         # Laid out as in a run, so that what is traced here is not traced again there.
         state = jax.tree.map(_laid_out, self.abstract_state, self.train.shardings)
         sums = self.train.zeros(self.sum_shapes)
-        items = data.train.training_items(0, 1)
+        items = data.train.training_items(0, 1, padded_to=self.steps_per_call.count)
         lowered = [
             self._create.lower(self._key, self._hparams),
             self.train.lower(state, sums, data.train.source, items, np.int32(1)),

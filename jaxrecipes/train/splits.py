@@ -52,7 +52,7 @@ def make_run_data(
     feed: Feed
     steps = {
         "accumulation_steps": config.optim.accumulation_steps,
-        "steps_per_call": config.loop.steps_per_call,
+        "steps_per_call": config.loop.steps_per_call or 1,
     }
     if _fits(train, data.placement):
         feed = ResidentFeed(train, mesh, order, **steps)

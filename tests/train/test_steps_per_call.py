@@ -1,0 +1,84 @@
+"""How many steps share a call is chosen from the step, and said."""
+
+import dataclasses
+import logging
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+from toy_recipe import toy_config, toy_recipe, toy_run
+
+from jaxrecipes.train.seam import linen_apply
+from jaxrecipes.train.steps_per_call import DEFAULT, choose
+
+
+class Convolutional(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+        del train
+        return nn.Dense(1)(nn.Conv(2, (3,))(x[..., None]).mean(1))[:, 0]
+
+
+def convolutional_recipe():
+    model = Convolutional()
+
+    def init(key):
+        return model.init(key, jnp.zeros((2, 6)), train=False)["params"], {}
+
+    return toy_recipe(init=init, apply_fn=linen_apply(model, rates=()))
+
+
+def config_with(steps_per_call):
+    config = toy_config(epochs=1)
+    return dataclasses.replace(
+        config, loop=dataclasses.replace(config.loop, steps_per_call=steps_per_call)
+    )
+
+
+def chosen(recipe, steps_per_call, workdir):
+    run = toy_run(workdir, recipe, config=config_with(steps_per_call))
+    return run._programs.steps_per_call
+
+
+def test_a_step_without_convolutions_shares_a_call_with_seven_others(tmp_path):
+    assert chosen(toy_recipe(), None, tmp_path).count == DEFAULT == 8
+
+
+def test_a_step_with_a_convolution_goes_alone_on_cpu_and_the_log_says_why(tmp_path, caplog):
+    run = toy_run(tmp_path, convolutional_recipe(), config=config_with(None))
+    with caplog.at_level(logging.INFO, logger="jaxrecipes"):
+        finished = run.fit()
+    assert any(m.startswith("1 step a call: XLA runs the conv") for m in caplog.messages)
+    assert finished.summary["compilations"]["train"] == 1
+
+
+def test_a_number_that_is_given_is_obeyed_with_a_warning_where_it_is_slow(tmp_path, caplog):
+    run = toy_run(tmp_path, convolutional_recipe(), config=config_with(3))
+    with caplog.at_level(logging.INFO, logger="jaxrecipes"):
+        run._log_steps_per_call()
+    assert run._programs.steps_per_call.count == 3
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert warning.startswith("3 steps a call, as given; --loop.steps_per_call 1 suits it")
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 3])
+def test_a_number_that_is_given_and_suits_is_not_worth_a_line(steps_per_call, tmp_path, caplog):
+    run = toy_run(tmp_path, toy_recipe(), config=config_with(steps_per_call))
+    with caplog.at_level(logging.INFO, logger="jaxrecipes"):
+        run._log_steps_per_call()
+    assert run._programs.steps_per_call.count == steps_per_call
+    assert not caplog.messages
+
+
+def test_a_convolution_for_other_platforms_alone_does_not_count():
+    def convolve(x):
+        return jax.lax.conv(x, jnp.ones((1, 1, 3, 3)), (1, 1), "SAME")
+
+    @jax.jit
+    def step(x):
+        return jax.lax.platform_dependent(x, cpu=lambda x: 9 * x, default=convolve)
+
+    image = jax.ShapeDtypeStruct((1, 1, 8, 8), jnp.float32)
+    assert choose(None, step, image).count == DEFAULT
+    assert choose(None, jax.jit(lambda x: jax.lax.map(convolve, x[None])), image).count == 1
