@@ -104,10 +104,10 @@ def main() -> None:
     def row(leaves: int, what: str, measure: Callable[[], dict[str, Any]]) -> None:
         found = measure()
         rows.append({"leaves": leaves, "what": what} | found)
-        cells = [f"{found[name]:11.4g}" if name in found else " " * 11 for name in COLUMNS]
+        cells = [f"{found[name]:12.4g}" if name in found else " " * 12 for name in COLUMNS]
         print(f"{leaves:6d}  {what:36s}{''.join(cells)}", flush=True)
 
-    print(f"leaves  {'':36s}{''.join(f'{name:>11s}' for name in COLUMNS)}")
+    print(f"leaves  {'':36s}{''.join(f'{name:>12s}' for name in COLUMNS)}")
     for leaves in args.leaves:
         tree = state(leaves, args.megabytes)
         row(leaves, "CheckpointManager", lambda tree=tree: by_manager(tree, args.rounds))
