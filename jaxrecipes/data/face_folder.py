@@ -21,6 +21,7 @@ from jaxrecipes.paths import user_path
 _log = logging.getLogger("jaxrecipes")
 
 NUM_KEYPOINTS = 5
+_ENOUGH = 20  # rows, to judge a unit by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +138,8 @@ def _open_side(
     poses = _numbers(_list_of(metadata, "poses", metadata_file), (3,), f"{metadata_file}: poses")
     _check_length(poses, count, f"{metadata_file}: poses", metadata_file)
     check_numbers(poses, f"{metadata_file}: poses")
+    if count >= _ENOUGH and 0 < np.abs(poses).max() <= np.pi:
+        _log.warning("%s: all poses lie within pi; want degrees, not radians", metadata_file)
     features = _open_array(features_file)
     if features.ndim != 2 or features.shape[1] == 0:
         raise ValueError(f"{features_file} has the shape {features.shape}; want [N, D]")

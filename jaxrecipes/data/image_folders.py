@@ -10,7 +10,8 @@ from jaxrecipes.errors import listed
 
 _log = logging.getLogger("jaxrecipes")
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
+_PHOTOS = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif"}
+IMAGE_SUFFIXES = frozenset(_PHOTOS | {".pgm", ".ppm", ".pnm", ".jp2"})
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _ARCHIVE_RESTS = "__MACOSX"
 

@@ -83,8 +83,15 @@ def make_face_folder(
     check_directions(embeddings[used], "embeddings", used)
     if frontal is None:
         frontal = _nearest_to_frontal(names, pose[:, 1], frontals_per_person)
-    elif frontal.shape != (count,) or frontal.dtype.kind not in "biu":
-        raise ValueError(f"frontal is {frontal.dtype} {frontal.shape}; want [{count}] bool")
+    elif (
+        frontal.shape != (count,)
+        or frontal.dtype.kind not in "biuf"
+        or not np.isin(frontal, (0, 1)).all()
+    ):
+        raise ValueError(
+            f"frontal is {frontal.dtype} {list(frontal.shape)}; want [{count}] of true and false, "
+            "or 1 and 0"
+        )
     frontal = frontal.astype(bool)
     front, video = frontal & named, ~frontal & named
     if not front.any() or not video.any():

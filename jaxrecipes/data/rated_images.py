@@ -8,6 +8,7 @@ and `image_embedding`, numbers that some network says of it. Others are left alo
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from jaxrecipes.data.rgb_images import image_size
 from jaxrecipes.data.stored_images import StoredImages, check_image_columns
 from jaxrecipes.paths import user_path
 
+_log = logging.getLogger("jaxrecipes")
+
 MOS_SCALE = 5.0
 """The best mean opinion score; the worst is 0."""
+_ENOUGH = 20  # rows, to judge a scale by
 _SCORES = {"quality": "mos_quality", "consistency": "mos_align"}
 
 
@@ -148,6 +152,13 @@ def read_rated_images(
         else np.full(count, np.nan, np.float32)
         for score, column in _SCORES.items()
     }
+    highest = max((np.nanmax(s, initial=0.0) for s in scores.values()), default=0.0) * MOS_SCALE
+    if rated and count >= _ENOUGH and highest <= 1:
+        _log.warning(
+            "%s: all scores lie between 0 and 1, where the best is %g; if they are shares already, "
+            "multiply them by %g",
+            *(path, MOS_SCALE, MOS_SCALE),
+        )
     names = [name.replace("\\", "/") for name in texts("name")]
     return RatedTable(
         paths=np.array(names, object),

@@ -161,3 +161,11 @@ def test_json_that_cannot_be_read_exactly_is_one_line(folder, text):
         ValueError, match=r"video_metadata.json is (not readable JSON|an empty file)"
     ):
         read_face_folder(folder)
+
+
+def test_poses_that_look_like_radians_are_warned_of(folder, caplog):
+    read_face_folder(folder)
+    assert "want degrees" not in caplog.text
+    edit(folder / "video_metadata.json", lambda m: m.update(poses=[[0.5, 1.5, -3.0]] * 64))
+    read_face_folder(folder)
+    assert "video_metadata.json: all poses lie within pi; want degrees" in caplog.text

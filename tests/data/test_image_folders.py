@@ -38,6 +38,12 @@ def test_copies_in_hidden_places_are_no_examples(tmp_path):
     assert names(tmp_path) == ["1.png"]
 
 
+def test_what_infrared_cameras_write_is_an_image(tmp_path):
+    for name in ("1.PGM", "2.tiff", "3.txt"):
+        touch(tmp_path / name)
+    assert names(tmp_path) == ["1.PGM", "2.tiff"]
+
+
 def test_linked_folders_are_walked_and_loops_end(tmp_path):
     touch(tmp_path / "pool" / "1.png")
     eyes = tmp_path / "eyes"

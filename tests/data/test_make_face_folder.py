@@ -73,6 +73,9 @@ def test_more_frontal_rows_or_a_mask_can_be_asked_for(arrays, tmp_path):
     made = make_face_folder(tmp_path, *arrays.values(), frontal=mask)
     assert read_face_folder(tmp_path).front.images == ["row_0"]
     assert made.unpaired == ["b"]
+    for other in (np.arange(7), np.full(7, 0.5), np.array(["1"] * 7), mask[:3]):
+        with pytest.raises(ValueError, match=r"frontal is .*; want \[7\] of true and false"):
+            make_face_folder(tmp_path, *arrays.values(), frontal=other)
 
 
 def test_without_keypoints_the_folder_refuses_to_give_any(arrays, tmp_path):

@@ -135,3 +135,9 @@ def test_an_embedding_without_direction_is_named_by_row(tmp_path, vector):
     pq.write_table(pa.table(columns), tmp_path / "d.parquet")
     with pytest.raises(ValueError, match=r"image_embedding.* row 1"):
         read_rated_images(tmp_path / "d.parquet", embeddings=True)
+
+
+@pytest.mark.parametrize(("best", "warned"), [("0.9", True), ("4.5", False)])
+def test_scores_that_look_like_shares_are_warned_of(tmp_path, caplog, best, warned):
+    read_rated_images(write(tmp_path / "d.csv", HEADER + f"a,b,0.1,{best},\n" * 20))
+    assert ("all scores lie between 0 and 1" in caplog.text) == warned

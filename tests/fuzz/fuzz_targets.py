@@ -438,6 +438,9 @@ def _csv(good: str, read: Callable[[pathlib.Path], Any]) -> Make:
 
 
 def _annotated(file: pathlib.Path) -> None:
+    (file.parent / "a").mkdir()
+    for name in ("open_1.png", "b.png"):
+        (file.parent / "a" / name).touch()
     make_parquet(file.parent / "out.parquet", annotations=[file], images=[])
 
 
@@ -476,7 +479,8 @@ def _images() -> Make:
 def _faces(base: pathlib.Path) -> pathlib.Path:
     pose = np.tile(np.array([[0.0, 0, 0], [1, 40, 2]]), (3, 1))
     person = np.array(["a", "a", "b", "b", "c", "c"])
-    make_face_folder(base / "faces", np.eye(6, 5) + 0.1, person, pose)
+    points = np.random.default_rng(0).normal(size=(6, 5, 3))
+    make_face_folder(base / "faces", np.eye(6, 5) + 0.1, person, pose, keypoints=points)
     return base / "faces"
 
 
@@ -491,7 +495,9 @@ def _face_folder(base: pathlib.Path) -> Make:
         def use() -> None:
             views = read_face_folder(folder / "faces", keypoints=True)
             for side in (views.front, views.video):
-                side.take_keypoints(np.arange(min(2, len(side.features))))
+                rows = np.arange(len(side))
+                side.take_features(rows)
+                side.take_keypoints(rows)
 
         return use
 
