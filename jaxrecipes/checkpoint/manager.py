@@ -350,7 +350,7 @@ class CheckpointManager:
         """
         scores: dict[int, float] = {}
         judge = None
-        for step, path in reversed(saved.items()):
+        for step, path in reversed(list(saved.items())):
             try:
                 manifest = folder.read_manifest(path)
             except CheckpointCorrupt:

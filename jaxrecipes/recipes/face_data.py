@@ -150,7 +150,7 @@ def load_splits(
         seed=data.split_seed,
     )
     fractions = {"train_fraction": data.train_fraction, "val_fraction": data.val_fraction}
-    splits = on_record(
+    kept_splits = on_record(
         run_dir,
         splits,
         [pairs.persons[i] for i in pairs.person.tolist()],
@@ -159,7 +159,7 @@ def load_splits(
     )
     return {
         name: _gather(views, pairs, chosen, keypoints)
-        for name, chosen in splits.items()
+        for name, chosen in kept_splits.items()
         if train or name != "train"
     }
 

@@ -83,7 +83,9 @@ def _train_one(
     config: RunConfig,
     config_dict: dict[str, Any],
     workdir: pathlib.Path,
-    **allowed: bool,
+    *,
+    allow_config_change: bool,
+    allow_data_change: bool,
 ) -> Finished | None:
     started = time.monotonic()
     first = jax.process_index() == 0
@@ -108,7 +110,8 @@ def _train_one(
         workdir,
         mesh=mesh,
         config_dict=config_dict,
-        **allowed,
+        allow_config_change=allow_config_change,
+        allow_data_change=allow_data_change,
     )
     finished = run.fit()
     if finished is None or not first:

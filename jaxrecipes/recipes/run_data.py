@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from jax.sharding import Mesh
 
-from jaxrecipes.data.fingerprint import of_split
+from jaxrecipes.data.fingerprint import Fingerprint, of_split
 from jaxrecipes.recipes import Examples, RecipeModule
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.run_data import RunData
@@ -29,8 +29,12 @@ def recipe_data(
         config,
         mesh,
         order=module.training_order(config, splits["train"], batch_size=examples_per_step(config)),
-        fingerprint={
-            name: of_split(split.identity, left_out=split.left_out)
-            for name, split in splits.items()
-        },
+        fingerprint=fingerprint_of(splits),
     )
+
+
+def fingerprint_of(splits: Mapping[str, Examples]) -> Fingerprint:
+    """What the splits are known by when a run or a search goes on."""
+    return {
+        name: of_split(split.identity, left_out=split.left_out) for name, split in splits.items()
+    }

@@ -114,9 +114,9 @@ def check_resumable(
         if changes:
             _log.info("going on; the %s has changed:\n  %s", what, "\n  ".join(changes))
     changes = config_changes + data_changes + length_changes
-    judged_anew = _watched(metadata["config"]) != _watched(config_dict) or (
-        bool(stored) and stored.get("val") != as_json(data.fingerprint).get("val")
-    )
+    judged_anew = _watched(metadata["config"]) != _watched(config_dict)
+    if stored is not None:
+        judged_anew |= stored.get("val") != as_json(data.fingerprint).get("val")
     return Found(
         step=step, timeline=timeline, position=position, changes=changes, judged_anew=judged_anew
     )

@@ -59,13 +59,21 @@ class Search:
           False when SIGINT or SIGTERM stopped it; the trial under way goes on the next time.
 
         Raises:
+          ValueError: the search was started on other data, or the data cannot be trained on.
           OSError: the disk is full or not writable.
         """
-        started = time.monotonic()
+        started, known = time.monotonic(), False
         while timeout_s is None or time.monotonic() - started < timeout_s:
             claimed = self._study.claim(num_trials)
             if claimed is None:
                 break
+            if not known:
+                try:
+                    self._study.check_data(self.shared.fingerprint(self._base))
+                except BaseException:
+                    self._study.hand_back(claimed)
+                    raise
+                known = True
             if not self._run_claimed(claimed):
                 return False
             self._keep_best_checkpoints()

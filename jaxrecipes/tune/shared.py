@@ -13,9 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.config import to_dict
+from jaxrecipes.data.fingerprint import Fingerprint
 from jaxrecipes.recipes import Examples, RecipeModule
 from jaxrecipes.recipes.init_from import with_init_from
-from jaxrecipes.recipes.run_data import recipe_data
+from jaxrecipes.recipes.run_data import fingerprint_of, recipe_data
 from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
@@ -62,11 +63,7 @@ class Shared:
 
     def data(self, config: RunConfig) -> RunData:
         """The data of a run, on the devices where it fits."""
-        key = _splits_key(config)
-        if key != self._splits_key:
-            self._splits, self._data = {}, None
-            self._splits = self._module.load_splits(config, report_dir=self._report_dir, train=True)
-            self._splits_key = key
+        key = self._load(config)
         batches = dataclasses.asdict(config.data), config.optim.accumulation_steps
         key += repr((batches, config.loop.steps_per_call, config.loop.validate_every_steps))
         if key != self._data_key or self._data is None:
@@ -74,6 +71,20 @@ class Shared:
             self._data = recipe_data(self._module, config, self._splits, self._mesh)
             self._data_key = key
         return self._data
+
+    def fingerprint(self, config: RunConfig) -> Fingerprint:
+        """Of the splits of a config."""
+        self._load(config)
+        return fingerprint_of(self._splits)
+
+    def _load(self, config: RunConfig) -> str:
+        """Loads the splits of a config unless they are there; returns what names them."""
+        key = _splits_key(config)
+        if key != self._splits_key:
+            self._splits, self._data = {}, None
+            self._splits = self._module.load_splits(config, report_dir=self._report_dir, train=True)
+            self._splits_key = key
+        return key
 
     def recipe(self, config: RunConfig) -> Recipe:
         """The recipe of a config, whose `data` was asked for before."""

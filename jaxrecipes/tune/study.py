@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from jaxrecipes.config import diff
+from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences
 from jaxrecipes.errors import cause, telling
 from jaxrecipes.files import write_bytes
 from jaxrecipes.paths import user_path
@@ -123,6 +124,19 @@ class Study:
             lock = FileLock(folder / ".lock")
             lock.acquire()
             return Claimed(trial, folder, self.values(trial.params), lock)
+
+    def check_data(self, fingerprint: Fingerprint) -> None:
+        """Raises a ValueError unless the data is what the search was started on."""
+        with self._held():
+            stored = self.study.user_attrs.get("data")
+            if stored is None:
+                self.study.set_user_attr("data", as_json(fingerprint))
+            elif changes := differences(stored, fingerprint):
+                raise ValueError(
+                    f"the data is not what the search in {self.workdir} was started on; "
+                    f"{', '.join(changes)}. Its trials could not be compared: bring that back, or "
+                    "choose another --workdir"
+                )
 
     def finish(self, claimed: Claimed, value: float) -> None:
         """Records the metric of a trial that ran to its end."""

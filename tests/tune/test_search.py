@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from optuna.trial import TrialState
-from toy_search import NUMBERS, toy_run_config, toy_search, toy_study
+from toy_search import NUMBERS, ToyModule, toy_run_config, toy_search, toy_study
 
 from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.tune.results import trial_rows
@@ -50,6 +50,23 @@ def test_the_value_is_the_best_of_the_run_and_its_checkpoint_is_the_only_one_lef
     assert [path.parent.name for path in workdir.glob("trials/*/checkpoints")] == [
         pathlib.Path(best.folder).name
     ]
+
+
+def test_a_search_goes_on_on_the_same_data_only(undisturbed, tmp_path, monkeypatch):
+    def changed(self, config, *, report_dir, train):
+        splits = load_splits(self, config, report_dir=report_dir, train=train)
+        splits["train"].arrays["label"][0] ^= 1
+        return splits
+
+    toy_search(tmp_path, shared=undisturbed.shared).run(1)
+    load_splits = ToyModule.load_splits
+    monkeypatch.setattr(ToyModule, "load_splits", changed)
+    with pytest.raises(ValueError, match=r"not what the search .* other label .*val: as before"):
+        toy_search(tmp_path).run(2)
+    monkeypatch.undo()
+    again = toy_search(tmp_path, shared=undisturbed.shared)
+    again.run(2)
+    assert len([row for row in rows(again) if row.state == "complete"]) == 2
 
 
 def test_a_finished_search_goes_on_to_more_trials(undisturbed, tmp_path):
