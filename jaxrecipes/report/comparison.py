@@ -19,6 +19,7 @@ Json = Any
 # What is shown of `summary.json`, and of an entry of `history.json`.
 _SUMMARY = {"best", "final", "test", "stopped_early", "seconds", "num_params"}
 _ENTRY = {"epoch", "step", "train", "val"}
+_SPEED = "examples_per_second"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RunRecord:
         """The median of the epochs, so that the first one's compilation does not count; NaN where
         none was measured (epochs of an imported checkpoint).
         """
-        measured = [entry.get("examples_per_second") for entry in self.history]
+        measured = [entry.get(_SPEED) for entry in self.history]
         return float(np.median([rate for rate in measured if rate is not None] or [np.nan]))
 
     def over_time(self, part: str, name: str) -> np.ndarray:
@@ -171,7 +172,9 @@ def _read(folder: pathlib.Path) -> RunRecord:
     whole = {
         "config.json": isinstance(config, dict),
         "history.json": all(_is_entry(entry) for entry in entries),
-        "summary.json": isinstance(summary, dict) and summary.keys() >= _SUMMARY,
+        "summary.json": isinstance(summary, dict)
+        and summary.keys() >= _SUMMARY
+        and isinstance(summary["best"], dict),
     }
     for name, is_whole in whole.items():
         if not is_whole:
@@ -183,13 +186,13 @@ def _read(folder: pathlib.Path) -> RunRecord:
 
 
 def _is_entry(entry: Json) -> bool:
-    parts = ("train", "val")
-    return (
-        isinstance(entry, dict)
-        and entry.keys() >= _ENTRY
-        and all(isinstance(entry[part], dict | None) for part in parts)
-        and any(entry[part] for part in parts)
-    )
+    if not isinstance(entry, dict) or not entry.keys() >= _ENTRY:
+        return False
+    parts = [entry.get(name) or {} for name in ("train", "val", "hparams")]
+    if not all(isinstance(part, dict) for part in parts) or not any(parts[:2]):
+        return False
+    numbers = [number for part in parts for number in part.values()]
+    return all(isinstance(n, int | float | None) for n in [*numbers, entry.get(_SPEED)])
 
 
 def _flat(config: Mapping[str, Json], path: str = "") -> Iterator[tuple[str, Json]]:

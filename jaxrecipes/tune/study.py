@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
+import re
 import sqlite3
 import uuid
 import zlib
@@ -19,7 +20,7 @@ from jaxrecipes.config import diff
 from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences
 from jaxrecipes.errors import cause, telling
 from jaxrecipes.files import write_bytes
-from jaxrecipes.paths import user_path
+from jaxrecipes.paths import check_output_file, user_path
 from jaxrecipes.tune.space import Choice, Distribution, Float, Space, value_at
 
 Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
@@ -80,7 +81,8 @@ class Study:
     ):
         self.workdir, self._space, self._sampler, self._seed = workdir, space, sampler, seed
         self._lock = FileLock(workdir / ".lock")
-        self._stored_in = storage or str(workdir / "study.db")
+        # Without the user and password of a URL.
+        self._stored_in = re.sub("://[^/]*@", "://", storage or str(workdir / "study.db"))
         self.distributions = {n: _distribution(d) for n, d in space.parameters.items()}
         with self._held():
             id_file = workdir / "study_id"
@@ -118,7 +120,8 @@ class Study:
                 return None
             seed = zlib.crc32(f"{self._seed}/{len(counted(trials))}".encode())
             self.study.sampler = _make_sampler(self._sampler, seed)
-            trial = self.study.ask(self.distributions)
+            with telling(f"the search in {self.workdir} had other ranges of --search", ValueError):
+                trial = self.study.ask(self.distributions)
             folder = self.folder(trial)
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / ".lock")
@@ -229,6 +232,7 @@ def _storage(storage: str | None, workdir: pathlib.Path) -> optuna.storages.Base
         connect = {"timeout": 120} if storage.startswith("sqlite") else {}
         return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": connect})
     journal = user_path(storage)
+    check_output_file(journal, what="--storage")
     journal.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(journal)))
 

@@ -64,7 +64,9 @@ def _run(use: Callable[[], None]) -> tuple[Kind, str]:
         return "memory", traceback.format_exc()
     except Exception:
         return "traceback", traceback.format_exc()
-    clear = len(said) >= SHORTEST and "\n" not in said
+    first, *listed = said.splitlines()
+    # What can be given instead may be listed below the line.
+    clear = len(first) >= SHORTEST and len(listed) <= 12
     return ("refused" if clear else "unclear"), said
 
 

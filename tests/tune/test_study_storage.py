@@ -3,6 +3,8 @@
 import pytest
 from toy_search import toy_study
 
+from jaxrecipes.tune.space import Float, Space
+
 
 @pytest.mark.parametrize("name", ["a%20b", "a?b=c", "a#b", "a b", "{x}", "%s", "é:@", "x;y&z"])
 def test_any_name_of_a_folder_holds_the_database(tmp_path, name):
@@ -13,6 +15,15 @@ def test_any_name_of_a_folder_holds_the_database(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
     again = toy_study(workdir, storage=None)
     assert [trial.user_attrs["reason"] for trial in again.study.trials] == ["as a test"]
+
+
+def test_another_range_in_the_same_folder_is_told(tmp_path):
+    first = toy_study(tmp_path, storage=None)
+    first.fail(first.claim(3), "as a test")
+    other = Space({"dropout": Float(1e-3, 0.5, log=True)})
+    again = toy_study(tmp_path, other, storage=None)
+    with pytest.raises(ValueError, match="had other ranges of --search"):
+        again.claim(3)
 
 
 def garbage(workdir):
@@ -33,6 +44,7 @@ def journal(workdir):
         (garbage, None, r"study\.db cannot be used: file is not a database"),
         (folder, None, r"study\.db cannot be used: unable to open database file"),
         (journal, "WORKDIR/journal.log", r"journal\.log"),
+        (None, "/dev/null", "--storage /dev/null: it is a device"),
         (None, "nothing://x", "nothing://x cannot be used: .*nothing"),
         (None, "sqlite:///no/such/folder/x.db", "cannot be used: unable to open"),
         (None, "sqlite:///{x}", r"sqlite:///\{x\}"),

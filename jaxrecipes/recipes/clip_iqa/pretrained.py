@@ -23,7 +23,8 @@ def check_weights(source: ClipSource, *, start_elsewhere: bool) -> None:
       FileNotFoundError: the weights that it names do not exist.
     """
     if source.weights is not None:
-        if not user_path(source.weights).exists():
+        weights = user_path(source.weights)
+        if not (weights.is_file() or weights.is_dir()):
             read_clip(source.weights)
     elif source.size != "custom" and not (source.from_scratch or start_elsewhere):
         raise ValueError(

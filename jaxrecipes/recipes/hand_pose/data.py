@@ -101,6 +101,8 @@ def _from_shards(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
     path, val_path = str(data.path), data.val_path
     train_path, own_val, test_path = (user_path(path) / name for name in ("train", "val", "test"))
     if val_path is None:
+        if not any(character in path for character in "*?{") and not user_path(path).exists():
+            raise FileNotFoundError(f"data.path {path} does not exist; want a folder of tars")
         if train_path.is_dir() and own_val.is_dir():
             path, val_path = str(train_path), str(own_val)
         elif train:

@@ -22,8 +22,9 @@ def check_sources(config: HandRunConfig) -> None:
     """
     source = config.backbone
     if source.weights is not None:
-        if not user_path(source.weights).exists():
-            read_dinov2(source.weights)
+        weights = user_path(source.weights)
+        if not (weights.is_file() or weights.is_dir()):
+            read_dinov2(weights)
     elif source.size != "custom" and not (
         source.from_scratch or config.init_from or config.first_stage
     ):
