@@ -118,6 +118,8 @@ def wrong(value: float, bounds: Interval, name: str) -> str | None:
     """
     with np.errstate(over="ignore"):
         kept = float(np.float32(value)) if isinstance(value, float) else value
+    if isinstance(value, float) and abs(kept) < np.finfo(np.float32).tiny:
+        kept = 0.0  # as XLA has it
     wanted = bounds_text(bounds, name)
     if isinstance(value, float) and not math.isfinite(kept):
         finite = "a number that float32 holds" if math.isfinite(value) else "a finite number"

@@ -78,6 +78,7 @@ def test_a_count_is_taken_from_1_on_as_far_as_32_bits_hold_it(value):
         ("share", "0.5", "Part.share is '0.5' (str); it wants float"),
         ("sizes", (3, 0), "Part.sizes[1] is 0; it wants sizes[1] >= 1"),
         ("sizes", (3, 2.0), "Part.sizes is (3, 2.0) (tuple); it wants tuple[int, int]"),
+        ("limit", 1e-38, "Part.limit is 1e-38, in float32 0.0; it wants limit > 0"),
         ("limit", 0.0, "Part.limit is 0.0; it wants limit > 0"),
         ("limit", 1e39, "Part.limit is 1e+39; it wants a number that float32 holds, limit > 0"),
         ("factors", {"a": -1.0}, "Part.factors['a'] is -1.0; it wants factors['a'] >= 0"),

@@ -42,18 +42,34 @@ def check_hparams(
       ValueError: one is out of bounds or not finite; names it, the first such step, and the value.
     """
     moving = {name: s for name, s in hparams.items() if s.kind is not constant}
-    for name, schedule in hparams.items():
-        if name not in moving:
-            value = float(schedule.numbers["value"])
-            problem = wrong(value, hparam_bounds(name, declared), name)
-            if problem is not None:
-                raise ValueError(f"the hyperparameter {name} {problem}")
+    still = {name: float(s.numbers["value"]) for name, s in hparams.items() if name not in moving}
+    for name, value in still.items():
+        problem = wrong(value, hparam_bounds(name, declared), name)
+        if problem is not None:
+            raise ValueError(f"the hyperparameter {name} {problem}")
     stride = -(-total_steps // _MOST_STEPS)
-    for start in range(0, total_steps, _CHUNK * stride) if moving else ():
+    for start in range(0, total_steps, _CHUNK * stride):
         steps = np.arange(start, start + min(_CHUNK, total_steps) * stride, stride)
         steps = np.minimum(steps, total_steps - 1).astype(np.int32)
-        for name, values in jax.device_get(_over(moving, steps)).items():
+        moved = jax.device_get(_over(moving, steps)) if moving else {}
+        for name, values in moved.items():
             _check_values(name, moving[name], steps, values, hparam_bounds(name, declared))
+        constants = {n: np.broadcast_to(np.float32(v), steps.shape) for n, v in still.items()}
+        _check_ranges(steps, constants | moved)
+        if not moving:
+            break
+
+
+def _check_ranges(steps: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+    """Raises a ValueError where X_min is above X_max."""
+    for name, low in values.items():
+        most = f"{name.removesuffix('_min')}_max"
+        if name.endswith("_min") and most in values and (low > values[most]).any():
+            first = int((low > values[most]).argmax())
+            raise ValueError(
+                f"at step {steps[first]} the hyperparameter {name} is {low[first]:g}, above "
+                f"{most}, which is {values[most][first]:g}"
+            )
 
 
 @jax.jit

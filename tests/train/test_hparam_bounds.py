@@ -45,6 +45,25 @@ def test_a_hyperparameter_out_of_bounds_is_named_with_its_step(name, text, messa
         check(name, text)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (
+            "0.5",
+            "linear(1, 0, steps=40)",
+            "at step 21 the hyperparameter x_min is 0.5, above x_max",
+        ),
+        ("linear(0, 1, steps=40)", "linear(1, 0, steps=40)", "at step 21 the hyperparameter x_min"),
+        ("0.5", "0.25", "at step 0 the hyperparameter x_min is 0.5, above x_max, which is 0.25"),
+    ],
+)
+def test_a_range_whose_ends_cross_is_named_with_its_step(low, high, message):
+    hparams = {"x_min": schedules.parse(low), "x_max": schedules.parse(high)}
+    with pytest.raises(ValueError, match=message):
+        check_hparams(hparams, DECLARED, total_steps=40)
+    check_hparams(hparams | {"x_min": schedules.parse("0")}, DECLARED, total_steps=40)
+
+
 def test_a_step_after_the_run_is_not_looked_at():
     check("ema_decay", "ramp(0, 1, end_step=40)", total_steps=40)
 
