@@ -76,7 +76,7 @@ def _myself() -> dict[str, str | int]:
         "host": socket.gethostname(),
         "process": os.getpid(),
         "since": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
-        "command": " ".join(sys.argv)[:200],
+        "command": " ".join(sys.argv)[:80],
     }
 
 

@@ -128,6 +128,32 @@ def test_whoever_waits_for_a_cache_finds_what_was_made(tmp_path):
     assert names(tmp_path) == ["key.json", "key.pixels"]
 
 
+_DECODER = """
+import pathlib, sys, time
+import numpy as np
+from jaxrecipes.data.image_cache import ImageCache
+
+def chunks():
+    yield np.ones((3, 2, 2, 3), np.uint8), []
+    print("half", flush=True)
+    time.sleep(100)
+
+ImageCache(pathlib.Path(sys.argv[1]), "other", (2, 2)).read_or_write(6, chunks)
+"""
+
+
+def test_what_a_process_killed_in_decoding_leaves_goes_with_the_next_use_of_the_cache(
+    tmp_path, start
+):
+    cache = ImageCache(tmp_path, "key", (2, 2))
+    cache.write([(np.ones((3, 2, 2, 3), np.uint8), [])])
+    kill(start(_DECODER, tmp_path))
+    assert len(names(tmp_path)) == 4  # its pixels, and its turn
+    _, was_there = cache.read_or_write(3, lambda: pytest.fail("decoded again"))
+    assert was_there
+    assert names(tmp_path) == ["key.json", "key.pixels"]
+
+
 def test_a_lock_in_turn_waits_for_the_other_process(tmp_path):
     program = f"""
 import pathlib, time

@@ -13,7 +13,8 @@ Identity = Mapping[str, np.ndarray | IndexedRows | Sequence[str]]
 """What a split is known by: `name`, what each example is called, and its labels; `[N, ...]` in
 order."""
 
-_CHUNK = 4096  # examples of a label that points into a table are gathered so many at a time
+_COMPARED = ("examples", "digests")
+_CHUNK = 4096
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,17 +87,15 @@ def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | Non
     if before is None or after is None:
         counts = ["none" if split is None else str(split["examples"]) for split in (before, after)]
         return f"{' -> '.join(counts)} examples"
-    if before == after:
+    counts, digests = (tuple(split[key] for split in (before, after)) for key in _COMPARED)
+    if counts[0] == counts[1] and digests[0] == digests[1]:
         return None
     unreadable = ""
     if before["left_out"] != after["left_out"]:
         unreadable = f" ({before['left_out']} -> {after['left_out']} could not be read)"
-    if before["examples"] != after["examples"]:
-        return f"{before['examples']} -> {after['examples']} examples{unreadable}"
-    digests = before["digests"], after["digests"]
+    if counts[0] != counts[1]:
+        return f"{counts[0]} -> {counts[1]} examples{unreadable}"
     names = [n for n in dict.fromkeys([*digests[0], *digests[1]]) if _differ(digests, n)]
-    if not names:
-        return f"{after['examples']} examples{unreadable}"
     what = "other examples, or another order" if "name" in names else f"other {' '.join(names)}"
     return f"{what} ({after['examples']} examples){unreadable}"
 
@@ -107,7 +106,12 @@ def _differ(digests: tuple[Mapping[str, str], Mapping[str, str]], name: str) -> 
 
 def _digest(values: np.ndarray | IndexedRows | Sequence[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    if isinstance(values, np.ndarray | IndexedRows) and values.dtype.kind in "fiub":
+    if isinstance(values, IndexedRows):
+        # Clips overlap: each row is looked at once, whatever else the table holds.
+        used, at = np.unique(values.rows, return_inverse=True)
+        digest.update(_digest(values.table[used]).encode())
+        digest.update(_digest(at.reshape(values.rows.shape).astype(np.int64)).encode())
+    elif isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
         digest.update(f"{values.dtype.str} {values.shape}\n".encode())
         for start in range(0, len(values), _CHUNK):
             digest.update(np.ascontiguousarray(values[start : start + _CHUNK]).data)
