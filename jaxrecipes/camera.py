@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrecipes.ranks import as_array, same_rank
 from jaxrecipes.rotations import axis_angle_to_matrix
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # faster formats of a GPU lose pixels
@@ -26,24 +27,25 @@ def project(points: ArrayLike, focal: ArrayLike, princpt: ArrayLike, *, eps: flo
     Returns:
       `[..., 2]`.
     """
-    points = jnp.asarray(points)
+    points, focal, princpt = same_rank(points, focal, princpt)
     return points[..., :2] / jnp.maximum(points[..., 2:], eps) * focal + princpt
 
 
 def intrinsics(focal: ArrayLike, princpt: ArrayLike) -> Array:
     """`[..., 3, 3]` K, from rays to homogeneous pixels."""
-    focal, princpt = jnp.broadcast_arrays(focal, princpt)
+    focal, princpt = jnp.broadcast_arrays(*same_rank(focal, princpt))
     return _scale_and_shift(focal, princpt)
 
 
 def inverse_intrinsics(focal: ArrayLike, princpt: ArrayLike) -> Array:
     """`[..., 3, 3]` the inverse of `intrinsics`."""
-    focal, princpt = jnp.broadcast_arrays(focal, princpt)
+    focal, princpt = jnp.broadcast_arrays(*same_rank(focal, princpt))
     return _scale_and_shift(1.0 / focal, -princpt / focal)
 
 
 def turn_in_plane(angle: ArrayLike) -> Array:
     """`[..., 3, 3]` the rotation about the optical axis by `[...]` radians."""
+    angle = as_array(angle)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     zero, one = jnp.zeros_like(cos), jnp.ones_like(cos)
     return _matrix([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])
@@ -90,7 +92,7 @@ def view_change_2d(
     Returns:
       `[..., 3, 3]`, for `transform_points`.
     """
-    squeezed = _scale_columns(rotation, 1.0 / jnp.asarray(scale_z), 1.0)
+    squeezed = _scale_columns(rotation, 1.0 / as_array(scale_z), 1.0)
     to_rays = _product(turn_in_plane(angle), inverse_intrinsics(focal, princpt))
     return _product(_product(intrinsics(new_focal, new_princpt), squeezed), to_rays)
 
@@ -106,7 +108,8 @@ def turn_to_axis(pixel: ArrayLike, focal: ArrayLike, princpt: ArrayLike) -> Arra
     Returns:
       `[..., 3, 3]`; the identity where the ray is within 1e-7 of the axis.
     """
-    ray = (jnp.asarray(pixel) - princpt) / focal
+    pixel, focal, princpt = same_rank(pixel, focal, princpt)
+    ray = (pixel - princpt) / focal
     squared = jnp.sum(ray * ray, -1)
     off = squared >= 1e-14
     tangent = jnp.sqrt(jnp.where(off, squared, 1.0))
@@ -146,8 +149,9 @@ def _scale_and_shift(scale: Array, shift: Array) -> Array:
 
 def _scale_columns(matrix: ArrayLike, plane: ArrayLike, depth: ArrayLike) -> Array:
     """`matrix @ diag(plane, plane, depth)`."""
-    plane, depth = jnp.broadcast_arrays(plane, depth)
-    return jnp.asarray(matrix) * jnp.stack([plane, plane, depth], -1)[..., None, :]
+    plane, depth = jnp.broadcast_arrays(*same_rank(plane, depth))
+    matrix, scales = same_rank(matrix, jnp.stack([plane, plane, depth], -1)[..., None, :])
+    return matrix * scales
 
 
 def _matrix(rows: list[list[Array]]) -> Array:

@@ -91,7 +91,7 @@ def more_hand_errors(
     predictions, targets = (_frames(arrays, last_frame) for arrays in (predictions, targets))
     joint_cam = _distance(predictions["joint_cam"], targets["joint_cam"])
     joint_rel = _distance(predictions["joint_rel"], targets["joint_rel"])
-    enough = joints.sum(axis=-1, keepdims=True) >= LEAST_TO_ALIGN
+    enough = (joints.sum(axis=-1, keepdims=True) >= LEAST_TO_ALIGN).astype(jnp.float32)
     target = jnp.where(joints[..., None] > 0, targets["joint_rel"], 0.0)
     aligned = procrustes_align(predictions["joint_rel"], target, mask=joints)
     joint_aligned = _distance(aligned, target)

@@ -119,7 +119,7 @@ class BinaryCounts:
 
     def confusion(self) -> Array:
         """`[2, 2]` int32, rows true, columns predicted: [[tn, fp], [fn, tp]]."""
-        return jnp.array([[self.tn, self.fp], [self.fn, self.tp]])
+        return jnp.array([[self.tn, self.fp], [self.fn, self.tp]], jnp.int32)
 
 
 def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -184,5 +184,4 @@ def _cumulative_counts(
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
-    ratio = numerator / jnp.maximum(denominator, 1)
-    return ratio.astype(jnp.float32)
+    return numerator.astype(jnp.float32) / jnp.maximum(denominator, 1).astype(jnp.float32)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -53,7 +54,7 @@ def similarity(
         raise ValueError(
             f"want two equal shapes [..., N, 3], got {source.shape} and {target.shape}"
         )
-    weights = jnp.ones(source.shape[:-1], source.dtype) if mask is None else jnp.asarray(mask)
+    weights = jnp.asarray(np.ones(source.shape[:-1]) if mask is None else mask, source.dtype)
     weights = weights[..., None] / jnp.maximum(weights.sum(-1), 1e-12)[..., None, None]
     source_mean = jnp.sum(weights * source, -2, keepdims=True)
     target_mean = jnp.sum(weights * target, -2, keepdims=True)
@@ -62,7 +63,8 @@ def similarity(
     covariance = jnp.einsum("...ni,...nj->...ij", weights * y, x, precision=_HIGHEST)
     left, singular, right = jnp.linalg.svd(covariance)
     mirrored = jnp.linalg.det(left) * jnp.linalg.det(right) < 0
-    signs = jnp.where(mirrored[..., None] & (jnp.arange(3) == 2), -1.0, 1.0)
+    last = jax.lax.broadcast_to_rank(jnp.arange(3, dtype=jnp.int32) == 2, singular.ndim)
+    signs = jnp.where(mirrored[..., None] & last, -1.0, jnp.ones_like(singular))
     rotation = jnp.matmul(left * signs[..., None, :], right, precision=_HIGHEST)
     spread = jnp.sum(weights * x * x, (-2, -1))
     matched = jnp.sum(singular * signs, -1)

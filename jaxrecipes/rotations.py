@@ -10,6 +10,7 @@ smplx, so that data and MANO come out as in the programs that use those.
 
 from typing import Literal, get_args
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -42,7 +43,7 @@ def axis_angle_to_matrix(axis_angle: ArrayLike) -> Array:
     squared = _dot(vector, vector)
     angle = jnp.sqrt(jnp.maximum(squared, 1e-12))
     turned = _rodrigues(vector / (angle + 1e-6)[..., None], jnp.sin(angle), 1.0 - jnp.cos(angle))
-    small = jnp.eye(3, dtype=vector.dtype) + _cross_matrix(vector)
+    small = _identity(vector) + _cross_matrix(vector)
     return jnp.where((squared > 1e-6)[..., None, None], turned, small)
 
 
@@ -76,7 +77,7 @@ def quaternion_to_axis_angle(quaternion: ArrayLike) -> Array:
     squared = _dot(vector, vector)
     turned = squared > 0
     sine = jnp.sqrt(jnp.where(turned, squared, 1.0))
-    sign = jnp.where(real < 0, -1.0, 1.0)
+    sign = jnp.where(real < 0, -1.0, jnp.ones_like(real))
     angle = 2.0 * jnp.arctan2(sign * sine, sign * real)
     return vector * jnp.where(turned, angle / sine, 2.0)[..., None]
 
@@ -201,6 +202,12 @@ def _normalise(vector: Array) -> Array:
     return vector / jnp.sqrt(jnp.maximum(_dot(vector, vector), 1e-24))[..., None]
 
 
+def _identity(vector: Array) -> Array:
+    """For `[..., 3]`: `[..., 3, 3]`, with leading axes of length 1."""
+    identity = jnp.eye(3, dtype=vector.dtype)
+    return jax.lax.broadcast_to_rank(identity, vector.ndim + 1)
+
+
 def _cross_matrix(vector: Array) -> Array:
     """`[..., 3, 3]` K with K u = vector x u."""
     x, y, z = jnp.moveaxis(vector, -1, 0)
@@ -211,7 +218,7 @@ def _cross_matrix(vector: Array) -> Array:
 
 def _rodrigues(vector: Array, first: Array, second: Array) -> Array:
     """`I + first * K + second * K^2` with the cross matrix K of the vector."""
-    identity = jnp.eye(3, dtype=vector.dtype)
+    identity = _identity(vector)
     square = vector[..., :, None] * vector[..., None, :]  # K^2 = v v^T - |v|^2 I
     square = square - _dot(vector, vector)[..., None, None] * identity
     first, second = first[..., None, None], second[..., None, None]

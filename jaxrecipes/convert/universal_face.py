@@ -99,6 +99,6 @@ def _without_prefix(key: str) -> str:
 
 
 def _drawn_projections(config: UniversalFaceConfig) -> dict[str, np.ndarray]:
-    codes = jnp.zeros((1, config.id_dim))
+    codes = jnp.zeros((1, config.id_dim), jnp.float32)
     drawn = LossProjections(config.feat_dim).init(jax.random.key(0), codes)["params"]
     return loss_to_torch({"loss_projections": drawn})

@@ -105,13 +105,21 @@ def normalize(
     images: Array, mean: Sequence[float] = (0.0, 0.0, 0.0), std: Sequence[float] = (1.0, 1.0, 1.0)
 ) -> Array:
     """`[..., 3]` uint8 -> float32, `(images / 255 - mean) / std`; by default [0, 1]."""
-    scaled = images.astype(jnp.float32) / 255.0
-    return (scaled - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+    return standardize(images.astype(jnp.float32) / 255.0, mean, std)
+
+
+def standardize(images: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
+    """`(images - mean) / std` of the channels, `[..., C]` float32."""
+    mean, std = (
+        jax.lax.broadcast_to_rank(jnp.array(values, jnp.float32), images.ndim)
+        for values in (mean, std)
+    )
+    return (images - mean) / std
 
 
 def random_flip(key: Array, images: Array, prob: Array | float) -> Array:
     """Mirrors left and right with probability `prob`, image by image."""
-    flipped = jax.random.uniform(key, (len(images),)) < prob
+    flipped = jax.random.uniform(key, (len(images),), jnp.float32) < prob
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
@@ -121,7 +129,9 @@ def crop_at(images: Array, offsets: Array, *, padding: int) -> Array:
     padded = jnp.pad(images, ((0, 0), sides, sides, (0, 0)))
 
     def cut(image: Array, offset: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), images.shape[1:])
+        return jax.lax.dynamic_slice(
+            image, (*offset, jnp.zeros((), offset.dtype)), images.shape[1:]
+        )
 
     return jax.vmap(cut)(padded, offsets)
 
@@ -129,8 +139,8 @@ def crop_at(images: Array, offsets: Array, *, padding: int) -> Array:
 def random_crop(key: Array, images: Array, prob: Array | float, *, padding: int = 4) -> Array:
     """With probability `prob`, `crop_at` an offset uniform over 0..2*padding in each direction."""
     apply_key, offset_key = jax.random.split(key)
-    cropped = jax.random.uniform(apply_key, (len(images),)) < prob
-    offsets = jax.random.randint(offset_key, (len(images), 2), 0, 2 * padding + 1)
+    cropped = jax.random.uniform(apply_key, (len(images),), jnp.float32) < prob
+    offsets = jax.random.randint(offset_key, (len(images), 2), 0, 2 * padding + 1, jnp.int32)
     return crop_at(images, jnp.where(cropped[:, None], offsets, padding), padding=padding)
 
 
@@ -150,9 +160,9 @@ def sample_distortion(
     probability `prob`; where contrast stands in the order is a fair coin.
     """
     keys = jax.random.split(key, 3)
-    on = jax.random.uniform(keys[0], (batch, 5)) < prob
-    draws = jax.random.uniform(keys[1], (batch, 5))
-    permutation = jnp.asarray(_PERMUTATIONS)[jax.random.randint(keys[2], (batch,), 0, 6)]
+    on = jax.random.uniform(keys[0], (batch, 5), jnp.float32) < prob
+    draws = jax.random.uniform(keys[1], (batch, 5), jnp.float32)
+    permutation = jnp.asarray(_PERMUTATIONS)[jax.random.randint(keys[2], (batch,), 0, 6, jnp.int32)]
 
     def factor(column: int, limits: tuple[float, float]) -> Array:
         return limits[0] + (limits[1] - limits[0]) * draws[:, column]
@@ -164,7 +174,7 @@ def sample_distortion(
         hue=factor(3, hue),
         hue_on=on[:, 3],
         contrast_first=draws[:, 4] < 0.5,
-        permutation=jnp.where(on[:, 4, None], permutation, jnp.arange(3)),
+        permutation=jnp.where(on[:, 4, None], permutation, jnp.arange(3, dtype=jnp.int32)[None]),
     )
 
 
@@ -189,6 +199,6 @@ def distort(images: Array, distortion: Distortion) -> Array:
 
 def random_clahe(key: Array, images: Array, prob: Array | float) -> Array:
     """CLAHE with probability `prob`, at a cost that follows the number of images drawn."""
-    selected = jax.random.uniform(key, (len(images),)) < prob
+    selected = jax.random.uniform(key, (len(images),), jnp.float32) < prob
     chunk = max(4, len(images) // 64)  # mostly one chunk at the usual 1 %, 64 when all are drawn
     return map_selected(clahe, images, selected, chunk=chunk)

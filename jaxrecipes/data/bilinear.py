@@ -23,10 +23,10 @@ def sample_bilinear(images: Array, sizes: Array, x: Array, y: Array) -> Array:
     """
     count, _, width, channels = images.shape
     per_image = (count,) + (1,) * (x.ndim - 1)
-    rows, columns = (sizes[:, axis].reshape(per_image) for axis in (0, 1))
+    rows, columns = (sizes[:, axis].reshape(per_image).astype(x.dtype) for axis in (0, 1))
     # A pixel weighs 1 less its distance, so those next to points outside weigh what they should.
-    left = jnp.clip(jnp.floor(x), 0, columns - 1)
-    top = jnp.clip(jnp.floor(y), 0, rows - 1)
+    left = jnp.clip(jnp.floor(x), 0.0, columns - 1.0)
+    top = jnp.clip(jnp.floor(y), 0.0, rows - 1.0)
     first = (top * width + left).astype(jnp.int32)
     pixels = images.reshape(count, -1, channels)
 

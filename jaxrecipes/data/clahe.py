@@ -84,8 +84,8 @@ def lab_to_rgb(lightness: Array, green_red: Array, blue_yellow: Array) -> Array:
     def cube(root: Array) -> Array:
         return jnp.where(root <= 0.206893, (root - 16.0 / 116.0) / 7.787, root**3)
 
-    x = cube(root_y + (green_red.astype(jnp.float32) - 128.0) / 500.0) * _WHITE[0]
-    z = cube(root_y - (blue_yellow.astype(jnp.float32) - 128.0) / 200.0) * _WHITE[2]
+    x = cube(root_y + (green_red.astype(jnp.float32) - 128.0) / 500.0) * float(_WHITE[0])
+    z = cube(root_y - (blue_yellow.astype(jnp.float32) - 128.0) / 200.0) * float(_WHITE[2])
 
     def channel(row: int) -> Array:
         weights = [float(weight) for weight in _XYZ_TO_RGB[row]]
@@ -101,25 +101,27 @@ def _tile_tables(tiles: Array, clip_limit: Array | float) -> Array:
     """Look-up tables `[B, T, 256]` float32 of the tiles `[B, T, A]` int32 (A pixels each)."""
     batch, count, area = tiles.shape
     histogram = jnp.zeros((batch, count, 256), jnp.int32)
-    rows, columns = jnp.arange(batch)[:, None, None], jnp.arange(count)[None, :, None]
-    histogram = histogram.at[rows, columns, tiles].add(1)
+    rows, columns = (jnp.arange(size, dtype=jnp.int32) for size in (batch, count))
+    histogram = histogram.at[rows[:, None, None], columns[None, :, None], tiles].add(1)
     limit = jnp.maximum(jnp.floor(jnp.float32(clip_limit) * area / 256.0), 1.0).astype(jnp.int32)
-    excess = jnp.maximum(histogram - limit, 0).sum(axis=-1, keepdims=True)
+    excess = jnp.maximum(histogram - limit, 0).sum(axis=-1, keepdims=True, dtype=jnp.int32)
     share, residual = excess // 256, excess % 256
     # What does not divide evenly goes one by one to every `stride`-th level.
     stride = jnp.maximum(256 // jnp.maximum(residual, 1), 1)
-    level = jnp.arange(256)
+    level = jnp.arange(256, dtype=jnp.int32)[None, None]
     extra = (level % stride == 0) & (level // stride < residual)
-    clipped = jnp.minimum(histogram, limit) + share + extra
-    return jnp.clip(jnp.round(jnp.cumsum(clipped, axis=-1) * np.float32(255.0 / area)), 0.0, 255.0)
+    clipped = jnp.minimum(histogram, limit) + share + extra.astype(jnp.int32)
+    level = jnp.cumsum(clipped, axis=-1, dtype=jnp.int32).astype(jnp.float32)
+    return jnp.clip(jnp.round(level * np.float32(255.0 / area)), 0.0, 255.0)
 
 
-def _neighbours(size: int, tile: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per pixel: the tiles before and after it, and the weight of the one after."""
+def _neighbours(size: int, tile: int, count: int) -> tuple[np.ndarray, ...]:
+    """Per pixel: the tiles before and after it, and their weights, float32."""
     position = np.arange(size, dtype=np.float32) * np.float32(1.0 / tile) - np.float32(0.5)
     before = np.floor(position).astype(np.int32)
-    weight = position - before
-    return np.maximum(before, 0), np.minimum(before + 1, count - 1), weight
+    weight = position - before  # float64
+    weights = np.float32(1.0 - weight), np.float32(weight)
+    return np.maximum(before, 0), np.minimum(before + 1, count - 1), *weights
 
 
 def equalize_lightness(
@@ -147,17 +149,19 @@ def equalize_lightness(
     tiled = tiled.transpose(0, 1, 3, 2, 4).reshape(batch, rows * columns, -1)
     tables = _tile_tables(tiled, clip_limit)
 
-    top, bottom, down = _neighbours(height, tile_height, rows)
-    left, right_, across = _neighbours(width, tile_width, columns)
-    image = jnp.arange(batch)[:, None, None]
+    top, bottom, *shares = _neighbours(height, tile_height, rows)
+    upper_share, lower_share = (share[None, :, None] for share in shares)
+    left, right, *shares = _neighbours(width, tile_width, columns)
+    left_share, right_share = (share[None, None, :] for share in shares)
+    image = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
 
     def look_up(row: np.ndarray, column: np.ndarray) -> Array:
         return tables[image, (row[:, None] * columns + column[None, :])[None], lightness]
 
-    upper = look_up(top, left) * (1 - across) + look_up(top, right_) * across
-    lower = look_up(bottom, left) * (1 - across) + look_up(bottom, right_) * across
-    blended = upper * (1 - down)[:, None] + lower * down[:, None]
-    return jnp.clip(jnp.round(blended), 0, 255).astype(jnp.int32)
+    upper = look_up(top, left) * left_share + look_up(top, right) * right_share
+    lower = look_up(bottom, left) * left_share + look_up(bottom, right) * right_share
+    blended = upper * upper_share + lower * lower_share
+    return jnp.clip(jnp.round(blended), 0.0, 255.0).astype(jnp.int32)
 
 
 def clahe(

@@ -71,7 +71,7 @@ def adjust_contrast(planes: Planes, factor: Array) -> Planes:
     """Moves away from the mean grey by `factor` `[B]` (Pillow's ImageEnhance.Contrast)."""
     grey = luma(planes).astype(jnp.int32)
     pixels = grey.shape[-1] * grey.shape[-2]
-    total = grey.sum(axis=(-2, -1), keepdims=True)
+    total = grey.sum(axis=(-2, -1), keepdims=True, dtype=jnp.int32)
     mean = ((2 * total + pixels) // (2 * pixels)).astype(jnp.float32)  # int(mean + 0.5), exactly
     red, green, blue = (_blend(mean, plane, _per_image(factor)) for plane in planes)
     return red, green, blue
@@ -152,4 +152,4 @@ def _truncate_times_255(share: Array) -> Array:
     """floor(255 * share) of the exact product, for share in [0, 1]."""
     level = jnp.floor(share * 255.0)
     # The float32 product may round up to a whole number that the exact one stays below.
-    return level - ((256.0 * share - level) < share)
+    return level - ((256.0 * share - level) < share).astype(level.dtype)

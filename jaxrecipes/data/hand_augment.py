@@ -64,9 +64,9 @@ def draw(key: Array, batch_size: int) -> dict[str, Array]:
       `princpt_noise` `[B, 2]` standard normal.
     """
     uniform_key, normal_key = jax.random.split(key)
-    uniform = jax.random.uniform(uniform_key, (len(_UNIFORM), batch_size))
+    uniform = jax.random.uniform(uniform_key, (len(_UNIFORM), batch_size), jnp.float32)
     return dict(zip(_UNIFORM, uniform, strict=True)) | {
-        "princpt_noise": jax.random.normal(normal_key, (batch_size, 2))
+        "princpt_noise": jax.random.normal(normal_key, (batch_size, 2), jnp.float32)
     }
 
 
@@ -100,7 +100,8 @@ def drawn_view(
 
     def between(name: str, low: ArrayLike, high: ArrayLike) -> Array:
         share = jnp.asarray(draws[name])[:, None]
-        return jnp.broadcast_to(low + jnp.subtract(high, low) * share, frames)
+        low, high = jnp.asarray(low, jnp.float32), jnp.asarray(high, jnp.float32)
+        return jnp.broadcast_to(low + (high - low) * share, frames)
 
     rad = jnp.asarray(draws["rad"])
     # Of a whole turn: 0 to 1/2 one way, then 1/2 to 0 the other way.
@@ -111,10 +112,12 @@ def drawn_view(
     shift = jnp.asarray(draws["princpt_noise"])[:, None] * ranges.get(
         "princpt_noise", PRINCPT_NOISE
     )
-    aside = jnp.broadcast_to(jnp.eye(3), (*frames, 3, 3))
+    aside = jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (*frames, 3, 3))
     if center is None:
         direction = between("persp_dir", 0.0, 2.0 * jnp.pi)
-        axis = jnp.stack([jnp.cos(direction), jnp.sin(direction), jnp.zeros(frames)], axis=-1)
+        axis = jnp.stack(
+            [jnp.cos(direction), jnp.sin(direction), jnp.zeros(frames, jnp.float32)], axis=-1
+        )
         turn = between("persp_rot", 0.0, ranges["persp_rot_max"])
         aside = axis_angle_to_matrix(axis * turn[..., None])
     new_focal = focal * scale_f[..., None]
@@ -124,7 +127,7 @@ def drawn_view(
     points = view_change_3d(angle, scale_z, aside)
     image = view_change_2d(angle, scale_z, aside, **cameras)
     # Its inverse, of the inverses of its parts.
-    wide = jnp.stack([scale_z, scale_z, jnp.ones(frames)], axis=-1)[..., None]
+    wide = jnp.stack([scale_z, scale_z, jnp.ones(frames, jnp.float32)], axis=-1)[..., None]
     back = _product(turn_in_plane(-angle), wide * jnp.swapaxes(aside, -1, -2))
     root = turn_in_plane(angle)
     if root_fix:

@@ -108,10 +108,11 @@ class HandCrop:
         # Pixel -> point of the patch's box -> point of the original image.
         steps = self.img_size - (1 if view is None or self.crop == "affine" else 0)
         pixel = jnp.arange(self.img_size, dtype=jnp.float32) / steps
-        across = jnp.where(left[:, None], pixel[::-1], pixel)[:, None]
+        pixel = pixel[None]
+        across = jnp.where(left[:, None], pixel[:, ::-1], pixel)[:, None]
         side = patch_bbox[..., 2:] - patch_bbox[..., :2]
         x = (patch_bbox[..., :1] + across * side[..., :1])[..., None, :]
-        y = (patch_bbox[..., 1:2] + pixel * side[..., 1:])[..., None]
+        y = (patch_bbox[..., 1:2] + pixel[None] * side[..., 1:])[..., None]
         x, y = jnp.broadcast_arrays(x, y)
         if view is not None:
             x, y = _moved(view.back, x, y)
@@ -203,4 +204,5 @@ def _mirrored_box(box: Array, mirror: Array, width: Array) -> Array:
 
 
 def _signs(mirror: Array, signs: tuple[float, ...]) -> Array:
-    return jnp.where(mirror[..., None], jnp.array(signs), 1.0)
+    signs = jax.lax.broadcast_to_rank(jnp.array(signs, jnp.float32), mirror.ndim + 1)
+    return jnp.where(mirror[..., None], signs, 1.0)

@@ -56,18 +56,22 @@ def mix(
         return images, {}
     height, width = images.shape[1:3]
     choice_key, lam_key, centre_key = jax.random.split(key, 3)
-    alphas = [jnp.asarray(hparams.get(f"{kind}_alpha", 1.0)) for kind in ("mixup", "cutmix")]
+    alphas = [
+        jnp.asarray(hparams.get(f"{kind}_alpha", 1.0), jnp.float32) for kind in ("mixup", "cutmix")
+    ]
     mixup_lam, cutmix_lam = _symmetric_beta(lam_key, jnp.stack(alphas))
-    choice = jax.random.uniform(choice_key)
-    weights = jnp.ones((height, width))
-    label_weight = jnp.ones(())
-    boundary = jnp.zeros(())
+    choice = jax.random.uniform(choice_key, (), jnp.float32)
+    weights = jnp.ones((height, width), jnp.float32)
+    label_weight = jnp.ones((), jnp.float32)
+    boundary = jnp.zeros((), jnp.float32)
     if ops.mixup:
         boundary = jnp.asarray(hparams["mixup_prob"], jnp.float32)
         weights = jnp.where(choice < boundary, mixup_lam, weights)
         label_weight = jnp.where(choice < boundary, mixup_lam, label_weight)
     if ops.cutmix:
-        centre = jax.random.randint(centre_key, (2,), 0, jnp.array([height, width]))
+        centre = jax.random.randint(
+            centre_key, (2,), 0, jnp.array([height, width], jnp.int32), jnp.int32
+        )
         kept, kept_share = cutmix_weights(cutmix_lam, centre, height, width)
         cut = (choice >= boundary) & (choice < boundary + hparams["cutmix_prob"])
         weights = jnp.where(cut, kept, weights)
@@ -83,13 +87,14 @@ def mix(
 def _symmetric_beta(key: Array, alphas: Array) -> Array:
     """Draws from Beta(alpha, alpha) for each alpha: the share of one of two gamma variables."""
     # One sampler for all; jax.random.beta would compile two for each distribution.
-    first, second = jax.random.loggamma(key, alphas, (2, *alphas.shape))
+    first, second = jax.random.loggamma(key, alphas, (2, *alphas.shape), jnp.float32)
     return jax.nn.sigmoid(first - second)
 
 
 def mix_images(images: Array, partners: Array, weights: Array) -> Array:
     """`weights * images + (1 - weights) * partners`, weights `[H, W]` or scalar, in [0, 1]."""
-    weights = weights[..., None]
+    if weights.ndim:
+        weights = weights[None, :, :, None]
     return weights * images + (1.0 - weights) * partners
 
 
@@ -111,7 +116,8 @@ def cutmix_weights(lam: Array, centre: Array, height: int, width: int) -> tuple[
 
     def inside(size: int, middle: Array) -> Array:
         half_side = jnp.floor(half * size)
-        position = jnp.arange(size)
+        position = jnp.arange(size, dtype=jnp.float32)
+        middle = middle.astype(jnp.float32)
         return (position >= middle - half_side) & (position < middle + half_side)
 
     box = inside(height, centre[0])[:, None] & inside(width, centre[1])[None, :]

@@ -129,7 +129,9 @@ def augment_pixels(
     Returns:
       The shape of `patch`.
     """
-    numbers = {name: hparams.get(name, value) for name, value in augment.hparams().items()}
+    numbers = {
+        name: jnp.float32(hparams.get(name, value)) for name, value in augment.hparams().items()
+    }
     jitter_key, blur_key, noise_key = jax.random.split(key, 3)
     batch = len(patch)
     planes: Planes = (patch[..., 0], patch[..., 1], patch[..., 2])
@@ -137,14 +139,14 @@ def augment_pixels(
         jitter, order = draw_jitter(jitter_key, batch, numbers, hue=augment.hue > 0)
         planes = jitter_colours(planes, jitter, order)
     if augment.blur_prob:
-        choice, strength = jax.random.uniform(blur_key, (2, batch))
+        choice, strength = jax.random.uniform(blur_key, (2, batch), jnp.float32)
         low, high = numbers["blur_sigma_min"], numbers["blur_sigma_max"]
         sigma = low + jnp.subtract(high, low) * strength
         sigma = jnp.where(choice < numbers["blur_prob"], sigma, 0.0)
         planes = _each(lambda plane: blur(plane, sigma, size=augment.blur_size), planes)
     if augment.noise_prob:
         choice_key, plane_key = jax.random.split(noise_key)
-        on = jax.random.uniform(choice_key, (batch,)) < numbers["noise_prob"]
+        on = jax.random.uniform(choice_key, (batch,), jnp.float32) < numbers["noise_prob"]
         std = _like(jnp.where(on, numbers["noise_std"], 0.0), planes[0])
         # A loop, since otherwise the CPU's compiler draws again for each use.
         noise = jax.lax.map(
@@ -159,12 +161,13 @@ def draw_jitter(
 ) -> tuple[Jitter, Array]:
     """A `Jitter` per image, and the order of its parts `[4]` (3 without hue) for all of them."""
     choice_key, factor_key, order_key = jax.random.split(key, 3)
-    on = jax.random.uniform(choice_key, (batch,)) < numbers["jitter_prob"]
+    on = jax.random.uniform(choice_key, (batch,), jnp.float32) < numbers["jitter_prob"]
     names = ("brightness", "contrast", "saturation", "hue")[: 4 if hue else 3]
-    shares = jax.random.uniform(factor_key, (len(names), batch), minval=-1.0)
+    shares = jax.random.uniform(factor_key, (len(names), batch), jnp.float32, minval=-1.0)
+    places = jnp.arange(len(names), dtype=jnp.int32)
     drawn = [jnp.where(on, numbers[name] * x, 0.0) for name, x in zip(names, shares, strict=True)]
     factors = [1.0 + x for x in drawn[:3]]
-    return Jitter(*factors, *drawn[3:]), jax.random.permutation(order_key, len(names))
+    return Jitter(*factors, *drawn[3:]), jax.random.permutation(order_key, places)
 
 
 def jitter_colours(planes: Planes, jitter: Jitter, order: Array) -> Planes:
@@ -235,10 +238,11 @@ def blur(plane: Array, sigma: Array, *, size: int) -> Array:
       size: side of the kernel, odd.
     """
     reach = size // 2
-    offset = jnp.arange(-reach, reach + 1, dtype=jnp.float32)
+    offset = jnp.arange(-reach, reach + 1, dtype=jnp.float32)[None]
+    centre = (offset == 0).astype(jnp.float32)
     blurred = sigma[:, None] > 0
     weights = jnp.exp(-0.5 * (offset / jnp.where(blurred, sigma[:, None], 1.0)) ** 2)
-    weights = jnp.where(blurred, weights / weights.sum(-1, keepdims=True), offset == 0)
+    weights = jnp.where(blurred, weights / weights.sum(-1, keepdims=True), centre)
     for axis in (plane.ndim - 1, plane.ndim - 2):
         sides = [(0, 0)] * plane.ndim
         sides[axis] = (reach, reach)

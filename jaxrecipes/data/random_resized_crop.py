@@ -36,7 +36,9 @@ def random_resized_crop(
     """
     boxes = crop_boxes(key, sizes, scale=scale).astype(jnp.float32)
     stored = jnp.array(images.shape[1:3], jnp.float32)
-    return resize_boxes(images, boxes * jnp.tile(stored / sizes, (1, 2)), size=size)
+    return resize_boxes(
+        images, boxes * jnp.tile(stored[None] / sizes.astype(jnp.float32), (1, 2)), size=size
+    )
 
 
 def crop_boxes(
@@ -65,10 +67,10 @@ def crop_boxes(
     shape = (len(sizes), _TRIES)
     height, width = sizes[:, 0, None], sizes[:, 1, None]
     low, high = scale
-    share = low + (high - low) * jax.random.uniform(area_key, shape)
+    share = low + (high - low) * jax.random.uniform(area_key, shape, jnp.float32)
     area = share * (height * width).astype(jnp.float32)
     log_ratio = jax.random.uniform(
-        ratio_key, shape, minval=math.log(ratio[0]), maxval=math.log(ratio[1])
+        ratio_key, shape, jnp.float32, minval=math.log(ratio[0]), maxval=math.log(ratio[1])
     )
     proportion = jnp.exp(log_ratio)
     tried_width = jnp.round(jnp.sqrt(area * proportion)).astype(jnp.int32)
@@ -82,13 +84,14 @@ def crop_boxes(
     )
 
     height, width = sizes[:, 0], sizes[:, 1]
-    central_height = jnp.minimum(height, jnp.round(width / ratio[0]).astype(jnp.int32))
-    central_width = jnp.minimum(width, jnp.round(height * ratio[1]).astype(jnp.int32))
+    most_height = jnp.round(width.astype(jnp.float32) / ratio[0]).astype(jnp.int32)
+    most_width = jnp.round(height.astype(jnp.float32) * ratio[1]).astype(jnp.int32)
+    central_height, central_width = jnp.minimum(height, most_height), jnp.minimum(width, most_width)
     crop_height = jnp.where(any_fits, tried_height, central_height)
     crop_width = jnp.where(any_fits, tried_width, central_width)
     room = height - crop_height, width - crop_width
     top, left = (
-        jnp.where(any_fits, jax.random.randint(k, r.shape, 0, r + 1), r // 2)
+        jnp.where(any_fits, jax.random.randint(k, r.shape, 0, r + 1, jnp.int32), r // 2)
         for k, r in zip((top_key, left_key), room, strict=True)
     )
     return jnp.stack([top, left, crop_height, crop_width], axis=1)
@@ -123,8 +126,10 @@ def _weights(pixels: int, start: Array, length: Array, outputs: int) -> Array:
     when it shrinks, of what lies in the box, with the sum 1.
     """
     step = length[:, None, None] / outputs
-    centre = start[:, None, None] + (jnp.arange(outputs)[:, None] + 0.5) * step
-    pixel = jnp.arange(pixels) + 0.5
+    centre = (
+        start[:, None, None] + (jnp.arange(outputs, dtype=jnp.float32)[None, :, None] + 0.5) * step
+    )
+    pixel = (jnp.arange(pixels, dtype=jnp.float32) + 0.5)[None, None]
     triangle = jnp.maximum(1.0 - jnp.abs(pixel - centre) / jnp.maximum(step, 1.0), 0.0)
     start, end = start[:, None, None], (start + length)[:, None, None]
     # Pixels that the box only touches count: with whole numbers there are none.

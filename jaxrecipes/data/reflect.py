@@ -25,11 +25,12 @@ def reflect_people(
       probability: chance that a person is reflected, for each one anew.
     """
     width = batch["src"].shape[-1]
+    chance, half = jnp.float32(probability), jnp.float32(0.5)
 
     def draw(person: Array) -> Array:
         chance_key, sign_key = jax.random.split(jax.random.fold_in(key, person))
-        signs = jax.random.rademacher(sign_key, (width,), batch["src"].dtype)
-        return jnp.where(jax.random.bernoulli(chance_key, probability), signs, 1.0)
+        signs = 2.0 * jax.random.bernoulli(sign_key, half, (width,)).astype(jnp.float32) - 1.0
+        return jnp.where(jax.random.bernoulli(chance_key, chance), signs, 1.0)
 
     signs = jax.vmap(draw)(batch["person"])
     return batch | {"src": signs * batch["src"], "tgt": signs * batch["tgt"]}

@@ -27,7 +27,7 @@ def map_selected(
     """
     size = batch.shape[0]
     chunk = min(chunk, size)
-    count = jnp.sum(selected)
+    count = jnp.sum(selected, dtype=jnp.int32)
     order = jnp.pad(jnp.argsort(~selected, stable=True), (0, -size % chunk))
 
     def unfinished(carry: tuple[Array, Array]) -> Array:
@@ -37,7 +37,9 @@ def map_selected(
         start, batch = carry
         rows = jax.lax.dynamic_slice(order, (start,), (chunk,))
         changed = function(batch[rows], *(jnp.asarray(extra)[rows] for extra in extras))
-        rows = jnp.where(start + jnp.arange(chunk) < count, rows, size)  # size: out of range
+        rows = jnp.where(
+            start + jnp.arange(chunk, dtype=jnp.int32) < count, rows, size
+        )  # size: out of range
         return start + chunk, batch.at[rows].set(changed, mode="drop")
 
     start = jnp.zeros((), count.dtype)

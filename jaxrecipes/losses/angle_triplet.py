@@ -69,16 +69,16 @@ def angle_triplets(
     friend, stranger = both & same & ~jnp.eye(rows, dtype=bool), both & ~same
     close = stranger & (apart <= angle_threshold)
 
-    positive = jnp.argmax(jnp.where(friend, apart, -jnp.inf), axis=1)
+    positive = jnp.argmax(jnp.where(friend, apart, -jnp.inf), axis=1).astype(jnp.int32)
     likest = jnp.argmax(jnp.where(close, cosine, -jnp.inf), axis=1)
     nearest = jnp.argmin(jnp.where(stranger, apart, jnp.inf), axis=1)
-    negative = jnp.where(close.any(axis=1), likest, nearest)
+    negative = jnp.where(close.any(axis=1), likest, nearest).astype(jnp.int32)
 
     valid = friend.any(axis=1) & stranger.any(axis=1)
     to_positive = jnp.take_along_axis(apart, positive[:, None], axis=1)[:, 0]
     to_negative = jnp.take_along_axis(apart, negative[:, None], axis=1)[:, 0]
-    weight = jnp.where(to_positive > far_angle, alpha, 1.0)
-    weight = weight * jnp.where(to_negative < near_angle, beta, 1.0)
+    weight = jnp.where(to_positive > far_angle, jnp.float32(alpha), 1.0)
+    weight = weight * jnp.where(to_negative < near_angle, jnp.float32(beta), 1.0)
     return Triplets(positive, negative, valid, jnp.where(valid, weight, 0.0))
 
 
@@ -131,10 +131,10 @@ def angle_triplet(
     to_positive = _distance(features, features[chosen.positive])
     to_negative = _distance(features, features[chosen.negative])
     hinge = chosen.weight * jax.nn.relu(to_positive - to_negative + margin)
-    count = chosen.valid.sum()
-    loss = hinge.sum() / jnp.maximum(count, 1)
+    count = chosen.valid.sum(dtype=jnp.float32)
+    loss = hinge.sum() / jnp.maximum(count, 1.0)
     if features_original is not None:
-        keep = jnp.ones(labels.shape) if mask is None else mask.astype(jnp.float32)
+        keep = jnp.ones(labels.shape, jnp.float32) if mask is None else mask.astype(jnp.float32)
         moved = jnp.where(keep > 0, 1.0 - cosine_similarity(features, features_original), 0.0)
         mean = jnp.sum(moved * keep) / jnp.maximum(keep.sum(), 1.0)
         loss = loss + jnp.where(count > 0, original_weight * mean, 0.0)

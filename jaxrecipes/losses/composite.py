@@ -47,7 +47,8 @@ def _mean(name: str, values: Array, mask: Array | None) -> Array:
         return values.mean()
     if mask.shape != values.shape:
         raise ValueError(f"loss term {name!r} has shape {values.shape}, the mask {mask.shape}")
-    count = mask.astype(jnp.float32).sum()
+    mask = mask.astype(jnp.float32)
+    count = mask.sum()
     kept = jnp.where(mask > 0, values * mask, 0.0).sum()
     return kept / jnp.where(count > 0, count, 1.0)
 

@@ -55,16 +55,20 @@ def info_nce(
     both = keep[:, None] & keep[None, :]
     positive = both & ~self_pair & (labels[:, None] == labels[None, :])
 
-    eps = jnp.full((rows, 1), jnp.log(_EPS), jnp.float32)
+    eps = jnp.full((rows, 1), jnp.log(jnp.float32(_EPS)))
     log_positives = _log_sum_exp(jnp.where(positive, logits, -jnp.inf), eps)
     # What is left of the row itself, with both epsilons, has the diagonal's place.
-    left = jnp.log(2 * _EPS) if exclude_self else _log_expm1(jnp.diagonal(logits), plus=2 * _EPS)
+    left = (
+        jnp.log(jnp.float32(2 * _EPS))
+        if exclude_self
+        else _log_expm1(jnp.diagonal(logits), plus=2 * _EPS)
+    )
     others = jnp.where(both & ~self_pair, logits, -jnp.inf)
     log_all = _log_sum_exp(others, jnp.broadcast_to(left, (rows,))[:, None])
 
     counted = positive.any(axis=1)
     total = jnp.sum(jnp.where(counted, log_all - log_positives, 0.0))
-    return total / jnp.maximum(counted.sum(), 1)
+    return total / jnp.maximum(counted.sum(dtype=jnp.float32), 1.0)
 
 
 def _log_sum_exp(logits: Array, column: Array) -> Array:

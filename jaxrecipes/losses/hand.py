@@ -210,4 +210,6 @@ def _per_clip(error: Array, valid: Array, mask: Array | None, reduction: str) ->
     counts = valid.sum(axes)
     kept = jnp.ones_like(counts, bool) if mask is None else mask > 0
     # So that the mean over the kept clips is the sum of errors over the number of labels.
-    return total * kept.sum() / jnp.maximum(jnp.where(kept, counts, 0.0).sum(), 1.0)
+    return (
+        total * kept.sum(dtype=jnp.float32) / jnp.maximum(jnp.where(kept, counts, 0.0).sum(), 1.0)
+    )

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxrecipes.ranks import aligned
+
 Array = jax.Array
 
 
@@ -18,7 +20,8 @@ def gaussian_target(value: Array, centers: Array, *, sigma: Array | float) -> Ar
     Returns:
       `[..., K]` float32; all zero where `value` is far outside the bins.
     """
-    distance = (value[..., None].astype(jnp.float32) - centers) / sigma
+    value = value[..., None].astype(jnp.float32)
+    distance = (value - aligned(jnp.asarray(centers, jnp.float32), value)) / sigma
     density = jnp.exp(-0.5 * distance * distance)
     return density / (density.sum(axis=-1, keepdims=True) + 1e-9)
 

@@ -73,7 +73,9 @@ class Clip(nn.Module):
         config = self.config
         self.vision = ClipVision(config.vision, config.projection_dim, self.dtype)
         self.text = ClipText(config.text, config.projection_dim, self.dtype)
-        self.logit_scale = self.param("logit_scale", nn.initializers.constant(2.6592), ())
+        self.logit_scale = self.param(
+            "logit_scale", nn.initializers.constant(2.6592), (), jnp.float32
+        )
 
     def __call__(
         self, images: jax.Array, token_ids: jax.Array, mask: jax.Array | None = None

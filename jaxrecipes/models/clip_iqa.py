@@ -111,7 +111,7 @@ class ClipIqa(nn.Module):
         """Parameters drawn from `key`; the layers of a refinement start as copies of the first."""
         size = self.config.clip.vision.image_size
         inputs = {
-            "image": jnp.zeros((1, size, size, 3)),
+            "image": jnp.zeros((1, size, size, 3), jnp.float32),
             "tokens": jnp.zeros((1, 2), jnp.int32),
         }
         params = dict(self.init(key, inputs, train=False)["params"])

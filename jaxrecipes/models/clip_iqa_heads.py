@@ -83,8 +83,8 @@ def residual_scores(
     Returns:
       `quality`, `consistency` and `consistency_base`, `[B]` each, in [0, 1].
     """
-    scale = module.param("c_base_scale", nn.initializers.ones_init(), ())
-    bias = module.param("c_base_bias", nn.initializers.zeros_init(), ())
+    scale = module.param("c_base_scale", nn.initializers.ones_init(), (), jnp.float32)
+    bias = module.param("c_base_bias", nn.initializers.zeros_init(), (), jnp.float32)
     rates: dict[str, Any] = {"train": train, "dropout_rate": dropout_rate}
     quality = nn.sigmoid(dense(image, 1, "q_base_head")[:, 0])
     quality_delta = jnp.tanh(Score((config.hidden_dim_q,), name="q_delta_head")(image, **rates))
@@ -127,10 +127,12 @@ def traditional_scores(
     """
     joint = image.shape[-1]
     starts = {"c_scale": 5.0, "c_bias": 0.0, "filip_scale": 5.0, "filip_bias": 0.0}
-    scalars = {n: module.param(n, nn.initializers.constant(x), ()) for n, x in starts.items()}
+    scalars = {
+        n: module.param(n, nn.initializers.constant(x), (), jnp.float32) for n, x in starts.items()
+    }
     for name, width in zip(("seq_proj_img", "seq_proj_txt"), widths, strict=True):
         if width != joint:
-            module.param(f"{name}_kernel", uniform_fan_in(width), (width, joint))
+            module.param(f"{name}_kernel", uniform_fan_in(width), (width, joint), jnp.float32)
     quality = nn.sigmoid(dense(image, 1, "q_head")[:, 0])
     base = nn.sigmoid(Score((config.hidden_dim_c,), norm=True, name="c_head")(fused, train=train))
     if config.two_branch:

@@ -53,7 +53,7 @@ class Refinement(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, dropout_rate: Rate) -> jax.Array:
         """`[B, 2d + 1]`, embeddings and the score so far, to what is added to it, `[B]`."""
-        scale = self.param("residual_scale", nn.initializers.constant(0.1), ())
+        scale = self.param("residual_scale", nn.initializers.constant(0.1), (), jnp.float32)
         x = gelu(LayerNorm(name="input_norm")(dense(x, self.width, "input_proj")))
         for i in range(self.num_layers):
             layer = RefinementLayer(self.num_heads, name=f"layers_{i}")

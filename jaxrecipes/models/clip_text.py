@@ -39,10 +39,12 @@ class ClipText(nn.Module):
         tokens, width = token_ids.shape[1], config.width
         if tokens > config.context_length:
             raise ValueError(f"{tokens} tokens, this CLIP takes {config.context_length} at most")
-        table = self.param("token_embedding", normal(0.02), (config.vocab_size, width))
-        positions = self.param("position_embedding", normal(0.02), (config.context_length, width))
+        table = self.param("token_embedding", normal(0.02), (config.vocab_size, width), jnp.float32)
+        positions = self.param(
+            "position_embedding", normal(0.02), (config.context_length, width), jnp.float32
+        )
         x = jnp.take(table, token_ids, axis=0)  # NaN for an id beyond the table
-        x = (x + positions[:tokens]).astype(dtype)
+        x = (x + positions[None, :tokens]).astype(dtype)
         seen = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
         if mask is not None:
             seen &= mask.astype(bool)[:, None, None, :]

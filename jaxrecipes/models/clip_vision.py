@@ -47,10 +47,14 @@ class ClipVision(nn.Module):
             width, patch, patch, kernel_init=normal(0.02), dtype=dtype, name="patch_embedding"
         )(images)
         x = x.reshape(x.shape[0], -1, width)
-        first = self.param("class_embedding", normal(width**-0.5), (width,)).astype(dtype)
+        first = self.param("class_embedding", normal(width**-0.5), (width,), jnp.float32).astype(
+            dtype
+        )
         x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, width)), x], axis=1)
-        positions = self.param("position_embedding", normal(0.02), (config.grid**2 + 1, width))
-        x = LayerNorm(config.norm_eps, dtype, name="pre_norm")(x + positions.astype(dtype))
+        positions = self.param(
+            "position_embedding", normal(0.02), (config.grid**2 + 1, width), jnp.float32
+        )
+        x = LayerNorm(config.norm_eps, dtype, name="pre_norm")(x + positions.astype(dtype)[None])
         for i in range(config.depth):
             x = ClipBlock(config, dtype, name=f"blocks_{i}")(x)
         pooled = LayerNorm(config.norm_eps, dtype, name="post_norm")(x[:, 0])

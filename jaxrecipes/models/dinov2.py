@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxrecipes.models.dinov2_config import Dinov2Config, PosInterp, dinov2_config
 from jaxrecipes.models.dinov2_positions import interpolate_positions
 from jaxrecipes.nn import Conv, LayerNorm, Linear, SelfAttention, gelu, silu
+from jaxrecipes.ranks import aligned
 
 __all__ = [
     "IMAGE_MEAN",
@@ -46,8 +47,8 @@ class Dinov2Block(nn.Module):
         normal = _normal(config.init_std)
 
         def scaled(y: jax.Array, name: str) -> jax.Array:
-            scale = self.param(name, nn.initializers.ones_init(), (config.width,))
-            return y * scale.astype(dtype)
+            scale = self.param(name, nn.initializers.ones_init(), (config.width,), jnp.float32)
+            return y * aligned(scale.astype(dtype), y)
 
         y = LayerNorm(config.norm_eps, dtype, name="norm1")(x)
         attention = SelfAttention(config.num_heads, normal, dtype, normal, name="self_attn")
@@ -89,16 +90,18 @@ class Dinov2(nn.Module):
             bias_init=zeros,
             dtype=dtype,
         )
-        self.cls_token = self.param("cls_token", normal, (1, config.width))
-        self.mask_token = self.param("mask_token", zeros, (config.width,))  # of no use here: kept
+        self.cls_token = self.param("cls_token", normal, (1, config.width), jnp.float32)
+        # Of no use here: kept.
+        self.mask_token = self.param("mask_token", zeros, (config.width,), jnp.float32)
         self.position_embedding = self.param(
             "position_embedding",
             _normal(config.position_std),
             (1 + config.grid**2, config.width),
+            jnp.float32,
         )
         if config.num_registers:
             self.register_tokens = self.param(
-                "register_tokens", normal, (config.num_registers, config.width)
+                "register_tokens", normal, (config.num_registers, config.width), jnp.float32
             )
         block = nn.remat(Dinov2Block) if config.remat else Dinov2Block
         self.blocks = [block(config, dtype) for _ in range(config.depth)]
@@ -141,7 +144,7 @@ class Dinov2(nn.Module):
         if config.num_registers:  # they have no positions
             first = jnp.concatenate([first, self.register_tokens])
         first = jnp.broadcast_to(first.astype(dtype), (batch, *first.shape))
-        patches = patches.reshape(batch, grid * grid, width) + positions[1:].astype(dtype)
+        patches = patches.reshape(batch, grid * grid, width) + positions[None, 1:].astype(dtype)
         return jnp.concatenate([first, patches], axis=1)
 
 

@@ -52,9 +52,9 @@ def inert_parameters(config: Face3DConfig) -> tuple[str, ...]:
 def face3d_shapes(config: Face3DConfig) -> dict[str, Any]:
     """Shapes and dtypes of the network's variables."""
     inputs = {
-        "src": jnp.zeros((1, config.feature_size)),
-        "pose": jnp.zeros((1, 3)),
-        "keypoints_3d": jnp.zeros((1, config.num_keypoints, 3)),
+        "src": jnp.zeros((1, config.feature_size), jnp.float32),
+        "pose": jnp.zeros((1, 3), jnp.float32),
+        "keypoints_3d": jnp.zeros((1, config.num_keypoints, 3), jnp.float32),
     }
     network = face3d(config)
     return jax.eval_shape(lambda key: network.init(key, inputs, train=False), jax.random.key(0))

@@ -123,7 +123,7 @@ class FaceDecoder(nn.Module):
             keypoint_code = KeypointEncoder(width, dtype, name="keypoint_encoder")(
                 inputs["keypoints_3d"], train=train, dropout_rate=dropout_rate
             )
-            raw = self.param("fusion_weights", lambda _: jnp.array([0.6, 0.2, 0.2]))
+            raw = self.param("fusion_weights", lambda _: jnp.array([0.6, 0.2, 0.2], jnp.float32))
             shares = nn.softmax(raw).astype(dtype)
             x = shares[0] * x + shares[1] * keypoint_code + shares[2] * pose_code
         else:

@@ -18,6 +18,7 @@ from jaxrecipes.models.face3d_layers import (
     dense,
 )
 from jaxrecipes.nn import Dropout, LayerNorm, Rate
+from jaxrecipes.ranks import aligned
 
 
 class PosePE(nn.Module):
@@ -30,7 +31,8 @@ class PosePE(nn.Module):
         width = x.shape[-1]
         radians = pose * (math.pi / 180.0)
         waves = jnp.concatenate([jnp.sin(radians), jnp.cos(radians)], axis=-1)
-        scale = self.param("scale", nn.initializers.ones_init(), (1,)).astype(self.dtype)
+        scale = self.param("scale", nn.initializers.ones_init(), (1,), jnp.float32)
+        scale = aligned(scale.astype(self.dtype), x)
         return x + scale * Mlp(width // 2, width, self.dtype, name="pose_pe")(waves)
 
 

@@ -13,8 +13,17 @@ from flax.typing import Initializer
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.nn import Dropout, InertLinear, LayerNorm, Linear, Rate, SingleKeyAttention, gelu
+from jaxrecipes.nn import (
+    Dropout,
+    InertLinear,
+    LayerNorm,
+    Linear,
+    Rate,
+    SingleKeyAttention,
+    gelu,
+)
 from jaxrecipes.nn.initializers import uniform_fan_in
+from jaxrecipes.ranks import aligned
 
 INERT = ("/query_key/", "^pose_attention/pose_to_key/", "^pose_attention/feature_to_query/")
 """Paths of parameters that no output depends on."""
@@ -46,8 +55,8 @@ class InertLayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self) -> None:
-        self.param("scale", nn.initializers.ones_init(), (self.features,))
-        self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        self.param("scale", nn.initializers.ones_init(), (self.features,), jnp.float32)
+        self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
 
 
 class PoseAttention(nn.Module):
@@ -72,8 +81,10 @@ class AnglePE(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, pose: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones_init(), (1,)).astype(self.dtype)
-        return x + scale * dense(pose, x.shape[-1], "angle_projection", self.dtype)
+        scale = self.param("scale", nn.initializers.ones_init(), (1,), jnp.float32).astype(
+            self.dtype
+        )
+        return x + aligned(scale, x) * dense(pose, x.shape[-1], "angle_projection", self.dtype)
 
 
 class AngleConditionedNorm(nn.Module):

@@ -39,7 +39,7 @@ class AngleWarping(nn.Module):
         y = src.astype(self.dtype) * (2.0 * nn.sigmoid(scale)) + shift
         if config.use_basis:
             basis = self.param(
-                "feature_basis", nn.initializers.normal(0.02), (config.num_basis, size)
+                "feature_basis", nn.initializers.normal(0.02), (config.num_basis, size), jnp.float32
             ).astype(self.dtype)
             both = jnp.concatenate([y, pose.astype(self.dtype)], axis=-1)
             x = drop(nn.relu(linear(both, 256, "selector1")))

@@ -62,7 +62,7 @@ class TokenSelfAttention(nn.Module):
         batch, tokens, channels = x.shape
         heads, inner = self.num_heads, self.num_heads * self.dim_head
         init = uniform_fan_in(channels)
-        qkv = self.param("qkv", init, (channels, 3 * inner)).astype(self.dtype)
+        qkv = self.param("qkv", init, (channels, 3 * inner), jnp.float32).astype(self.dtype)
         flat = x.astype(self.dtype).reshape(-1, channels)
         if tokens == 1:
             weight = jnp.ones((batch, heads, 1), self.dtype)
@@ -116,7 +116,9 @@ class ContextAttention(nn.Module):
         heads, width, inner = self.num_heads, self.dim_head, self.num_heads * self.dim_head
         context = context.astype(self.dtype)
         inputs = context.shape[-1]
-        packed = self.param("kv", uniform_fan_in(inputs), (inputs, 2 * inner)).astype(self.dtype)
+        packed = self.param("kv", uniform_fan_in(inputs), (inputs, 2 * inner), jnp.float32).astype(
+            self.dtype
+        )
         to_key, to_value = packed.reshape(inputs, 2, heads, width).transpose(1, 2, 0, 3)
         query = dense(x, inner, "q", use_bias=False, dtype=self.dtype)
         query = query.reshape(-1, heads, width).swapaxes(0, 1)  # heads B*T width

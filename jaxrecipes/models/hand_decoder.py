@@ -40,9 +40,9 @@ class HandDecoder(nn.Module):
 
     def setup(self):
         config, normal = self.config, nn.initializers.normal(1.0)
-        self.init_hand_pose = self.param("init_hand_pose", normal, (config.pose_size,))
-        self.init_betas = self.param("init_betas", normal, (SHAPE_SIZE,))
-        self.init_cam = self.param("init_cam", normal, (3,))
+        self.init_hand_pose = self.param("init_hand_pose", normal, (config.pose_size,), jnp.float32)
+        self.init_betas = self.param("init_betas", normal, (SHAPE_SIZE,), jnp.float32)
+        self.init_cam = self.param("init_cam", normal, (3,), jnp.float32)
         handec = config.handec
         self.transformer = TokenDecoder(
             handec.num_layer,
@@ -60,8 +60,10 @@ class HandDecoder(nn.Module):
         )
         if handec.denorm_output is not None:
             size = config.output_size
-            self.scale_tril = self.param("scale_tril", lambda _: jnp.eye(size))
-            self.output_mean = self.param("output_mean", nn.initializers.zeros_init(), (size,))
+            self.scale_tril = self.param("scale_tril", lambda _: jnp.eye(size, dtype=jnp.float32))
+            self.output_mean = self.param(
+                "output_mean", nn.initializers.zeros_init(), (size,), jnp.float32
+            )
 
     def token(
         self, context: jax.Array, *, train: bool, dropout_rate: Rate, output_dropout_rate: Rate

@@ -95,7 +95,7 @@ def fit_hands(
             f"want joints [N, {NUM_JOINTS}, 3] and valid [N, {NUM_JOINTS}], "
             f"got {joints.shape} and {valid.shape}"
         )
-    rest = _joints(model, jnp.zeros(POSE_SIZE), jnp.zeros(SHAPE_SIZE))
+    rest = _joints(model, *(jnp.zeros(n, jnp.float32) for n in (POSE_SIZE, SHAPE_SIZE)))
     axes, (least, most) = _joint_axes(model), _limits()
     mean = jnp.asarray(model.hands_mean)
 
@@ -103,7 +103,7 @@ def fit_hands(
         target, known = jnp.where(hand[1][:, None] > 0, hand[0], 0.0), hand[1] > 0
 
         def offsets(pose: Array, betas: Array, root: Array) -> Array:
-            return jnp.where(known[:, None], _joints(model, pose, betas) + root - target, 0.0)
+            return jnp.where(known[:, None], _joints(model, pose, betas) + root[None] - target, 0.0)
 
         def residuals(numbers: Array, caution: Array) -> Array:
             pose, betas, root = _split(numbers)
@@ -121,7 +121,8 @@ def fit_hands(
         pose, betas, root = _split(_least_squares(residuals, start, num_steps))
         turn = matrix_to_axis_angle(rodrigues(pose[:3]))  # by at most half a turn
         distances = jnp.linalg.norm(offsets(pose, betas, root), axis=-1)
-        error = jnp.where(known.any(), distances.sum() / jnp.maximum(known.sum(), 1), jnp.inf)
+        count = known.sum(dtype=jnp.float32)
+        error = jnp.where(known.any(), distances.sum() / jnp.maximum(count, 1.0), jnp.inf)
         return HandFit(jnp.concatenate([turn, pose[3:]]), betas, root, error)
 
     return jax.lax.map(fit, (joints, valid), batch_size=batch_size)
@@ -131,7 +132,7 @@ def _joints(model: HandModel, pose: Array, betas: Array) -> Array:
     """`[21, 3]` mm from the wrist, with the gradient of the wrist."""
     vertices = hand_geometry(model, pose, betas).vertices
     joints = 1000.0 * jnp.matmul(jnp.asarray(model.joint_regressor), vertices, precision=_HIGHEST)
-    return joints - joints[0]
+    return joints - joints[:1]
 
 
 def _split(numbers: Array) -> tuple[Array, Array, Array]:
@@ -142,10 +143,12 @@ def _split(numbers: Array) -> tuple[Array, Array, Array]:
 
 def _start(rest: Array, target: Array, known: Array) -> Array:
     """The mean hand, laid upon the joints; above all on the palm, which does not bend."""
-    palm = jnp.full(NUM_JOINTS, 0.05).at[np.array([0, *(c[0] for c in CHAINS.values())])].set(1.0)
-    placed = similarity(rest, target, mask=palm * known)
+    palm = np.full(NUM_JOINTS, 0.05, np.float32)
+    palm[[0, *(chain[0] for chain in CHAINS.values())]] = 1.0
+    placed = similarity(rest, target, mask=palm * known.astype(jnp.float32))
     turn = matrix_to_axis_angle(placed.rotation)
-    return jnp.concatenate([turn, jnp.zeros(POSE_SIZE - 3 + SHAPE_SIZE), placed(rest)[0]])
+    straight = jnp.zeros(POSE_SIZE - 3 + SHAPE_SIZE, jnp.float32)
+    return jnp.concatenate([turn, straight, placed(rest)[0]])
 
 
 def _least_squares(
@@ -166,11 +169,12 @@ def _least_squares(
         damped = curvature + jnp.diag(damping * jnp.diag(curvature) + 1e-6)
         moved = numbers - jnp.linalg.solve(damped, descent)
         better = jnp.sum(residuals(moved, caution) ** 2) < jnp.sum(values**2)
-        damping = jnp.clip(damping * jnp.where(better, 0.2, 5.0), 1e-6, 1e6)
+        damping = jnp.clip(damping * jnp.where(better, 0.2, jnp.float32(5.0)), 1e-6, 1e6)
         return (jnp.where(better, moved, numbers), damping), None
 
-    caution = jnp.asarray(_CAUTION) ** jnp.clip(1.0 - 2.0 * jnp.arange(num_steps) / num_steps, 0.0)
-    (numbers, _), _ = jax.lax.scan(step, (start, jnp.asarray(0.01)), caution)
+    share = jnp.arange(num_steps, dtype=jnp.float32) / num_steps
+    caution = _CAUTION ** jnp.clip(1.0 - 2.0 * share, 0.0)
+    (numbers, _), _ = jax.lax.scan(step, (start, jnp.float32(0.01)), caution)
     return numbers
 
 

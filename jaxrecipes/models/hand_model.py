@@ -131,9 +131,9 @@ def _skinned(model: HandModel, pose: jax.Array, betas: jax.Array) -> tuple[jax.A
     """Vertices `[N, V, 3]` and turning joints `[N, 16, 3]`, metres."""
     count = pose.shape[0]
     mean = jnp.concatenate([jnp.zeros(3, pose.dtype), jnp.asarray(model.hands_mean)])
-    rotations = rodrigues((pose + mean).reshape(count, NUM_ROTATIONS, 3))
-    shaped = jnp.asarray(model.v_template) + _blend(model.shapedirs, betas)
-    bends = (rotations[:, 1:] - jnp.eye(3, dtype=pose.dtype)).reshape(count, -1)
+    rotations = rodrigues((pose + mean[None]).reshape(count, NUM_ROTATIONS, 3))
+    shaped = jnp.asarray(model.v_template)[None] + _blend(model.shapedirs, betas)
+    bends = (rotations[:, 1:] - jnp.eye(3, dtype=pose.dtype)[None, None]).reshape(count, -1)
     posed = shaped + _blend(model.posedirs, bends)
 
     rest = _regress(model.J_regressor, shaped)

@@ -20,6 +20,7 @@ from jaxrecipes.nn import (
 from jaxrecipes.nn.batch_norm import Activation
 from jaxrecipes.nn.dropout import is_static_zero
 from jaxrecipes.nn.initializers import kaiming_normal_fan_out, uniform_fan_in
+from jaxrecipes.ranks import aligned
 
 NORM_EPS = 1e-6  # of the convnext backbone's LayerNorms; the heads have 1e-5
 GAMMA_INIT = 1e-6  # of the per-channel factor at the end of a ConvNeXt block
@@ -184,5 +185,7 @@ class ConvNeXtBlock(nn.Module):
         y = LayerNorm(NORM_EPS, dtype=self.dtype, name="norm")(y)
         y = gelu(Linear(4 * self.features, dtype=self.dtype, name="expand")(y))
         y = Linear(self.features, dtype=self.dtype, name="project")(y)
-        gamma = self.param("gamma", nn.initializers.constant(GAMMA_INIT), (self.features,))
-        return x + DropPath()(y * gamma.astype(self.dtype), drop_path_rate, train=train)
+        gamma = self.param(
+            "gamma", nn.initializers.constant(GAMMA_INIT), (self.features,), jnp.float32
+        )
+        return x + DropPath()(y * aligned(gamma.astype(self.dtype), y), drop_path_rate, train=train)

@@ -15,7 +15,7 @@ NUM_HEADS, DIM_HEAD, MLP_RATIO = 8, 64, 4
 
 def cell_centres(count: int) -> jax.Array:
     """`[count]` centres of the cells that the unit interval is parted into."""
-    return (jnp.arange(count) + 0.5) / count
+    return (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
 
 
 def viewing_rays(
@@ -38,6 +38,7 @@ def viewing_rays(
     corner, far, focal, princpt = (
         a[..., None, None, :] for a in (bbox[..., :2], bbox[..., 2:], focal, princpt)
     )
+    where = jax.lax.broadcast_to_rank(where, corner.ndim)
     plane = (corner + (far - corner) * where - princpt) / focal
     rays = plane * jax.lax.rsqrt(1.0 + jnp.square(plane).sum(-1, keepdims=True))
     return rays, jnp.broadcast_to(where, rays.shape)
@@ -93,5 +94,5 @@ class PerspectiveEmbedding(nn.Module):
             x = dense(x, width, f"dense{i}", dtype=self.dtype)
             x = BatchNorm("relu", dtype=self.dtype, name=f"norm{i}")(x, train=train)
         skipped = 1 if self.config.pie_fusion == "patch" else 0
-        told = jnp.arange(features.shape[1]) >= skipped
-        return features + jnp.where(told[:, None], x[:, None], 0)
+        told = jnp.arange(features.shape[1], dtype=jnp.int32) >= skipped
+        return features + jnp.where(told[None, :, None], x[:, None], 0)

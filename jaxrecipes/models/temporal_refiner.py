@@ -81,7 +81,7 @@ class TemporalRefiner(nn.Module):
         width = tokens.shape[-1]
         # Attention knows differences of positions alone; large timestamps would be inexact.
         elapsed = (timestamp - timestamp[:, :1]) / config.trope_scalar
-        angles = elapsed[..., None] * rotary_frequencies(width // config.heads)
+        angles = elapsed[..., None] * rotary_frequencies(width // config.heads)[None, None]
         x = tokens
         for i in range(config.layers):
             layer = TemporalLayer(config.heads, dtype, name=f"layers_{i}")

@@ -91,7 +91,9 @@ class TokenDecoder(nn.Module):
         """
         x = dense(tokens, self.width, "token_embedding", dtype=self.dtype)
         shape = (tokens.shape[1], self.width)
-        x = x + self.param("pos_embedding", nn.initializers.normal(1.0), shape).astype(self.dtype)
+        init = nn.initializers.normal(1.0)
+        positions = self.param("pos_embedding", init, shape, jnp.float32)
+        x = x + positions.astype(self.dtype)[None]
         for i in range(self.depth):
             layer = TokenDecoderLayer(
                 self.num_heads, self.dim_head, self.dim_mlp, self.dtype, name=f"layers_{i}"

@@ -74,7 +74,7 @@ class LossProjections(nn.Module):
         if self.is_initializing():
             init = uniform_fan_in(self.feat_dim)
             unused = Linear(width, use_bias=False, kernel_init=init, name="feat_to_id")
-            unused(jnp.zeros((1, self.feat_dim)))
+            unused(jnp.zeros((1, self.feat_dim), jnp.float32))
         return to_feat(identity).astype(jnp.float32)
 
 
@@ -96,7 +96,10 @@ class UniversalFace(nn.Module):
         config, dtype = self.config, self.dtype
         text_dim = config.pose_text_dim if config.use_clip_pose_encoder else None
         self.pos_encoding = self.param(
-            "pos_encoding", nn.initializers.normal(1.0), (1, NUM_TOKENS, config.feat_dim)
+            "pos_encoding",
+            nn.initializers.normal(1.0),
+            (1, NUM_TOKENS, config.feat_dim),
+            jnp.float32,
         )
         self.pose_prototypes = self.variable("batch_stats", "pose_prototypes", self._prototypes)
         self.feat_proj = Linear(config.feat_dim, dtype=dtype)
@@ -116,7 +119,7 @@ class UniversalFace(nn.Module):
 
     def _prototypes(self) -> jax.Array:
         shape = self.config.num_pose_bins, self.config.pose_dim
-        return unit(jax.random.normal(self.make_rng("params"), shape))
+        return unit(jax.random.normal(self.make_rng("params"), shape, jnp.float32))
 
     def __call__(
         self,

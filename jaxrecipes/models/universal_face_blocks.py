@@ -26,8 +26,10 @@ class _Weights(nn.Module):
     @nn.compact
     def __call__(self, inputs: int) -> tuple[jax.Array, jax.Array]:
         """Kernel `[inputs, features]` and bias `[features]`."""
-        kernel = self.param("kernel", _SMALL, (inputs, self.features))
-        return kernel, self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = self.param("kernel", _SMALL, (inputs, self.features), jnp.float32)
+        return kernel, self.param(
+            "bias", nn.initializers.zeros_init(), (self.features,), jnp.float32
+        )
 
 
 class PoseAttention(nn.Module):
@@ -78,7 +80,7 @@ class PoseAttention(nn.Module):
             hidden = Dropout()(hidden, pose_text_dropout_rate, train=train)
         pose_kernel, pose_bias = _Weights(3 * channels, name="pose_out")(code_width)
         shift = linear(hidden.astype(self.dtype), without_keys(pose_kernel))
-        shift = (shift + without_keys(pose_bias + bias))[:, None]  # B 1 2C
+        shift = (shift + without_keys(pose_bias + bias)[None])[:, None]  # B 1 2C
 
         packed = linear(x.astype(self.dtype), kernel.astype(self.dtype))
         query, key, value = jnp.split(packed, 3, axis=-1)

@@ -10,6 +10,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrecipes.nn.activations import silu, silu_derivative
+from jaxrecipes.ranks import aligned
 
 Activation = Literal["relu", "silu"] | None
 
@@ -25,7 +26,7 @@ def _activate(u: jax.Array, activation: Activation) -> jax.Array:
 def _affine(x, mean, rstd, scale, bias, residual, activation: Activation) -> jax.Array:
     """`activation((x - mean) * rstd * scale + bias + residual)`, in float32, in the dtype of x."""
     factor = rstd * scale
-    u = x.astype(jnp.float32) * factor + (bias - mean * factor)
+    u = x.astype(jnp.float32) * aligned(factor, x) + aligned(bias - mean * factor, x)
     if residual is not None:
         u = u + residual.astype(jnp.float32)
     return _activate(u, activation).astype(x.dtype)
@@ -44,7 +45,7 @@ def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     x = x.astype(jnp.float32)
     mean = x.sum(axes) / n
     if x.ndim == 2:
-        return mean, jnp.square(x - mean).sum(axes) / n
+        return mean, jnp.square(x - mean[None]).sum(axes) / n
     return mean, jnp.maximum((x * x).sum(axes) / n - mean * mean, 0.0)
 
 
@@ -102,7 +103,8 @@ def _bwd(eps, activation, saved, cotangents):
     dscale = ((g * x32).sum(axes) - mean * dbias) * rstd
     factor = scale * rstd
     slope = -factor * rstd * dscale / n
-    dx = factor * g + slope * x32 + (-factor * dbias / n - slope * mean)
+    dx = aligned(factor, x) * g + aligned(slope, x) * x32
+    dx = dx + aligned(-factor * dbias / n - slope * mean, x)
     dresidual = None if has_residual is None else g.astype(has_residual.dtype)
     return dx.astype(x.dtype), dscale, dbias, dresidual
 
@@ -142,10 +144,10 @@ class BatchNorm(nn.Module):
           ValueError: training on one value per channel, whose variance is not defined.
         """
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones_init(), (channels,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        scale = self.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (channels,), jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         count = self.variable("batch_stats", "num_batches_tracked", jnp.zeros, (), jnp.int32)
         x = x.astype(self.dtype)
         if not train:

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxrecipes.nn.backend import by_backend
 from jaxrecipes.nn.initializers import kaiming_normal_fan_out, uniform_fan_in
 from jaxrecipes.nn.linear import linear
+from jaxrecipes.ranks import aligned
 
 
 def conv_output_size(size: int, *, kernel_size: int, stride: int, padding: int) -> int:
@@ -166,7 +167,7 @@ class Conv(nn.Module):
         area = self.kernel_size**2
         init = self.kernel_init or kaiming_normal_fan_out(self.features * area)
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", init, shape).astype(self.dtype)
+        kernel = self.param("kernel", init, shape, jnp.float32).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.stride == self.kernel_size and self.padding == 0:
             y = patchify(x, kernel)
@@ -174,5 +175,6 @@ class Conv(nn.Module):
             y = conv(x, kernel, self.stride, self.padding)
         if self.use_bias:
             init = self.bias_init or uniform_fan_in(x.shape[-1] * area)
-            y = y + self.param("bias", init, (self.features,)).astype(self.dtype)
+            bias = self.param("bias", init, (self.features,), jnp.float32)
+            y = y + aligned(bias.astype(self.dtype), y)
         return y

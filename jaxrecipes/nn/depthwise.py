@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxrecipes.nn import depthwise_cpu
 from jaxrecipes.nn.backend import by_backend
 from jaxrecipes.nn.initializers import kaiming_normal_fan_out, uniform_fan_in
+from jaxrecipes.ranks import aligned
 
 
 def depthwise_native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -92,8 +93,9 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         channels, area = x.shape[-1], self.kernel_size**2
         shape = (self.kernel_size, self.kernel_size, channels)
-        kernel = self.param("kernel", kaiming_normal_fan_out(channels * area), shape)
+        kernel = self.param("kernel", kaiming_normal_fan_out(channels * area), shape, jnp.float32)
         y = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
-            y = y + self.param("bias", uniform_fan_in(area), (channels,)).astype(self.dtype)
+            bias = self.param("bias", uniform_fan_in(area), (channels,), jnp.float32)
+            y = y + aligned(bias.astype(self.dtype), y)
         return y

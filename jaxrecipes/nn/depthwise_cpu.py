@@ -12,6 +12,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from jaxrecipes.nn.conv import taps
+from jaxrecipes.ranks import aligned
 
 _MAX_PIXELS = 512  # the matrices of a layer hold channels * pixels ** 2 numbers
 _FEW_PIXELS = 32  # maps up to this size have their weight gradient unrolled over all pixels
@@ -26,7 +27,8 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         return y.transpose(1, 2, 0).reshape(x.shape)
     weights = kernel.reshape(size * size, -1)
     views = taps(x, size, stride, size // 2)
-    return sum((view * weights[t] for t, view in enumerate(views)), jnp.zeros((), x.dtype))
+    terms = (view * aligned(weights[t], view) for t, view in enumerate(views))
+    return sum(terms, jnp.zeros((), x.dtype))
 
 
 def depthwise_pullback(
@@ -59,14 +61,15 @@ def _tap_of_entry(height: int, width: int, size: int) -> np.ndarray:
     )
     row, col = rows[:, None, :, None], cols[None, :, None, :]
     inside = (row >= 0) & (row < size) & (col >= 0) & (col < size)
-    return np.where(inside, row * size + col, size * size).reshape(height * width, height * width)
+    taps = np.where(inside, row * size + col, size * size).astype(np.int32)
+    return taps.reshape(height * width, height * width)
 
 
 @functools.cache
 def _entries_of_taps(height: int, width: int, size: int) -> np.ndarray:
     """`[tap, pixels]`: the matrix entries that a tap fills, padded with the index past the end."""
     tap, pixels = _tap_of_entry(height, width, size).ravel(), height * width
-    entries = np.full((size * size, pixels), pixels * pixels)
+    entries = np.full((size * size, pixels), pixels * pixels, np.int32)
     for t in range(size * size):
         found = np.flatnonzero(tap == t)
         entries[t, : len(found)] = found
@@ -92,7 +95,7 @@ def _input_gradient_by_shifts(
         return depthwise(g, kernel[::-1, ::-1], 1)
     # An even input row meets only the middle tap; an odd row 2m+1 meets tap 2 of output row m and
     # tap 0 of output row m+1. The same holds for columns, so there are four phases to interleave.
-    padded, k = jnp.pad(g, ((0, 0), (0, 1), (0, 1), (0, 0))), kernel
+    padded, k = jnp.pad(g, ((0, 0), (0, 1), (0, 1), (0, 0))), kernel[:, :, None, None, None]
     here, below = padded[:, :-1], padded[:, 1:]
     g00, g01, g10, g11 = here[:, :, :-1], here[:, :, 1:], below[:, :, :-1], below[:, :, 1:]
     even_row = _interleave(g00 * k[1, 1], g00 * k[1, 2] + g01 * k[1, 0], 2)

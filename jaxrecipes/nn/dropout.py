@@ -15,15 +15,16 @@ def is_static_zero(rate: Rate) -> bool:
 def _random_uint16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Random uint16, two to a random word: drawing words is what dropout costs on CPU."""
     *leading, last = shape or (1,)
-    words = jax.random.bits(key, (*leading, -(-last // 2)))
+    words = jax.random.bits(key, (*leading, -(-last // 2)), jnp.uint32)
     halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*leading, -1)
     return halves[..., :last].reshape(shape)
 
 
 def _drop(key: jax.Array, x: jax.Array, rate: Rate, mask_shape: tuple[int, ...]) -> jax.Array:
-    keep = _random_uint16(key, mask_shape) >= 2.0**16 * jnp.asarray(rate, jnp.float32)
+    drawn = _random_uint16(key, mask_shape).astype(jnp.float32)
+    keep = drawn >= 2.0**16 * jnp.asarray(rate, jnp.float32)
     scale = jnp.where(jnp.less(rate, 1.0), 1.0 / jnp.maximum(1.0 - rate, 1e-6), 0.0)
-    return x * jnp.where(keep, scale, 0.0).astype(x.dtype)
+    return x * jnp.where(keep, jnp.float32(scale), 0.0).astype(x.dtype)
 
 
 def dropout(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:

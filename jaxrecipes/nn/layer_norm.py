@@ -7,6 +7,8 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.ranks import aligned
+
 
 def _normalise(x: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     mean = x.mean(-1, keepdims=True)
@@ -29,12 +31,12 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> j
       The shape and dtype of `x`.
     """
     normal, _, _ = _normalise(x.astype(jnp.float32), eps)
-    return (normal * scale + bias).astype(x.dtype)
+    return (normal * aligned(scale, x) + aligned(bias, x)).astype(x.dtype)
 
 
 def _fwd(x, scale, bias, eps):
     normal, mean, rstd = _normalise(x.astype(jnp.float32), eps)
-    return (normal * scale + bias).astype(x.dtype), (x, scale, mean, rstd)
+    return (normal * aligned(scale, x) + aligned(bias, x)).astype(x.dtype), (x, scale, mean, rstd)
 
 
 def _bwd(eps, saved, g):
@@ -42,7 +44,7 @@ def _bwd(eps, saved, g):
     channels = x.shape[-1]
     flat = g.astype(jnp.float32).reshape(-1, channels)
     normal = ((x.astype(jnp.float32) - mean) * rstd).reshape(-1, channels)
-    scaled = flat * scale
+    scaled = flat * scale[None]
     dx = scaled - scaled.mean(-1, keepdims=True)
     dx = (dx - normal * (scaled * normal).mean(-1, keepdims=True)) * rstd.reshape(-1, 1)
     return dx.reshape(x.shape).astype(x.dtype), (flat * normal).sum(0), flat.sum(0)
@@ -59,6 +61,6 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],))
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32)
         return layer_norm(x.astype(self.dtype), scale, bias, self.eps)

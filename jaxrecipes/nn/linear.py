@@ -7,6 +7,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrecipes.nn.initializers import xavier_uniform
+from jaxrecipes.ranks import aligned
 
 
 def linear(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -36,8 +37,9 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         y = linear(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
-            y = y + self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            y = y + aligned(bias.astype(self.dtype), y)
         return y

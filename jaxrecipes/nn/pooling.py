@@ -21,7 +21,7 @@ def _fwd(x):
 
 def _bwd(saved, g):
     index, x = saved
-    pixel = jnp.arange(x.shape[1] * x.shape[2])[:, None]
+    pixel = jnp.arange(x.shape[1] * x.shape[2], dtype=index.dtype)[None, :, None]
     return (jnp.where(pixel == index[:, None], g[:, None], 0).reshape(x.shape),)
 
 

@@ -21,8 +21,8 @@ class InertLinear(nn.Module):
 
     @nn.compact
     def __call__(self) -> None:
-        self.param("kernel", self.kernel_init, (self.inputs, self.features))
-        self.param("bias", self.bias_init, (self.features,))
+        self.param("kernel", self.kernel_init, (self.inputs, self.features), jnp.float32)
+        self.param("bias", self.bias_init, (self.features,), jnp.float32)
 
 
 class SingleKeyAttention(nn.Module):

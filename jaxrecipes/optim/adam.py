@@ -53,7 +53,7 @@ def scale_by_adam(
         nu_max = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else None
 
         def corrections(own_count: Array) -> tuple[Array, Array]:
-            return 1 - b1**own_count, jnp.sqrt(1 - b2**own_count)
+            return 1 - _power(b1, own_count), jnp.sqrt(1 - _power(b2, own_count))
 
         shared = corrections(count)
         own = {path: corrections(count - start) for path, start in state.late.items()}
@@ -66,6 +66,10 @@ def scale_by_adam(
         return updates, AdamState(count, mu, nu, nu_max, state.late)
 
     return optax.GradientTransformation(init, update)
+
+
+def _power(base: Number, count: Array) -> Array:
+    return jax.lax.pow(jnp.asarray(base, jnp.float32), count)
 
 
 def with_late(opt_state: PyTree, paths: Iterable[str]) -> PyTree:

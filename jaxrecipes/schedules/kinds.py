@@ -93,7 +93,8 @@ def multistep(
     step: Array, start: Number, *, milestones: Sequence[Number], gamma: Number = 0.1
 ) -> Array:
     """`start`, multiplied by `gamma` at each of the `milestones`. Equals torch MultiStepLR."""
-    passed = sum((step >= milestone for milestone in milestones), start=jnp.zeros(()))
+    reached = ((step >= milestone).astype(jnp.float32) for milestone in milestones)
+    passed = sum(reached, start=jnp.zeros((), jnp.float32))
     return start * gamma**passed
 
 
@@ -172,7 +173,7 @@ def one_cycle(
     if three_phase:
         second_end = 2.0 * pct_start * total_steps - 2.0
         phases[1:] = [(peak, initial, second_end), (initial, final, last)]
-    value, begin = jnp.asarray(initial), jnp.zeros(())
+    value, begin = jnp.asarray(initial), jnp.zeros((), jnp.float32)
     for start, end, end_step in phases:
         # What is left of the phase, not what has passed: small values near the end stay exact.
         left = jnp.clip((end_step - step) / jnp.maximum(end_step - begin, 1e-6), 0.0, 1.0)

@@ -256,5 +256,5 @@ def _gradients(grad_fn, accumulation_steps, trainable, batch_stats, batch, key):
     )
     grads = jax.tree.map(lambda g: g / accumulation_steps, grads)
     log = jax.tree.map(lambda x: x.mean(0), logs)
-    sums = jax.tree.map(lambda x: x.sum(0), sums)
+    sums = jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), sums)
     return batch_stats, log, sums, grads

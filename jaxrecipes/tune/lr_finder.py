@@ -120,7 +120,7 @@ def _run(recipe: Recipe, state: TrainState, source: Any, items: Any, num_steps: 
 
     def test(state, source, items):
         zero, infinite = jnp.float32(0.0), jnp.float32(jnp.inf)
-        empty = jnp.full((num_steps,), jnp.nan)
+        empty = jnp.full((num_steps,), jnp.nan, jnp.float32)
         return jax.lax.while_loop(keep_going, body, (jnp.int32(0), state, empty, zero, infinite))[2]
 
     return jax.jit(test)(state, source, items)

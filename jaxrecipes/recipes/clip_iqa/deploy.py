@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxrecipes.data.augment import standardize
 from jaxrecipes.export.clip_iqa import clip_iqa_graph
 from jaxrecipes.export.onnx_file import save_onnx
 from jaxrecipes.export.stablehlo import save_stablehlo
@@ -72,7 +72,7 @@ def predict_fn(
 
     def predict(inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
         image = inputs["image"].transpose(0, 2, 3, 1)
-        image = (image - jnp.array(IMAGE_MEAN)) / jnp.array(IMAGE_STD)
+        image = standardize(image, IMAGE_MEAN, IMAGE_STD)
         outputs, _ = recipe.apply_fn(
             params,
             batch_stats,

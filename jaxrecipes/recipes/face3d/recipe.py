@@ -85,9 +85,9 @@ def make_recipe(
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         inputs = {
-            "src": jnp.zeros((2, model_config.feature_size)),
-            "pose": jnp.zeros((2, 3)),
-            "keypoints_3d": jnp.zeros((2, model_config.num_keypoints, 3)),
+            "src": jnp.zeros((2, model_config.feature_size), jnp.float32),
+            "pose": jnp.zeros((2, 3), jnp.float32),
+            "keypoints_3d": jnp.zeros((2, model_config.num_keypoints, 3), jnp.float32),
         }
         variables = model.init(key, inputs, train=False)
         batch_stats = variables.get("batch_stats", {})

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrecipes.data.augment import standardize
 from jaxrecipes.export.hand_pose import hand_pose_graph
 from jaxrecipes.export.onnx_file import save_onnx
 from jaxrecipes.export.stablehlo import save_stablehlo
@@ -61,7 +62,7 @@ def predict_fn(
 
     def predict(inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
         patch = inputs["patch"].transpose(0, 2, 3, 1)
-        patch = (patch - jnp.array(network.img_mean)) / jnp.array(network.img_std)
+        patch = standardize(patch, network.img_mean, network.img_std)
         frames = {"patch": patch} | {name: inputs[name] for name in _CAMERA}
         frames["timestamp"] = jnp.zeros(len(patch), jnp.float32)
         outputs, _ = recipe.apply_fn(

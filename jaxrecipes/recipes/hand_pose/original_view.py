@@ -93,7 +93,7 @@ def _original(
 
 def _signed(x: jax.Array, left: jax.Array, signs: tuple[float, ...]) -> jax.Array:
     """Left hands times the signs."""
-    return jnp.where(left, x * jnp.array(signs), x)
+    return jnp.where(left, x * jax.lax.broadcast_to_rank(jnp.array(signs, x.dtype), x.ndim), x)
 
 
 def _numbers(values: np.ndarray) -> list[str]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrecipes import schedules
+from jaxrecipes.data.augment import standardize
 from jaxrecipes.data.hand_augment import draw
 from jaxrecipes.data.hand_crop import HandCrop
 from jaxrecipes.data.pixel_augment import GROUPS, augment_pixels
@@ -124,9 +125,9 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         return batch | {"patch": patch}
 
     def inputs(batch: Batch) -> dict[str, jax.Array]:
-        mean, std = jnp.array(network.img_mean), jnp.array(network.img_std)
+        patch = standardize(batch["patch"], network.img_mean, network.img_std)
         names = ("patch_bbox", "focal", "princpt", "timestamp")
-        return {"patch": (batch["patch"] - mean) / std} | {name: batch[name] for name in names}
+        return {"patch": patch} | {name: batch[name] for name in names}
 
     def predicted(outputs: Any, batch: Batch, norm_eps: Any) -> dict[str, jax.Array]:
         return hand_predictions(

@@ -87,7 +87,7 @@ def make_recipe(
     mix_ops = MixOps(mixup=on["mixup_prob"], cutmix=on["cutmix_prob"])
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        images = jnp.zeros((2, *config.data.image_size, 3))
+        images = jnp.zeros((2, *config.data.image_size, 3), jnp.float32)
         variables = model.init(key, images, train=False)
         return variables["params"], variables.get("batch_stats", {})
 

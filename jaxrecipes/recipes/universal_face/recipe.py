@@ -89,7 +89,7 @@ def make_recipe(
     )
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        variables = model.init(key, jnp.zeros((1, config.model.feat_dim)))
+        variables = model.init(key, jnp.zeros((1, config.model.feat_dim), jnp.float32))
         batch_stats = variables["batch_stats"]
         if config.model.use_clip_pose_encoder:
             batch_stats = with_table(batch_stats, table)
