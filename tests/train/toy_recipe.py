@@ -53,7 +53,7 @@ def toy_recipe(*, hparams=None, make_tx=optim.adamw, width=8, **fields):
     model = Toy(width)
 
     def init(key):
-        variables = model.init(key, jnp.zeros((2, NUM_FEATURES)), train=False)
+        variables = model.init(key, jnp.zeros((2, NUM_FEATURES), jnp.float32), train=False)
         return variables["params"], variables["batch_stats"]
 
     def loss_terms(logits, batch, hparams):
