@@ -28,7 +28,6 @@ def kinds(tree):
     [
         "ocec focal",
         "ocec mlp_mixer",
-        "ocec transformer",
         "universal_face phrases",
         "face3d keypoints",
         "clip_iqa traditional",
