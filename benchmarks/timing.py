@@ -6,7 +6,6 @@ and `print_comparison`.
 """
 
 import argparse
-import ctypes
 import dataclasses
 import importlib.util
 import os
@@ -20,6 +19,8 @@ from typing import Any
 
 import jax
 from report import machine
+
+from jaxrecipes.allocator import keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ def compare(
         contestant.call()
         contestant.call()
     turns = {name: turn_of(contestant) for name, contestant in contestants.items()}
-    samples = take_turns(turns, rounds, _cost)
+    samples = take_turns(turns, rounds, cost)
     rows: dict[str, dict[str, Any]] = {}
     for name, contestant in contestants.items():
         count = contestant.steps * max(1, steps // contestant.steps)
@@ -105,7 +106,7 @@ def compare(
     return rows
 
 
-def _cost(function: Callable[[], Any]) -> tuple[float, float, int]:
+def cost(function: Callable[[], Any]) -> tuple[float, float, int]:
     """(wall seconds, user and system seconds of all threads, page faults) of a call."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     wall = seconds(function)
@@ -195,8 +196,8 @@ def prepare(args: argparse.Namespace) -> None:
     """Does what the arguments ask for; call it before PyTorch is imported, in each process."""
     if args.passive_waiting:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    if args.tuned_allocator:
-        keep_freed_memory()
+    if args.tuned_allocator and not keep_freed_memory():
+        sys.exit("--tuned-allocator needs glibc")
 
 
 def require_torch() -> None:
@@ -222,12 +223,3 @@ def conditions(args: argparse.Namespace, *packages: str) -> dict[str, Any]:
         "allocator": "mallopt: freed memory kept" if args.tuned_allocator else "default",
         "omp_wait_policy": "PASSIVE" if args.passive_waiting else wait_policy,
     }
-
-
-def keep_freed_memory() -> None:
-    """Has glibc keep freed memory rather than give it back to the kernel, for all contestants."""
-    m_trim_threshold, m_mmap_max, m_arena_max = -1, -4, -8
-    libc = ctypes.CDLL(None)
-    for parameter, value in ((m_arena_max, 1), (m_mmap_max, 0), (m_trim_threshold, -1)):
-        if not libc.mallopt(parameter, value):
-            raise OSError(f"mallopt({parameter}, {value}) failed")

@@ -204,6 +204,9 @@ class LoopConfig(Checked):
     """How many of the best checkpoints are kept beside them."""
     max_skipped_in_row: Count = 20
     """Stop the run after this many steps in a row whose gradients were not finite."""
+    keep_freed_memory: bool = True
+    """On CPU, under glibc: keep what a call of the program has freed for the next one, rather than
+    give it back to the system."""
     aim_repo: str | None = None
     """Log to this Aim repository (a folder, or aim://HOST:PORT) as well, under the names of
     TensorBoard. None: off."""

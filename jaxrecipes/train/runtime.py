@@ -1,5 +1,5 @@
 """Process-wide settings that only scripts make: logging, devices and processes, the compilation
-cache.
+cache, the allocator.
 """
 
 import logging
@@ -9,6 +9,7 @@ import sys
 
 import jax
 
+from jaxrecipes.allocator import keep_freed_memory
 from jaxrecipes.errors import cause, os_error
 from jaxrecipes.paths import user_path
 from jaxrecipes.sharding import initialize_distributed
@@ -34,8 +35,8 @@ def set_up_logging(log_file: pathlib.Path | None = None) -> None:
 
 
 def set_up_jax(config: RunConfig) -> None:
-    """Joins other processes and turns the compilation cache on; to be called before anything
-    touches a device.
+    """Joins other processes, turns the compilation cache on and sets the allocator; to be called
+    before anything touches a device.
 
     Raises:
       ValueError: what `start_devices` raises.
@@ -46,6 +47,8 @@ def set_up_jax(config: RunConfig) -> None:
     )
     set_up_compilation_cache(config.loop.compilation_cache)
     start_devices()
+    if config.loop.keep_freed_memory and jax.default_backend() == "cpu":
+        keep_freed_memory()
 
 
 def start_devices() -> None:
