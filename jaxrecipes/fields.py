@@ -176,7 +176,7 @@ def _check_own_fields(config: Any) -> None:
         try:
             typeguard.check_type(value, hint)
         except typeguard.TypeCheckError:
-            raise FieldError(type(config), field.name, _wrong_type(value, hint)) from None
+            raise FieldError(type(config), field.name, wrong_type(value, hint)) from None
     check_numbers(config)
 
 
@@ -190,7 +190,7 @@ def check_numbers(config: Any) -> None:
         value, hint = getattr(config, field.name), type_hints(type(config))[field.name]
         for entry, number, kind, bounds in numbers(value, hint):
             if isinstance(number, bool):
-                problem: str | None = _wrong_type(number, kind)
+                problem: str | None = wrong_type(number, kind)
             else:
                 problem = wrong(number, bounds, field.name + entry)
             if problem is not None:
@@ -240,7 +240,8 @@ def within(value: Any, bounds: Interval) -> Any:
     )
 
 
-def _wrong_type(value: Any, hint: Any) -> str:
+def wrong_type(value: Any, hint: Any) -> str:
+    """What is wrong with a value of another type: `is 'a' (str); it wants float`."""
     choices = [x for option in _options(hint) for x in typing.get_args(option)]
     if isinstance(value, str) and choices and all(isinstance(x, str) for x in choices):
         return f"is {_shown(value)}{errors.hint(value, choices)}"
@@ -251,7 +252,7 @@ def _shown(value: Any) -> str:
     """The value as Python writes it, cut where it is long."""
     if isinstance(value, int) and value.bit_length() > 200:
         return f"a number of {value.bit_length()} bits"
-    return errors.shortened(repr(value), 80)
+    return errors.shortened(" ".join(repr(value).split()), 80)
 
 
 def _type_text(hint: Any) -> str:

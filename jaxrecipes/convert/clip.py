@@ -18,6 +18,7 @@ from jaxrecipes.convert.clip_configs import (
     to_huggingface,
 )
 from jaxrecipes.convert.clip_rules import clean, clip_rules, find_layout
+from jaxrecipes.convert.file_fields import naming, telling
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, unwrapped
 from jaxrecipes.convert.safetensors import save_safetensors
 from jaxrecipes.convert.weight_files import read_json, read_state_dict, read_weights
@@ -71,7 +72,8 @@ def read_clip(
       ConversionError: missing, unexpected or wrongly shaped tensors, all listed.
       ValueError: not a CLIP made of two transformers.
     """
-    config, state_dict = _read(path, use_torch)
+    with naming(path), telling("its architecture"):
+        config, state_dict = _read(path, use_torch)
     changes: dict[str, Any] = {} if activation is None else {"activation": activation}
     heads = num_heads or (config.vision.num_heads, config.text.num_heads)
     config = dataclasses.replace(
@@ -79,7 +81,8 @@ def read_clip(
         vision=dataclasses.replace(config.vision, num_heads=heads[0], **changes),
         text=dataclasses.replace(config.text, num_heads=heads[1], **changes),
     )
-    return config, from_torch(state_dict, config)[1]
+    with naming(path):
+        return config, from_torch(state_dict, config)[1]
 
 
 def read_clip_tower(
@@ -102,7 +105,8 @@ def read_clip_tower(
     Raises:
       FileNotFoundError, ConversionError, ValueError: as `read_clip`.
     """
-    config, state_dict = _read(path, use_torch)
+    with naming(path), telling("its architecture"):
+        config, state_dict = _read(path, use_torch)
     state_dict = {
         f"{tower}_model.{key}" if key.startswith(_WITHIN_TOWER) else key: array
         for key, array in clean(unwrapped(state_dict)).items()

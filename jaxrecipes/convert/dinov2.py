@@ -13,6 +13,7 @@ from jax import numpy as jnp
 
 from jaxrecipes.convert.dinov2_configs import from_huggingface, from_shapes, to_huggingface
 from jaxrecipes.convert.dinov2_rules import clean, dinov2_rules, find_layout
+from jaxrecipes.convert.file_fields import naming, telling
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, unwrapped
 from jaxrecipes.convert.safetensors import save_safetensors
 from jaxrecipes.convert.weight_files import read_json, read_state_dict, read_weights
@@ -56,12 +57,12 @@ def read_dinov2(
     path = user_path(path)
     if not path.exists():
         raise FileNotFoundError(f"no DINOv2 at {path}. {SOURCES}")
-    if path.is_dir():
-        config, state_dict = _read_folder(path, use_torch)
-    else:
-        config, state_dict = _read_file(path, use_torch)
-    config = dataclasses.replace(config, num_heads=num_heads or config.num_heads)
-    return config, from_torch(state_dict, config)[1]
+    with naming(path), telling("its architecture"):
+        read = _read_folder if path.is_dir() else _read_file
+        config, state_dict = read(path, use_torch)
+    with naming(path):
+        config = dataclasses.replace(config, num_heads=num_heads or config.num_heads)
+        return config, from_torch(state_dict, config)[1]
 
 
 def write_dinov2(

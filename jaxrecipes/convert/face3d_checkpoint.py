@@ -12,9 +12,10 @@ from jaxrecipes.convert.face3d import (
     original_config,
     to_torch,
 )
+from jaxrecipes.convert.file_fields import Fields, given, naming, taken
 from jaxrecipes.convert.pose_text import numbered
 from jaxrecipes.convert.reader import load_torch
-from jaxrecipes.convert.rules import unwrapped
+from jaxrecipes.convert.rules import described, unwrapped
 from jaxrecipes.convert.torch_optim import (
     AdamState,
     PlateauNumbers,
@@ -22,7 +23,10 @@ from jaxrecipes.convert.torch_optim import (
     plateau_to_torch,
 )
 from jaxrecipes.convert.writer import save_torch
+from jaxrecipes.fields import Count, CountOrZero, NonNegative, Positive
 from jaxrecipes.models.face3d_config import Face3DConfig
+
+_MOST_LAYERS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,35 +100,66 @@ def read_checkpoint(path: str | os.PathLike[str], *, use_torch: bool = False) ->
     """
     loaded = load_torch(path, use_torch=use_torch)
     if not isinstance(loaded, dict) or not {"model_state_dict", "args"} <= loaded.keys():
-        holds = list(loaded)[:8] if isinstance(loaded, dict) else type(loaded).__name__
-        raise ValueError(
-            f"{path} is no checkpoint of the face3d program: want model_state_dict and args among "
-            f"its keys, got {holds}"
-        )
-    args = dict(loaded["args"])
+        raise not_the_programs(path, loaded, "face3d")
+    with naming(path):
+        return _checkpoint(Fields(loaded, "the file's content"), loaded)
+
+
+def not_the_programs(path: str | os.PathLike[str], loaded: Any, program: str) -> ValueError:
+    """The error for a file without the keys that the face programs write."""
+    keys = [str(key)[:40] for key in loaded][:8] if isinstance(loaded, dict) else described(loaded)
+    return ValueError(
+        f"{path} is no checkpoint of the {program} program: want model_state_dict and args among "
+        f"its keys, got {keys}"
+    )
+
+
+def _checkpoint(fields: Fields, loaded: Mapping[str, Any]) -> Face3DCheckpoint:
+    args = dict(fields.get("args", dict[str, Any]))
     state_dict = unwrapped(loaded["model_state_dict"])
     config = original_config(args, state_dict)
+    _check_size(config)
     _, params, batch_stats = from_torch(state_dict, config)
-    scaler = loaded.get("scaler_state_dict")
+    scaler = fields.inner("scaler_state_dict")
     optimizer = numbered(loaded.get("optimizer_state_dict"), state_dict)
-    best = loaded.get("best_val_loss_for_early_stop")
+    best = fields.get("best_val_loss_for_early_stop", float, None, infinite=True)
+    losses = {
+        name: [taken(x, float, name, infinite=True) for x in fields.get(name, list, [])]
+        for name in ("train_loss_history", "val_loss_history", "val_cosine_sim_history")
+    }
     return Face3DCheckpoint(
         config=config,
         params=params,
         batch_stats=batch_stats,
-        optimizer=adam_moments_from_torch(optimizer, config) if optimizer else None,
-        scheduler=_scheduler_from_torch(loaded.get("scheduler_state_dict") or {}, args),
-        scaler={"scale": scaler["scale"], "growth_tracker": scaler["_growth_tracker"]}
-        if scaler
+        optimizer=adam_moments_from_torch(optimizer, config) if given(optimizer) else None,
+        scheduler=_scheduler_from_torch(
+            fields.get("scheduler_state_dict", dict[str, Any], {}), args
+        ),
+        scaler={
+            "scale": scaler.get("scale", Positive),
+            "growth_tracker": scaler.get("_growth_tracker", CountOrZero),
+        }
+        if given(loaded.get("scaler_state_dict"))
         else None,
-        stopping=None if best is None else (best, int(loaded["epochs_without_improvement"])),
-        epoch=int(loaded["epoch"]) + 1,
-        best_val_loss=float(loaded.get("best_val_loss", float("inf"))),
-        train_losses=list(loaded.get("train_loss_history") or []),
-        val_losses=list(loaded.get("val_loss_history") or []),
-        val_cosines=list(loaded.get("val_cosine_sim_history") or []),
+        stopping=None
+        if best is None
+        else (best, fields.get("epochs_without_improvement", CountOrZero)),
+        epoch=fields.get("epoch", CountOrZero) + 1,
+        best_val_loss=fields.get("best_val_loss", float, float("inf"), infinite=True),
+        train_losses=losses["train_loss_history"],
+        val_losses=losses["val_loss_history"],
+        val_cosines=losses["val_cosine_sim_history"],
         args=args,
     )
+
+
+def _check_size(config: Face3DConfig) -> None:
+    """Raises for a network that no file can hold, before its rules are made."""
+    for name in dataclasses.asdict(config):
+        if name.endswith("_layers") and getattr(config, name) > _MOST_LAYERS:
+            raise ValueError(
+                f"args {name!r} is {getattr(config, name)}; want {_MOST_LAYERS} at most"
+            )
 
 
 def write_checkpoint(path: str | os.PathLike[str], checkpoint: Face3DCheckpoint) -> None:
@@ -173,18 +208,22 @@ def _scheduler_from_torch(
     plateau = plateau_from_torch(state)
     if plateau is not None:
         return plateau
-    warmup = state["_milestones"][0] if "_milestones" in state else 0
-    counting = state["_schedulers"][1] if warmup else state
+    own = Fields(state, "the scheduler's state")
+    warmup = own.first("_milestones", CountOrZero) if "_milestones" in own else 0
+    counting = own
+    if warmup:
+        schedulers = own.get("_schedulers", list)
+        counting = Fields(schedulers[-1:] and schedulers[-1], "the scheduler after the warm-up")
     is_cosine = "T_max" in counting
     return EpochSchedule(
         kind="cosine" if is_cosine else "step",
-        warmup_epochs=int(warmup),
-        warmup_learning_rate=float(args.get("warmup_lr", 0.0)),
-        base_learning_rate=float(counting["base_lrs"][0]),
-        period_epochs=int(counting["T_max" if is_cosine else "step_size"]),
-        end=float(counting["eta_min" if is_cosine else "gamma"]),
-        learning_rate=float(state["_last_lr"][0]),
-        last_epoch=int(state["last_epoch"]),
+        warmup_epochs=warmup,
+        warmup_learning_rate=Fields(args, "args").get("warmup_lr", NonNegative, 0.0),
+        base_learning_rate=counting.first("base_lrs", NonNegative),
+        period_epochs=counting.get("T_max" if is_cosine else "step_size", Count),
+        end=counting.get("eta_min" if is_cosine else "gamma", NonNegative),
+        learning_rate=own.first("_last_lr", NonNegative),
+        last_epoch=own.get("last_epoch", CountOrZero),
     )
 
 

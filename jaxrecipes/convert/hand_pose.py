@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrecipes.convert.file_fields import naming, telling
 from jaxrecipes.convert.hand_pose_configs import network_config
 from jaxrecipes.convert.hand_pose_hand import hand_tensors, without_hand
 from jaxrecipes.convert.hand_pose_rules import hand_pose_buffers, hand_pose_rules
@@ -52,9 +53,9 @@ def read_hand_pose(
             f"{file} does not exist; weights of the original are the file model.safetensors in a "
             "folder checkpoint-STEP of a run"
         )
-    model, params, batch_stats = from_torch(
-        read_state_dict(file, use_torch=use_torch), config or {}
-    )
+    with naming(file):
+        state_dict = read_state_dict(file, use_torch=use_torch)
+        model, params, batch_stats = from_torch(state_dict, config or {})
     return model.config, params, batch_stats
 
 
@@ -109,7 +110,8 @@ def from_torch(
     """
     state_dict = without_hand(unwrapped(state_dict))
     if not isinstance(config, HandPoseConfig):
-        config = network_config(state_dict, config)
+        with telling("the architecture"):
+            config = network_config(state_dict, config)
     buffers = hand_pose_buffers(config)
     _check_buffers(buffers, state_dict)
     kept = {
@@ -165,6 +167,6 @@ def _check_buffers(buffers: Mapping[str, np.ndarray], state_dict: Mapping[str, n
             wrong.append(f"{key}: want {want.ravel()[0]} first, got {got.ravel()[0]}")
     if wrong:
         raise ConversionError(
-            "the weights were trained with other constants than the configuration has:\n  "
-            + "\n  ".join(wrong)
+            "the weights were trained with other constants than the configuration has: "
+            + "; ".join(wrong)
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes.convert.mano_pickle import as_array, read_pickle
-from jaxrecipes.convert.pickles import short
+from jaxrecipes.errors import cause
 from jaxrecipes.files import check_content, write_bytes
 from jaxrecipes.models.hand_joints import (
     MANO_JOINTS,
@@ -149,7 +149,7 @@ def _stored(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files if name in _SHAPES}
     except Exception as error:  # what is damaged may raise anything
-        raise ValueError(f"{path} is no npz of plain arrays: {short(error)}") from error
+        raise ValueError(f"{path} is no npz of plain arrays: {cause(error)}") from error
 
 
 def _check_shapes(path: str | os.PathLike[str], fields: Mapping[str, np.ndarray]) -> None:
@@ -205,7 +205,7 @@ def _read_regressor(path: str | os.PathLike[str], vertices: int) -> np.ndarray:
     try:
         regressor = np.load(path, allow_pickle=False)
     except Exception as error:  # what is damaged may raise anything
-        raise ValueError(f"{path} is no npy file of plain numbers: {short(error)}") from error
+        raise ValueError(f"{path} is no npy file of plain numbers: {cause(error)}") from error
     wanted = (NUM_JOINTS, vertices)
     if not isinstance(regressor, np.ndarray) or regressor.shape != wanted:
         shape = getattr(regressor, "shape", "several arrays")

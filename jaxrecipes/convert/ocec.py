@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from jaxrecipes.convert.file_fields import Fields, given, naming
 from jaxrecipes.convert.ocec_rules import ocec_rules
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import (
@@ -28,9 +29,12 @@ from jaxrecipes.convert.torch_optim import (
     plateau_to_torch,
 )
 from jaxrecipes.convert.writer import save_torch
+from jaxrecipes.fields import Count, CountOrZero, Positive
 from jaxrecipes.models.ocec import Ocec, OcecConfig
 
 _BEST_KEYS = ("best_val_loss", "best_epoch", "best_accuracy", "best_f1")
+_MOST_BLOCKS = 256
+_MOST_CHANNELS = 2**20  # the largest that is published has 256
 _EMA_KEYS = ("ema_state", "ema_state_dict", "ema", "model_ema")
 
 
@@ -106,16 +110,21 @@ def read_checkpoint(
         (`ConversionError`, which lists them).
     """
     loaded = load_torch(path, use_torch=use_torch)
-    if not isinstance(loaded, dict):
-        raise ValueError(f"{path} holds a {type(loaded).__name__}, want a checkpoint or state dict")
-    if "model_config" in loaded:
-        config = OcecConfig.from_dict(loaded["model_config"])
+    with naming(path):
+        return _checkpoint(loaded, config)
+
+
+def _checkpoint(loaded: Any, config: OcecConfig | None) -> OcecCheckpoint:
+    fields = Fields(loaded, "the file's content")
+    if "model_config" in fields:
+        config = OcecConfig.from_dict(fields.get("model_config", dict[str, Any]))
     if config is None:
-        raise ValueError(f"{path} has no model_config: pass the architecture as `config`")
-    _, params, batch_stats = from_torch(_state_dict(loaded, path), config)
+        raise ValueError("it has no model_config: pass the architecture as `config`")
+    _check_size(config)
+    _, params, batch_stats = from_torch(_state_dict(loaded), config)
     ema_params, ema_batch_stats = _averages(loaded, config)
-    normalization = loaded.get("normalization") or {}
-    height, width = normalization.get("image_size") or (112, 112)
+    normalization = fields.inner("normalization")
+    height, width = normalization.get("image_size", tuple[Count, Count], (112, 112))
     optimizer = loaded.get("optimizer_state")
     return OcecCheckpoint(
         config=config,
@@ -124,17 +133,17 @@ def read_checkpoint(
         ema_params=ema_params,
         ema_batch_stats=ema_batch_stats,
         optimizer=adam_from_torch(optimizer, _param_rules(config), _template(config)["params"])
-        if optimizer
+        if given(optimizer)
         else None,
-        plateau=plateau_from_torch(loaded.get("scheduler_state") or {}),
-        epoch=int(loaded.get("epoch", 0)),
-        image_size=(int(height), int(width)),
-        mean=tuple(normalization.get("mean", (0.0, 0.0, 0.0))),
-        std=tuple(normalization.get("std", (1.0, 1.0, 1.0))),
-        train_metrics=loaded.get("train_metrics"),
-        val_metrics=loaded.get("val_metrics"),
-        best={key: loaded[key] for key in _BEST_KEYS if key in loaded},
-        train_config=dict(loaded.get("train_config") or {}),
+        plateau=plateau_from_torch(fields.get("scheduler_state", dict[str, Any], {})),
+        epoch=fields.get("epoch", CountOrZero, 0),
+        image_size=(height, width),
+        mean=normalization.get("mean", tuple[float, float, float], (0.0, 0.0, 0.0)),
+        std=normalization.get("std", tuple[Positive, Positive, Positive], (1.0, 1.0, 1.0)),
+        train_metrics=_metrics(fields, "train_metrics"),
+        val_metrics=_metrics(fields, "val_metrics"),
+        best={key: fields.get(key, float, infinite=True) for key in _BEST_KEYS if key in fields},
+        train_config=dict(fields.get("train_config", dict[str, Any], {})),
     )
 
 
@@ -209,13 +218,34 @@ def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return state_dict
 
 
-def _state_dict(loaded: Mapping[str, Any], path: Any) -> Mapping[str, Any]:
+def _metrics(fields: Fields, key: str) -> dict[str, float] | None:
+    """The finite numbers among the metrics of an epoch."""
+    metrics = fields.get(key, dict[str, Any], None)
+    return metrics and {
+        name: float(value)
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _check_size(config: OcecConfig) -> None:
+    """Raises for a network that no file can hold, before its rules are made."""
+    blocks = max(config.num_blocks, config.token_mixer_layers)
+    if blocks > _MOST_BLOCKS or config.channels[-1] * config.expansion > _MOST_CHANNELS:
+        raise ValueError(
+            f"a network of {config.num_blocks} blocks, {config.token_mixer_layers} mixer layers "
+            f"and {config.base_channels} channels to begin with cannot be in a file"
+        )
+
+
+def _state_dict(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
     for key in ("model_state", "model_state_dict", "state_dict"):
         if key in loaded:
             return loaded[key]
     if loaded and all(isinstance(value, np.ndarray) for value in loaded.values()):
         return loaded
-    raise ValueError(f"{path} has neither a model_state nor is it a state dict: {list(loaded)[:8]}")
+    holds = [str(key)[:40] for key in loaded][:8]
+    raise ValueError(f"it has neither a model_state nor is it a state dict: {holds}")
 
 
 def _averages(loaded: Mapping[str, Any], config: OcecConfig):
@@ -224,7 +254,8 @@ def _averages(loaded: Mapping[str, Any], config: OcecConfig):
     if state is None:
         return None, None
     for inner in ("shadow", "module", "model_state", "state_dict"):
-        state = state.get(inner, state)
+        if isinstance(state, Mapping):
+            state = state.get(inner, state)
     state = _unwrapped(state)
     template = _template(config)
     if any(key.endswith("running_mean") for key in state):

@@ -12,6 +12,8 @@ import reprlib
 from collections.abc import Callable
 from typing import Any
 
+from jaxrecipes.errors import cause
+
 MOST_OPERATIONS = 2_000_000
 """Steps of a pickle; one with the moments of a thousand parameters takes 150,000."""
 
@@ -19,7 +21,6 @@ MOST_DEPTH = 60
 """Containers within containers, where a pickle's content is walked through."""
 
 _MOST_INTEGER_BITS = 128  # states of random generators are that long
-_LONGEST_MESSAGE = 200
 
 _PLAIN = (type(None), bool, int, float, str, bytes)
 _DECODED = (  # the operations that Python's own unpickler in Python does as they are
@@ -83,16 +84,7 @@ def unpickle(data: bytes, allowed: Callable[[str], bool], *, need: str) -> Any:
     except UnsafeCheckpointError:
         raise
     except Exception as error:  # a damaged pickle may raise anything
-        raise ValueError(f"damaged: {short(error)}") from error
-
-
-def short(error: Exception) -> str:
-    """The beginning of the text of an error that a file may have worded, on one line; for what is
-    no ValueError after its kind.
-    """
-    text = " ".join(str(error).split())
-    text = text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
-    return text if type(error) is ValueError else f"{type(error).__name__}: {text}"
+        raise ValueError(f"damaged: {cause(error)}") from error
 
 
 class Walk:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxrecipes.convert import clip
 from jaxrecipes.convert.clip_configs import from_shapes
 from jaxrecipes.convert.clip_rules import clean, find_layout
+from jaxrecipes.convert.file_fields import Fields, given, telling
 from jaxrecipes.models.pose_text import pose_text_table
 
 _log = logging.getLogger("jaxrecipes")
@@ -28,7 +29,8 @@ _BUFFERS = ("pose_prototypes",)
 
 def text_width(state_dict: Mapping[str, np.ndarray]) -> int | None:
     """Numbers in the features that the encoders of a state dict take; None if it has none."""
-    widths = [np.shape(a)[1] for key, a in state_dict.items() if key.endswith(_PROJECTION)]
+    with telling("the width of the pose encoder"):
+        widths = [np.shape(a)[1] for key, a in state_dict.items() if key.endswith(_PROJECTION)]
     return widths[0] if widths else None
 
 
@@ -66,19 +68,23 @@ def numbered(
       optimizer_state: as torch has it.
       state_dict: of the original network, in its order.
     """
-    if optimizer_state is None or not any(_COPY in key for key in state_dict):
+    if not given(optimizer_state) or not any(_COPY in key for key in state_dict):
         return optimizer_state
-    group, *others = optimizer_state["param_groups"]
+    groups = Fields(optimizer_state, "the optimizer's state").get("param_groups", list[dict])
     names = [key for key in state_dict if key not in _BUFFERS]
-    if len(group["params"]) != len(names):
+    if not groups:
         return optimizer_state
-    pairs = zip(group["params"], names, strict=True)
-    group = {**group, "params": [number for number, name in pairs if _COPY not in name]}
-    return {**optimizer_state, "param_groups": [group, *others]}
+    numbers = Fields(groups[0], "the optimizer's parameter group").get("params", list)
+    if len(groups) != 1 or len(numbers) != len(names):
+        return optimizer_state
+    pairs = zip(numbers, names, strict=True)
+    group = {**groups[0], "params": [number for number, name in pairs if _COPY not in name]}
+    return {**optimizer_state, "param_groups": [group]}
 
 
 def _table(copy: Mapping[str, np.ndarray]) -> np.ndarray:
     copy = clean(copy)
-    config = from_shapes(copy, find_layout(copy))
+    with telling("the size of the copy of CLIP"):
+        config = from_shapes(copy, find_layout(copy))
     _, params, _ = clip.from_torch(copy, config)
     return pose_text_table(config, params)

@@ -11,8 +11,9 @@ from typing import Any
 
 import ml_dtypes
 
-from jaxrecipes.convert.pickles import UnsafeCheckpointError, short, unpickle
+from jaxrecipes.convert.pickles import UnsafeCheckpointError, unpickle
 from jaxrecipes.convert.torch_objects import TorchObjects, Unread, torch_name
+from jaxrecipes.errors import cause
 from jaxrecipes.files import check_content
 
 _NEED = "is not plain data (save the state dict alone, or plain numbers)"
@@ -62,13 +63,13 @@ def load_archive(
     except zipfile.BadZipFile as error:
         raise ValueError(
             f"{path} is not a PyTorch file of the zip format (PyTorch 1.6 or newer), or it is "
-            f"damaged: {short(error)}. For an older file install jaxrecipes[torch] and pass "
+            f"damaged: {cause(error)}. For an older file install jaxrecipes[torch] and pass "
             "use_torch=True"
         ) from error
     except UnsafeCheckpointError as error:
         raise UnsafeCheckpointError(f"{path}: {error}") from None
     except Exception as error:  # what is damaged may raise anything
-        raise ValueError(f"{path} cannot be read: {short(error)}") from error
+        raise ValueError(f"{path} cannot be read: {cause(error)}") from error
 
 
 class _Archive:
@@ -140,4 +141,4 @@ def _load_with_torch(path: str | os.PathLike[str]) -> Any:
     try:
         return plain(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: PyTorch cannot read it: {short(error)}") from error
+        raise ValueError(f"{path}: PyTorch cannot read it: {cause(error)}") from error

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from jaxrecipes.convert.pickles import short
+from jaxrecipes.errors import cause
 from jaxrecipes.files import check_content
 from jaxrecipes.paths import check_output_file
 
@@ -71,10 +71,10 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
             metadata = file.metadata() or {}
     except (SafetensorError, AttributeError) as error:  # the latter for dtypes that numpy lacks
         raise ValueError(
-            f"{path} is no safetensors file, or it is damaged: {short(error)}"
+            f"{path} is no safetensors file, or it is damaged: {cause(error)}"
         ) from error
     except ValueError as error:
-        raise ValueError(f"{path}: {short(error)}") from error
+        raise ValueError(f"{path}: {cause(error)}") from error
     for name in arrays:
         parents = name.split("/")[:-1]
         for i in range(1, len(parents) + 1):

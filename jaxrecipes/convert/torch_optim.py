@@ -3,11 +3,20 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import numpy as np
 
-from jaxrecipes.convert.rules import ConversionError, Rule, dump_tensors, load_tensors
+from jaxrecipes.convert.file_fields import Fields
+from jaxrecipes.convert.rules import (
+    ConversionError,
+    Rule,
+    dump_tensors,
+    load_tensors,
+    unwrapped,
+)
+from jaxrecipes.fields import CountOrZero, NonNegative, Positive, Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,39 +48,49 @@ def adam_from_torch(
 
     Raises:
       ConversionError: another number of parameters, shapes that differ, several parameter groups,
-        or parameters that have seen different numbers of updates.
+        parameters that have seen different numbers of updates, or values that are absent, of
+        another type or out of bounds.
     """
-    groups, state = optimizer_state["param_groups"], optimizer_state["state"]
+    own = Fields(optimizer_state, "the optimizer's state")
+    groups, state = own.get("param_groups", list), own.get("state", dict)
     if len(groups) != 1:
         raise ConversionError(f"want one parameter group in the optimizer, got {len(groups)}")
-    group = groups[0]
-    if len(group["params"]) != len(rules):
+    group = Fields(groups[0], "the optimizer's parameter group")
+    numbers = group.get("params", list[int | str])
+    if len(numbers) != len(rules):
         raise ConversionError(
-            f"the optimizer holds {len(group['params'])} parameters, the network has {len(rules)}"
+            f"the optimizer holds {len(numbers)} parameters, the network has {len(rules)}"
         )
+    hyperparams = {
+        "learning_rate": group.get("lr", NonNegative),
+        **dict(zip(("b1", "b2"), group.get("betas", tuple[Share, Share]), strict=True)),
+        "eps": group.get("eps", NonNegative),
+        "weight_decay": group.get("weight_decay", NonNegative),
+    }
     if not state:
         return None
-    by_key = {rule.source: state[i] for i, rule in zip(group["params"], rules, strict=True)}
-    counts = {int(entry["step"]) for entry in by_key.values()}
+    if all(isinstance(number, str) for number in numbers):  # FSDP's have names
+        state, numbers = unwrapped(state), [rule.source for rule in rules]
+    entries = {
+        rule.source: Fields(state.get(number), f"the optimizer's state of parameter {number!r}")
+        for rule, number in zip(rules, numbers, strict=True)
+    }
+    counts = {entry.get("step", CountOrZero) for entry in entries.values()}
     if len(counts) != 1:
-        raise ConversionError(f"parameters have seen different numbers of updates: {counts}")
+        shown = ", ".join(map(str, sorted(counts)[:4]))
+        raise ConversionError(f"parameters have seen different numbers of updates: {shown}")
 
     def tree(moment: str) -> dict[str, Any]:
-        tensors = {key: entry[moment] for key, entry in by_key.items()}
-        return load_tensors(rules, tensors, template)
+        tensors = {key: entry.get(moment, Any) for key, entry in entries.items()}
+        try:
+            return load_tensors(rules, tensors, template)
+        except ConversionError as error:
+            raise ConversionError(f"the optimizer's {moment}: {error}") from error
 
-    return AdamState(
-        mu=tree("exp_avg"),
-        nu=tree("exp_avg_sq"),
-        count=counts.pop(),
-        hyperparams={
-            "learning_rate": float(group["lr"]),
-            "b1": float(group["betas"][0]),
-            "b2": float(group["betas"][1]),
-            "eps": float(group["eps"]),
-            "weight_decay": float(group["weight_decay"]),
-        },
-    )
+    mu, nu = tree("exp_avg"), tree("exp_avg_sq")
+    if any(np.min(leaf, initial=0) < 0 for leaf in jax.tree.leaves(nu)):
+        raise ConversionError("the optimizer's exp_avg_sq holds squares below 0")
+    return AdamState(mu=mu, nu=nu, count=counts.pop(), hyperparams=hyperparams)
 
 
 def adam_to_torch(state: AdamState, rules: Sequence[Rule]) -> dict[str, Any]:
@@ -121,21 +140,34 @@ class PlateauNumbers:
     last_epoch: int
 
 
-_SETTINGS = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "eps")
+_SETTINGS: dict[str, Any] = {
+    "mode": Literal["min", "max"],
+    "factor": Positive,
+    "patience": CountOrZero,
+    "threshold": float,
+    "threshold_mode": Literal["rel", "abs"],
+    "cooldown": CountOrZero,
+    "eps": NonNegative,
+}
 
 
 def plateau_from_torch(scheduler_state: Mapping[str, Any]) -> PlateauNumbers | None:
-    """From a `scheduler_state`; None when it belongs to another scheduler (such as a warm-up)."""
-    if "num_bad_epochs" not in scheduler_state:
+    """From a `scheduler_state`; None when it belongs to another scheduler (such as a warm-up).
+
+    Raises:
+      ConversionError: values that are absent, of another type or out of bounds.
+    """
+    state = Fields(scheduler_state, "the scheduler's state")
+    if not any(key in scheduler_state for key in ("num_bad_epochs", "patience", "mode_worse")):
         return None
-    settings = {name: scheduler_state[name] for name in _SETTINGS}
+    settings = {name: state.get(name, kind) for name, kind in _SETTINGS.items()}
     return PlateauNumbers(
-        settings=settings | {"min_lr": float(scheduler_state["min_lrs"][0])},
-        learning_rate=float(scheduler_state["_last_lr"][0]),
-        best=float(scheduler_state["best"]),
-        num_bad_epochs=int(scheduler_state["num_bad_epochs"]),
-        cooldown_counter=int(scheduler_state["cooldown_counter"]),
-        last_epoch=int(scheduler_state["last_epoch"]),
+        settings=settings | {"min_lr": state.first("min_lrs", NonNegative)},
+        learning_rate=state.first("_last_lr", NonNegative),
+        best=state.get("best", float, infinite=True),
+        num_bad_epochs=state.get("num_bad_epochs", CountOrZero),
+        cooldown_counter=state.get("cooldown_counter", CountOrZero),
+        last_epoch=state.get("last_epoch", CountOrZero),
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipes.convert.pickles import Record, short
+from jaxrecipes.convert.pickles import Record
 from jaxrecipes.convert.reader import load_archive
 from jaxrecipes.convert.torch_objects import TorchObjects
+from jaxrecipes.errors import cause
 
 _MODULE, _TYPED_LIST = "__torch__.", "torch.jit._pickle."
 
@@ -26,7 +27,7 @@ def is_torchscript(path: str | os.PathLike[str]) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is a damaged zip archive: {short(error)}") from error
+        raise ValueError(f"{path} is a damaged zip archive: {cause(error)}") from error
 
 
 def load_torchscript(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.convert.face3d_checkpoint import not_the_programs
+from jaxrecipes.convert.file_fields import Fields, given, naming
 from jaxrecipes.convert.pose_text import numbered
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import Rule, parameter_rules, unwrapped
@@ -27,11 +29,13 @@ from jaxrecipes.convert.universal_face import (
 )
 from jaxrecipes.convert.universal_face_rules import LOSS_RULES, universal_face_rules
 from jaxrecipes.convert.writer import save_torch
+from jaxrecipes.fields import Count, CountOrZero, NonNegative
 from jaxrecipes.models.universal_face import UniversalFaceConfig
 
 _LOSS_STATE = "criterion_state_dict"  # the key that the original's diagnostics look for
 _LOSS_OPTIMIZER = "criterion_optimizer_state_dict"  # ours; the original's optimizer has no place
 
+_MOST_LAYERS = 256
 _PROJECTIONS = tuple(rule.source for rule in LOSS_RULES)
 
 
@@ -91,13 +95,18 @@ def read_checkpoint(
     """
     loaded = load_torch(path, use_torch=use_torch)
     if not isinstance(loaded, dict) or not {"model_state_dict", "args"} <= loaded.keys():
-        holds = list(loaded)[:8] if isinstance(loaded, dict) else type(loaded).__name__
-        raise ValueError(
-            f"{path} is no checkpoint of the universal face program: want model_state_dict and "
-            f"args among its keys, got {holds}"
-        )
-    state_dict = unwrapped(loaded["model_state_dict"]) | unwrapped(loaded.get(_LOSS_STATE) or {})
-    config = network_config(loaded["args"], state_dict)
+        raise not_the_programs(path, loaded, "universal face")
+    with naming(path):
+        return _checkpoint(Fields(loaded, "the file's content"), loaded)
+
+
+def _checkpoint(fields: Fields, loaded: Mapping[str, Any]) -> UniversalFaceCheckpoint:
+    args = dict(fields.get("args", dict[str, Any]))
+    own = unwrapped(loaded["model_state_dict"])
+    state_dict = own | unwrapped(loaded.get(_LOSS_STATE) or {})
+    config = network_config(args, state_dict)
+    if config.transformer_depth > _MOST_LAYERS:
+        raise ValueError(f"args 'transformer_depth' is {config.transformer_depth}")
     _, params, batch_stats = from_torch(state_dict, config)
     shapes = template(config)["params"]
     network = {name: branch for name, branch in shapes.items() if name != "loss_projections"}
@@ -107,16 +116,14 @@ def read_checkpoint(
         params=params,
         batch_stats=batch_stats,
         optimizer=_adam(
-            numbered(loaded.get("optimizer_state_dict"), unwrapped(loaded["model_state_dict"])),
-            _network_rules(config),
-            network,
+            numbered(loaded.get("optimizer_state_dict"), own), _network_rules(config), network
         ),
         projection_optimizer=_adam(loaded.get(_LOSS_OPTIMIZER), _projection_rules(), projections),
-        scheduler=_scheduler(loaded.get("scheduler_state_dict") or {}),
-        epoch=int(loaded.get("epoch", 0)),
-        best_val_loss=_finite(loaded.get("best_val_loss")),
-        best_val_cosine=_finite(loaded.get("best_val_cosine")),
-        args=dict(loaded["args"]),
+        scheduler=_scheduler(fields.get("scheduler_state_dict", dict[str, Any], {})),
+        epoch=fields.get("epoch", CountOrZero, 0),
+        best_val_loss=_finite(fields.get("best_val_loss", float, None, infinite=True)),
+        best_val_cosine=_finite(fields.get("best_val_cosine", float, None, infinite=True)),
+        args=args,
         projections_drawn=not any(key.endswith(_PROJECTIONS) for key in state_dict),
     )
 
@@ -158,17 +165,18 @@ def _projection_rules() -> list[Rule]:
 def _adam(
     state: Mapping[str, Any] | None, rules: list[Rule], shapes: Mapping[str, Any]
 ) -> AdamState | None:
-    return adam_from_torch(state, rules, shapes) if state else None
+    return adam_from_torch(state, rules, shapes) if given(state) else None
 
 
 def _scheduler(state: Mapping[str, Any]) -> PlateauNumbers | StepDecay | None:
-    if "step_size" in state:
-        return StepDecay(
-            step_size=int(state["step_size"]),
-            gamma=float(state["gamma"]),
-            learning_rate=float(state["base_lrs"][0]),
-        )
-    return plateau_from_torch(state)
+    own = Fields(state, "the scheduler's state")
+    if "step_size" not in own:
+        return plateau_from_torch(state)
+    return StepDecay(
+        step_size=own.get("step_size", Count),
+        gamma=own.get("gamma", NonNegative),
+        learning_rate=own.first("base_lrs", NonNegative),
+    )
 
 
 def _dumped(
@@ -192,5 +200,5 @@ def _dumped(
     }
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None

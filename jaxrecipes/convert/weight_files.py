@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.convert.file_fields import Fields
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import ConversionError, described, unwrapped
 from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.convert.torchscript import is_torchscript, load_torchscript
 from jaxrecipes.errors import cause
+from jaxrecipes.files import check_content
 
 
 def read_state_dict(
@@ -57,7 +59,8 @@ def read_weights(
             return read_state_dict(folder / name, use_torch=use_torch)
         if index.exists():
             state_dict: dict[str, np.ndarray] = {}
-            for part in sorted(set(read_json(index)["weight_map"].values())):
+            parts = Fields(read_json(index), f"{index}:").get("weight_map", dict[str, str])
+            for part in sorted(set(parts.values())):
                 state_dict |= read_state_dict(folder / part, use_torch=use_torch)
             return state_dict
     return None
@@ -69,6 +72,7 @@ def read_json(file: pathlib.Path) -> dict[str, Any]:
     Raises:
       ValueError: not JSON, or not an object.
     """
+    check_content(file)
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

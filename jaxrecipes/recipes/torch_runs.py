@@ -14,6 +14,7 @@ import optax
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
+from jaxrecipes.convert.file_fields import naming
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
 from jaxrecipes.fields import FieldError, NonNegative, bounds_of, located, wrong
 from jaxrecipes.locks import alone_in
@@ -73,10 +74,11 @@ def save_run(
 @contextlib.contextmanager
 def settings_of(source: pathlib.Path, config_type: type) -> Iterator[None]:
     """Names file and field where the settings of a PyTorch run are none to go on with."""
-    try:
-        yield
-    except FieldError as error:
-        raise ValueError(f"{source}: its setting {located(error, config_type)}") from error
+    with naming(source):
+        try:
+            yield
+        except FieldError as error:
+            raise ValueError(f"its setting {located(error, config_type)}") from error
 
 
 def history_entry(

@@ -4,18 +4,18 @@ Its files hold weights alone: no optimizer, no settings, no epoch.
 """
 
 import dataclasses
-import json
 import logging
 import pathlib
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from jaxrecipes.convert import clip_iqa, load_torch, save_torch
 from jaxrecipes.convert.clip_rules import clean
+from jaxrecipes.convert.file_fields import naming, telling
 from jaxrecipes.convert.rules import unwrapped
+from jaxrecipes.convert.weight_files import read_json
 from jaxrecipes.models.clip_config import ClipConfig
 from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource, FreezeConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
@@ -42,17 +42,20 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
       ValueError: not such a file, tensors that do not fit, or a folder that holds a run already.
     """
     loaded = load_torch(source, use_torch=use_torch)
-    if not isinstance(loaded, Mapping) or "rationale_head.1.weight" not in unwrapped(loaded):
-        holds = list(loaded)[:6] if isinstance(loaded, Mapping) else type(loaded).__name__
+    with naming(source):
+        state_dict = clean(unwrapped(loaded))
+    if "rationale_head.1.weight" not in state_dict:
+        holds = [key[:40] for key in loaded][:6]
         raise ValueError(
             f"{source} holds no weights of the clip_iqa program: want rationale_head.1.weight "
             f"among its keys, got {holds}"
         )
-    state_dict = clean(unwrapped(loaded))
     beside = source.with_name("config.json")
-    known = {"clip_config": json.loads(beside.read_text())} if beside.exists() else {}
-    network = clip_iqa.network_config(state_dict, known)
-    _, params, _ = clip_iqa.from_torch(state_dict, network)
+    known = {"clip_config": read_json(beside)} if beside.exists() else {}
+    with naming(source), telling("its architecture"):
+        network = clip_iqa.network_config(state_dict, known)
+    with naming(source):
+        _, params, _ = clip_iqa.from_torch(state_dict, network)
     config = IqaRunConfig(
         clip=_source(network.clip), heads=network.heads, freeze=_freeze(source.name)
     )

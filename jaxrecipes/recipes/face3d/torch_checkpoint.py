@@ -5,7 +5,6 @@ scale, early stopping and losses.
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,7 +16,9 @@ from jaxrecipes.convert.face3d_checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from jaxrecipes.convert.file_fields import Fields
 from jaxrecipes.convert.torch_optim import PlateauNumbers
+from jaxrecipes.fields import Count, CountOrZero, NonNegative
 from jaxrecipes.plateau import EarlyStoppingState
 from jaxrecipes.precision import LossScaleState
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
@@ -132,44 +133,42 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
 
 def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
     """The run config that goes on as the original would."""
-    args, default = checkpoint.args, Face3DRunConfig()
+    args, default = Fields(checkpoint.args, "args"), Face3DRunConfig()
     rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
-    patience = int(args.get("early_stopping_patience", 0))
+    patience = args.get("early_stopping_patience", CountOrZero, 0)
     return Face3DRunConfig(
-        epochs=max(1, int(args.get("epochs", checkpoint.epoch))),
+        epochs=max(1, args.get("epochs", CountOrZero, checkpoint.epoch)),
         precision="float16" if checkpoint.scaler else "float32",
         optim=OptimConfig(
-            learning_rate=float(args.get("lr", rates.get("learning_rate", 1e-4))),
-            weight_decay=float(rates.get("weight_decay", args.get("weight_decay", 1e-5))),
+            learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
+            weight_decay=rates.get("weight_decay", args.get("weight_decay", NonNegative, 1e-5)),
             b1=rates.get("b1", 0.9),
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
             clip_norm=1.0,
         ),
-        lr_schedule=_lr_schedule(checkpoint.scheduler, args),
+        lr_schedule=_lr_schedule(checkpoint.scheduler),
         early_stopping=EarlyStoppingConfig(
             patience_epochs=patience or None,
-            min_delta=float(args.get("early_stopping_min_delta", 1e-5)),
+            min_delta=args.get("early_stopping_min_delta", float, 1e-5),
             save_stopping_epoch=False,
         ),
         model=checkpoint.config,
         pose_text_clip=FROM_CHECKPOINT if checkpoint.config.encodes_text else None,
         loss=LossConfig(
-            kind=args.get("loss_type", "combined"),
-            mse_weight=float(args.get("mse_weight", 0.5)),
-            cosine_weight=float(args.get("cosine_weight", 0.5)),
+            kind=args.get("loss_type", str, "combined"),
+            mse_weight=args.get("mse_weight", NonNegative, 0.5),
+            cosine_weight=args.get("cosine_weight", NonNegative, 0.5),
         ),
         data=FaceDataConfig(
-            batch_size=int(args.get("batch_size", default.data.batch_size)),
-            min_yaw_angle=args.get("min_yaw_angle"),
-            max_yaw_angle=args.get("max_yaw_angle"),
+            batch_size=args.get("batch_size", Count, default.data.batch_size),
+            min_yaw_angle=args.get("min_yaw_angle", float, None),
+            max_yaw_angle=args.get("max_yaw_angle", float, None),
         ),
     )
 
 
-def _lr_schedule(
-    scheduler: PlateauNumbers | EpochSchedule | None, args: Mapping[str, Any]
-) -> LrScheduleConfig:
+def _lr_schedule(scheduler: PlateauNumbers | EpochSchedule | None) -> LrScheduleConfig:
     if isinstance(scheduler, PlateauNumbers):
         return plateau_config(scheduler)
     if scheduler is None:  # the first revision's plateau, whose state is not in its files

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxrecipes.convert.file_fields import Fields
 from jaxrecipes.convert.ocec import OcecCheckpoint, read_checkpoint, write_checkpoint
 from jaxrecipes.ema import ema_init
+from jaxrecipes.fields import Count, CountOrZero, NonNegative, Seed
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.recipes.torch_runs import (
@@ -116,17 +118,17 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
 
 def _config(checkpoint: OcecCheckpoint) -> OcecRunConfig:
     """The run config that goes on as the original would."""
-    original = checkpoint.train_config
+    original = Fields(checkpoint.train_config, "train_config")
     rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
     schedule = LrScheduleConfig(kind="constant")
     if checkpoint.plateau is not None:
         schedule = plateau_config(checkpoint.plateau)
     return OcecRunConfig(
-        seed=int(original.get("seed", 42)),
-        epochs=max(1, int(original.get("epochs", checkpoint.epoch))),
+        seed=original.get("seed", Seed, 42),
+        epochs=max(1, original.get("epochs", CountOrZero, checkpoint.epoch)),
         optim=OptimConfig(
-            learning_rate=float(original.get("lr", rates.get("learning_rate", 1e-4))),
-            weight_decay=float(original.get("weight_decay", rates.get("weight_decay", 1e-4))),
+            learning_rate=original.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
+            weight_decay=original.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-4)),
             b1=rates.get("b1", 0.9),
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
@@ -141,7 +143,7 @@ def _config(checkpoint: OcecCheckpoint) -> OcecRunConfig:
         model=checkpoint.config,
         data=EyeDataConfig(
             image_size=checkpoint.image_size,
-            batch_size=int(original.get("batch_size", 32)),
+            batch_size=original.get("batch_size", Count, 32),
             mean=_three(checkpoint.mean),
             std=_three(checkpoint.std),
         ),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrecipes.convert.file_fields import Fields
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
 from jaxrecipes.convert.universal_face_checkpoint import (
     StepDecay,
@@ -16,6 +17,7 @@ from jaxrecipes.convert.universal_face_checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from jaxrecipes.fields import Count, CountOrZero, NonNegative, Positive
 from jaxrecipes.recipes import torch_runs
 from jaxrecipes.recipes.face_data import FaceDataConfig
 from jaxrecipes.recipes.face_pose_text import FROM_CHECKPOINT, WITHOUT_CLIP
@@ -115,7 +117,7 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
 
 def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
     """The run config that goes on as the original would, but for the loss projections."""
-    args, scheduler = checkpoint.args, checkpoint.scheduler
+    args, scheduler = Fields(checkpoint.args, "args"), checkpoint.scheduler
     rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
     schedule = LrScheduleConfig(kind="constant")
     if isinstance(scheduler, PlateauNumbers):
@@ -124,15 +126,15 @@ def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
         schedule = LrScheduleConfig(
             kind="step", period_epochs=scheduler.step_size, factor=scheduler.gamma
         )
-    weights: dict[str, Any] = {name: float(args[name]) for name in _LAMBDAS if name in args}
+    weights: dict[str, Any] = {name: args.get(name, float) for name in _LAMBDAS if name in args}
     # Programs from before the protection term could be weighed had 0.5 and no margin.
     adjusted = "lambda_similarity_protection" in args
     return UniversalFaceRunConfig(
-        epochs=max(1, int(args.get("epochs", 150)), checkpoint.epoch),
-        precision="float16" if args.get("use_mixed_precision") else "float32",
+        epochs=max(1, args.get("epochs", CountOrZero, 150), checkpoint.epoch),
+        precision="float16" if args.get("use_mixed_precision", bool, False) else "float32",
         optim=OptimConfig(
-            learning_rate=float(args.get("lr", rates.get("learning_rate", 1e-4))),
-            weight_decay=float(args.get("weight_decay", rates.get("weight_decay", 1e-5))),
+            learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
+            weight_decay=args.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-5)),
             b1=rates.get("b1", 0.9),
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
@@ -143,15 +145,15 @@ def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
         pose_text_clip=FROM_CHECKPOINT if checkpoint.config.use_clip_pose_encoder else None,
         loss=LossConfig(
             **weights,
-            lambda_similarity_protection=float(args.get("lambda_similarity_protection", 0.5)),
-            temperature=float(args.get("temperature", 0.07)),
+            lambda_similarity_protection=args.get("lambda_similarity_protection", float, 0.5),
+            temperature=args.get("temperature", Positive, 0.07),
             protection_margin=0.01 if adjusted else 0.0,
         ),
         data=FaceDataConfig(
-            batch_size=int(args.get("batch_size", 32)),
-            eval_batch_size=int(args.get("batch_size", 32)),
-            min_yaw_angle=args.get("min_yaw_angle"),
-            max_yaw_angle=args.get("max_yaw_angle"),
+            batch_size=args.get("batch_size", Count, 32),
+            eval_batch_size=args.get("batch_size", Count, 32),
+            min_yaw_angle=args.get("min_yaw_angle", float, None),
+            max_yaw_angle=args.get("max_yaw_angle", float, None),
         ),
     )
 
