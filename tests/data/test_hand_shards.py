@@ -173,6 +173,14 @@ def test_points_far_outside_of_their_image_are_left_out_by_name(read, tmp_path):
     assert "joint_img of frame 1 has the point (4000, 4000) of joint 4" in clips.broken[0].reason
 
 
+def test_a_tar_whose_name_is_not_utf8_is_read(read, tmp_path):
+    (file,) = write_hand_shards([make_sequence("s")], tmp_path / "own")
+    strange = file.rename(file.with_name("caf\udce9-000000.tar"))
+    clips = read(strange.parent)
+    assert clips.keys.tolist() == ["s_0000", "s_0001", "s_0002"]
+    assert set(clips.sources.tolist()) == {"caf\\xe9"}
+
+
 def test_photos_that_lie_are_turned_with_a_flag(read, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
