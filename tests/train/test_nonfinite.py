@@ -12,6 +12,7 @@ from toy_recipe import toy_arrays, toy_batch, toy_config, toy_hparams, toy_recip
 
 from jaxrecipes import schedules
 from jaxrecipes.finite import first_nonfinite
+from jaxrecipes.recipes.torch_runs import save_run
 from jaxrecipes.schedules import as_schedule
 from jaxrecipes.train import create_state, loop, make_train_step
 from jaxrecipes.train.step import looked_at
@@ -167,3 +168,13 @@ def test_first_nonfinite_reads_host_and_device_arrays_and_leaves_integers_alone(
     assert first_nonfinite(tree | {"c": {"d": np.float64(np.nan)}}) == "b"
     assert first_nonfinite({"c": {"d": np.float64(np.nan)}}) == "c/d"
     assert toy_arrays()["label"].dtype == np.int32
+
+
+def test_an_imported_file_with_a_nan_in_its_moments_becomes_no_run(tmp_path):
+    state = create_state(RECIPE, jax.random.key(0))
+    nu = state.opt_state[0].nu
+    nu["hidden"]["kernel"] = nu["hidden"]["kernel"].at[1, 2].set(jnp.nan)
+    options = {"steps_per_epoch": 8, "history": [], "score": None}
+    with pytest.raises(ValueError, match=r"file holds: opt_state/0/nu/hidden/kernel holds a NaN"):
+        save_run(tmp_path / "run", toy_config(), RECIPE, state, **options)
+    assert not (tmp_path / "run").exists()
