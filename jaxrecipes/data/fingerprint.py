@@ -85,8 +85,8 @@ def differences(stored: Mapping[str, Any], found: Fingerprint) -> list[str]:
 
 def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str | None:
     if before is None or after is None:
-        counts = ["none" if split is None else str(split["examples"]) for split in (before, after)]
-        return f"{' -> '.join(counts)} examples"
+        sizes = ["none" if split is None else str(split["examples"]) for split in (before, after)]
+        return f"{' -> '.join(sizes)} examples"
     counts, digests = (tuple(split[key] for split in (before, after)) for key in _COMPARED)
     if counts[0] == counts[1] and digests[0] == digests[1]:
         return None
