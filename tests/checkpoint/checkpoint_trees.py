@@ -16,7 +16,7 @@ SPECS = {
 
 
 def filled(step):
-    """Tells by its values which step it is; the large leaf is an array of its own on disk."""
+    """Tells by its values which step it is."""
     return {"small": jnp.full(10, step), "large": jnp.full(400_000, step)}
 
 
