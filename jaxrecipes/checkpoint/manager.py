@@ -11,15 +11,16 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxrecipes.checkpoint import arrays, folder, packed
+from jaxrecipes.checkpoint import arrays, folder, packed, retention
 from jaxrecipes.checkpoint.errors import CheckpointCorrupt, CheckpointWriteError, write_error
 from jaxrecipes.checkpoint.leaves import Record
+from jaxrecipes.checkpoint.processes import agreed, agreed_text
 
 _logger = logging.getLogger("jaxrecipes.checkpoint")
 _save_numbers = itertools.count(1)
@@ -74,7 +75,7 @@ class CheckpointManager:
         *,
         keep_latest: int = 2,
         keep_best: int = 1,
-        mode: Literal["max", "min"] = "max",
+        mode: retention.Mode = "max",
     ) -> None:
         if keep_latest < 1:
             raise ValueError(f"keep_latest is {keep_latest}; want 1 or more")
@@ -85,7 +86,7 @@ class CheckpointManager:
         self.directory = Path(directory).expanduser().resolve()
         self.keep_latest = keep_latest
         self.keep_best = keep_best
-        self.mode = mode
+        self.mode: retention.Mode = mode
         self._swept = False
         self._pending: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -125,7 +126,8 @@ class CheckpointManager:
         metadata = json.loads(json.dumps(dict(metadata or {})))
         self.wait()
         logging.getLogger("absl").addFilter(_not_from_orbax_thread)  # adds it once
-        temporary = folder.preparing(self.directory, step, self._agreed_name())
+        name = agreed_text(f"{folder.owner()}.{next(_save_numbers)}")
+        temporary = folder.preparing(self.directory, step, name)
         if not self._begin(step, temporary, replace=replace):
             return False
         try:
@@ -200,7 +202,7 @@ class CheckpointManager:
     @property
     def best_step(self) -> int | None:
         """The step with the best score, the earliest of equals; None when none has a score."""
-        return next(iter(self._ranked(folder.committed(self.directory))), None)
+        return next(iter(retention.ranked(folder.committed(self.directory), self.mode)), None)
 
     def metadata(self, step: int) -> dict[str, Any]:
         """The metadata saved with `step`, without reading its arrays.
@@ -236,7 +238,7 @@ class CheckpointManager:
         """
         self.wait()
         found, reasons = self._find_intact() if jax.process_index() == 0 else (_NOTHING, [])
-        found = self._agree(found)
+        found = agreed(found)
         if found == _ALL_CORRUPT:
             detail = "; ".join(reasons) or "process 0 says what is wrong"
             raise CheckpointCorrupt(
@@ -300,7 +302,7 @@ class CheckpointManager:
                     temporary.mkdir()
             except OSError as error:
                 verdict, problem = _FAIL, error
-        verdict = self._agree(verdict)
+        verdict = agreed(verdict)
         if verdict == _FAIL:
             raise self._failed(step, temporary, problem) from problem
         return verdict == _GO
@@ -331,36 +333,9 @@ class CheckpointManager:
         if jax.process_index() == 0:
             try:
                 temporary.rmdir()
-                self._prune()
+                retention.prune(self.directory, self.keep_latest, self.keep_best, self.mode)
             except OSError as error:
                 _logger.warning("could not delete an old checkpoint: %s", error)
-
-    def _prune(self) -> None:
-        saved = folder.committed(self.directory)
-        keep = {*list(saved)[-self.keep_latest :], *self._ranked(saved)[: self.keep_best]}
-        kept = {saved[step] for step in keep}
-        for _, _, path in folder.versions(self.directory):
-            if path not in kept:
-                folder.remove(path)
-
-    def _ranked(self, saved: Mapping[int, Path]) -> list[int]:
-        """Steps that have a score, best first; of those that the newest one's compares with.
-
-        What a score is of may be told by `judged_by` in the metadata.
-        """
-        scores: dict[int, float] = {}
-        judge = None
-        for step, path in reversed(list(saved.items())):
-            try:
-                manifest = folder.read_manifest(path)
-            except CheckpointCorrupt:
-                continue
-            judged_by = manifest["metadata"].get("judged_by")
-            judge = judge or judged_by
-            score = manifest["score"]
-            if score is not None and judged_by in (None, judge):
-                scores[step] = -score if self.mode == "max" else score
-        return sorted(scores, key=lambda step: (scores[step], step))
 
     def _find_intact(self) -> tuple[int, list[str]]:
         damaged: list[tuple[int, Path, str]] = []
@@ -404,22 +379,6 @@ class CheckpointManager:
         described = write_error(step, self.directory, error)
         self._discard(temporary)
         return described
-
-    def _agreed_name(self) -> str:
-        """What process 0 calls this save, in all processes: they write into one folder."""
-        name = f"{folder.owner()}.{next(_save_numbers)}"
-        if jax.process_count() == 1:
-            return name
-        letters = np.zeros(512, np.uint8)
-        letters[: len(name.encode())] = list(name.encode())
-        letters = np.asarray(multihost_utils.broadcast_one_to_all(letters))
-        return bytes(letters).rstrip(b"\0").decode()
-
-    def _agree(self, value: int) -> int:
-        """Process 0's value, in all processes."""
-        if jax.process_count() == 1:
-            return value
-        return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
 
 
 def _records(manifest: Mapping[str, Any]) -> list[Record]:
