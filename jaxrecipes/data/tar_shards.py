@@ -141,6 +141,7 @@ def _collect(
     are called whose key it has had before.
     """
     counts: collections.Counter[str] = collections.Counter()
+    places: list[dict[str, tuple[int, int]]] = []  # the members of each sample
     current: dict[tuple[int, str], int] = {}  # archive and key -> the sample that it adds to
     for member in members:
         name = _NAME.fullmatch(member.name)
@@ -153,8 +154,8 @@ def _collect(
             at = current[member.archive, key] = len(found)
             unique = key if counts[key] == 1 else f"{key}~{counts[key]}"
             repeated += [unique] if counts[key] > 1 else []
-            found.append(TarSample(shard, unique, {}))
-        sample = found[at]
-        problem = sample.problem or (member.problem and f"{part} {member.problem}")
-        places = {**sample.members, part: (member.offset, member.size)}
-        found[at] = dataclasses.replace(sample, members=places, problem=problem)
+            places.append({})
+            found.append(TarSample(shard, unique, places[at]))
+        places[at][part] = member.offset, member.size
+        if member.problem is not None:
+            found[at] = dataclasses.replace(found[at], problem=f"{part} {member.problem}")
