@@ -197,9 +197,13 @@ def check_numbers(config: Any) -> None:
                 raise FieldError(type(config), field.name + entry, problem)
 
 
-@functools.cache
 def type_hints(owner: Any) -> dict[str, Any]:
     """The types of a dataclass' fields with their bounds, by name."""
+    return _type_hints(owner)
+
+
+@functools.cache
+def _type_hints(owner: Any) -> dict[str, Any]:
     return typing.get_type_hints(owner, include_extras=True)
 
 
