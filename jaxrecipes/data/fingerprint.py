@@ -100,7 +100,7 @@ def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | Non
     return f"{what} ({after['examples']} examples){unreadable}"
 
 
-def _differ(digests: tuple[Mapping[str, str], Mapping[str, str]], name: str) -> bool:
+def _differ(digests: Sequence[Mapping[str, str]], name: str) -> bool:
     return digests[0].get(name) != digests[1].get(name)
 
 
