@@ -8,6 +8,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrecipes.ranks import aligned
+
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -63,7 +65,7 @@ def similarity(
     covariance = jnp.einsum("...ni,...nj->...ij", weights * y, x, precision=_HIGHEST)
     left, singular, right = jnp.linalg.svd(covariance)
     mirrored = jnp.linalg.det(left) * jnp.linalg.det(right) < 0
-    last = jax.lax.broadcast_to_rank(jnp.arange(3, dtype=jnp.int32) == 2, singular.ndim)
+    last = aligned(jnp.arange(3, dtype=jnp.int32) == 2, singular)
     signs = jnp.where(mirrored[..., None] & last, -1.0, jnp.ones_like(singular))
     rotation = jnp.matmul(left * signs[..., None, :], right, precision=_HIGHEST)
     spread = jnp.sum(weights * x * x, (-2, -1))

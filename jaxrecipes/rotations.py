@@ -10,12 +10,12 @@ smplx, so that data and MANO come out as in the programs that use those.
 
 from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.ranks import aligned
 
 JointType = Literal["3", "6d", "quat"]
 """How a pose holds its rotations: axis-angle, 6-D, or quaternion."""
@@ -205,7 +205,7 @@ def _normalise(vector: Array) -> Array:
 def _identity(vector: Array) -> Array:
     """For `[..., 3]`: `[..., 3, 3]`, with leading axes of length 1."""
     identity = jnp.eye(3, dtype=vector.dtype)
-    return jax.lax.broadcast_to_rank(identity, vector.ndim + 1)
+    return aligned(identity, vector[..., None])
 
 
 def _cross_matrix(vector: Array) -> Array:

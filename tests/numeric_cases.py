@@ -507,12 +507,10 @@ DRAWS = {
         {name: 0.5 for name in ("jitter_prob", "brightness", "contrast", "saturation")},
         hue=False,
     ),
-    "views": lambda a: draw(_key(a), _ROWS),
     "flip and crop": lambda a: augment.random_crop(
         _key(a), augment.random_flip(_key(a), a["images"], 0.5), 0.5
     ),
     "reflections": AUGMENT["reflect_people"],
-    "mix": AUGMENT["mix"],
     "stream_key": STATE["stream_key"],
 }
 

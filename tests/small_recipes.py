@@ -1,4 +1,4 @@
-"""Every recipe at its smallest, with all that its program can hold, for tests that only trace."""
+"""Every recipe at its smallest, with most of what its program can hold, for tests that trace it."""
 
 import dataclasses
 
@@ -91,10 +91,6 @@ def _ocec() -> dict[str, Small]:
                 "precision": "float16",
             },
         ),
-        "transformer": (
-            {"head_variant": "transformer", "arch_variant": "convnext"},
-            {"precision": "bfloat16", "lr_schedule": LrScheduleConfig(kind="cyclic")},
-        ),
         "mlp_mixer": (
             {"head_variant": "mlp_mixer"},
             {
@@ -123,10 +119,6 @@ def _faces() -> dict[str, Small]:
     models = {
         "decoder": {"use_pose_attention": True},
         "keypoints": {"use_spatial_attention": True},
-        "encoder": {"model_type": "encoder_decoder", "num_encoder_layers": 1}
-        | {"num_decoder_layers": 1},
-        "warping": {"model_type": "angle_warping", "hidden_dim": 8, "num_basis": 3},
-        "phrases": {"model_type": "decoder_only_clip", "pose_text_dim": 8},
     }
     for name, model in models.items():
         config = face3d_config.Face3DRunConfig(

@@ -18,6 +18,7 @@ import numpy as np
 from jaxrecipes.data import colour
 from jaxrecipes.data.clahe import clahe
 from jaxrecipes.data.selected import map_selected
+from jaxrecipes.ranks import aligned
 
 Array = jax.Array
 
@@ -110,11 +111,8 @@ def normalize(
 
 def standardize(images: Array, mean: Sequence[float], std: Sequence[float]) -> Array:
     """`(images - mean) / std` of the channels, `[..., C]` float32."""
-    mean, std = (
-        jax.lax.broadcast_to_rank(jnp.array(values, jnp.float32), images.ndim)
-        for values in (mean, std)
-    )
-    return (images - mean) / std
+    shift, scale = (aligned(jnp.array(x, jnp.float32), images) for x in (mean, std))
+    return (images - shift) / scale
 
 
 def random_flip(key: Array, images: Array, prob: Array | float) -> Array:

@@ -120,8 +120,8 @@ def _neighbours(size: int, tile: int, count: int) -> tuple[np.ndarray, ...]:
     position = np.arange(size, dtype=np.float32) * np.float32(1.0 / tile) - np.float32(0.5)
     before = np.floor(position).astype(np.int32)
     weight = position - before  # float64
-    weights = np.float32(1.0 - weight), np.float32(weight)
-    return np.maximum(before, 0), np.minimum(before + 1, count - 1), *weights
+    places = np.maximum(before, 0), np.minimum(before + 1, count - 1)
+    return *places, (1.0 - weight).astype(np.float32), weight.astype(np.float32)
 
 
 def equalize_lightness(
@@ -151,15 +151,15 @@ def equalize_lightness(
 
     top, bottom, *shares = _neighbours(height, tile_height, rows)
     upper_share, lower_share = (share[None, :, None] for share in shares)
-    left, right, *shares = _neighbours(width, tile_width, columns)
+    start, end, *shares = _neighbours(width, tile_width, columns)
     left_share, right_share = (share[None, None, :] for share in shares)
     image = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
 
     def look_up(row: np.ndarray, column: np.ndarray) -> Array:
         return tables[image, (row[:, None] * columns + column[None, :])[None], lightness]
 
-    upper = look_up(top, left) * left_share + look_up(top, right) * right_share
-    lower = look_up(bottom, left) * left_share + look_up(bottom, right) * right_share
+    upper = look_up(top, start) * left_share + look_up(top, end) * right_share
+    lower = look_up(bottom, start) * left_share + look_up(bottom, end) * right_share
     blended = upper * upper_share + lower * lower_share
     return jnp.clip(jnp.round(blended), 0.0, 255.0).astype(jnp.int32)
 

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxrecipes.camera import transform_points
 from jaxrecipes.data.bilinear import sample_bilinear
 from jaxrecipes.data.hand_augment import NO_DRAWS, NO_RANGES, View, draw, drawn_view
+from jaxrecipes.ranks import aligned
 from jaxrecipes.rotations import (
     JointType,
     axis_angle_to_matrix,
@@ -204,5 +205,5 @@ def _mirrored_box(box: Array, mirror: Array, width: Array) -> Array:
 
 
 def _signs(mirror: Array, signs: tuple[float, ...]) -> Array:
-    signs = jax.lax.broadcast_to_rank(jnp.array(signs, jnp.float32), mirror.ndim + 1)
-    return jnp.where(mirror[..., None], signs, 1.0)
+    mirror = mirror[..., None]
+    return jnp.where(mirror, aligned(jnp.array(signs, jnp.float32), mirror), 1.0)

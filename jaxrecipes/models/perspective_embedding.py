@@ -9,6 +9,7 @@ from jaxrecipes.models.hand_blocks import dense
 from jaxrecipes.models.hand_pose_config import PerspectiveConfig
 from jaxrecipes.models.token_decoder import TokenDecoder
 from jaxrecipes.nn import BatchNorm, Linear
+from jaxrecipes.ranks import aligned
 
 NUM_HEADS, DIM_HEAD, MLP_RATIO = 8, 64, 4
 
@@ -38,7 +39,7 @@ def viewing_rays(
     corner, far, focal, princpt = (
         a[..., None, None, :] for a in (bbox[..., :2], bbox[..., 2:], focal, princpt)
     )
-    where = jax.lax.broadcast_to_rank(where, corner.ndim)
+    where = aligned(where, corner)
     plane = (corner + (far - corner) * where - princpt) / focal
     rays = plane * jax.lax.rsqrt(1.0 + jnp.square(plane).sum(-1, keepdims=True))
     return rays, jnp.broadcast_to(where, rays.shape)

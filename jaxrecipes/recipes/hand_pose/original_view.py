@@ -10,6 +10,7 @@ import numpy as np
 from jaxrecipes.camera import project, turn_to_axis
 from jaxrecipes.data.hand_shards import HandClips
 from jaxrecipes.models.hand_joints import JOINT_NAMES, NUM_ROTATIONS
+from jaxrecipes.ranks import aligned
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
 from jaxrecipes.rotations import (
     JointType,
@@ -93,7 +94,7 @@ def _original(
 
 def _signed(x: jax.Array, left: jax.Array, signs: tuple[float, ...]) -> jax.Array:
     """Left hands times the signs."""
-    return jnp.where(left, x * jax.lax.broadcast_to_rank(jnp.array(signs, x.dtype), x.ndim), x)
+    return jnp.where(left, x * aligned(jnp.array(signs, x.dtype), x), x)
 
 
 def _numbers(values: np.ndarray) -> list[str]:
