@@ -63,7 +63,7 @@ def from_torch(
       (model, params, batch_stats), the last two nested dicts of numpy arrays.
 
     Raises:
-      ConversionError: missing, unexpected or wrongly shaped tensors, all listed.
+      ConversionError: missing, unexpected or wrongly shaped tensors; names the first of each kind.
       ValueError: an unknown network or configuration field (names the nearest).
     """
     return _network(name).from_torch(state_dict, config)
@@ -81,7 +81,7 @@ def to_torch(
       The original's keys, in its order, with contiguous numpy arrays in its shapes and dtypes.
 
     Raises:
-      ConversionError: variables that do not fit the configuration, all listed.
+      ConversionError: variables that do not fit the configuration; names the first of each kind.
       ValueError: an unknown network or configuration field (names the nearest).
     """
     return _network(name).to_torch(params, batch_stats, config)

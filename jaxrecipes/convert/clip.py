@@ -69,7 +69,7 @@ def read_clip(
 
     Raises:
       FileNotFoundError: nothing there; the message says where such weights come from.
-      ConversionError: missing, unexpected or wrongly shaped tensors, all listed.
+      ConversionError: missing, unexpected or wrongly shaped tensors; names the first of each kind.
       ValueError: not a CLIP made of two transformers.
     """
     with naming(path), telling("its architecture"):

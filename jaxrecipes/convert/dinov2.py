@@ -51,7 +51,7 @@ def read_dinov2(
 
     Raises:
       FileNotFoundError: nothing there; the message says where such weights come from.
-      ConversionError: missing, unexpected or wrongly shaped tensors, all listed.
+      ConversionError: missing, unexpected or wrongly shaped tensors; names the first of each kind.
       ValueError: not a DINOv2.
     """
     path = user_path(path)

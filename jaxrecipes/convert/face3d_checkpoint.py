@@ -95,7 +95,8 @@ def read_checkpoint(path: str | os.PathLike[str], *, use_torch: bool = False) ->
       use_torch: see `load_torch`.
 
     Raises:
-      ValueError: not such a file, or tensors that do not fit (`ConversionError`, which lists them).
+      ValueError: not such a file, or tensors that do not fit (`ConversionError`, which names the
+        first of each kind).
         The original catches such errors and trains on from epoch 0 with what was loaded so far.
     """
     loaded = load_torch(path, use_torch=use_torch)

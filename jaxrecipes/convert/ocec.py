@@ -107,7 +107,7 @@ def read_checkpoint(
 
     Raises:
       ValueError: not such a file, one of a network with a margin head, or tensors that do not fit
-        (`ConversionError`, which lists them).
+        (`ConversionError`, which names the first of each kind).
     """
     loaded = load_torch(path, use_torch=use_torch)
     with naming(path):

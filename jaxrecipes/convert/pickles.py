@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxrecipes.errors import cause
 
-MOST_OPERATIONS = 2_000_000
+MOST_OPERATIONS = 1_000_000
 """Steps of a pickle; one with the moments of a thousand parameters takes 150,000."""
 
 MOST_DEPTH = 60

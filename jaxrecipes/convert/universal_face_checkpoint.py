@@ -91,7 +91,8 @@ def read_checkpoint(
       use_torch: see `load_torch`.
 
     Raises:
-      ValueError: not such a file, or tensors that do not fit (`ConversionError`, which lists them).
+      ValueError: not such a file, or tensors that do not fit (`ConversionError`, which names the
+        first of each kind).
     """
     loaded = load_torch(path, use_torch=use_torch)
     if not isinstance(loaded, dict) or not {"model_state_dict", "args"} <= loaded.keys():
