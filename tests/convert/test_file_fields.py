@@ -1,0 +1,82 @@
+"""Values out of a file's dicts, and files whose content tells an architecture."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxrecipes.convert import ConversionError, load_torch, ocec, save_torch
+from jaxrecipes.convert.clip import read_clip
+from jaxrecipes.convert.file_fields import Fields, naming, taken
+from jaxrecipes.convert.ocec_rules import ocec_rules
+from jaxrecipes.convert.rules import parameter_rules
+from jaxrecipes.fields import Count, Share
+
+
+def test_a_number_may_be_a_tensor_or_whole():
+    assert taken(np.float32(5), int, "step") == 5
+    assert taken(np.array([3.0]), Count, "step") == 3
+    assert taken(1, float, "lr") == 1.0
+    assert taken([0.5, 0.9], tuple[Share, Share], "betas") == (0.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        *((True, int), (2.5, int), ("1", float), (float("nan"), float), (1.0, Share)),
+        *((10**30, int), ((0.5,), tuple[Share, Share]), (np.zeros(2), float), (None, float)),
+    ],
+)
+def test_another_type_or_a_number_out_of_bounds_is_named(value, hint):
+    with pytest.raises(ConversionError, match="it wants"):
+        Fields({"x": value}, "here").get("x", hint)
+
+
+def test_the_place_of_a_value_is_named():
+    message = r"^weights\.pt: the group has no 'lr'$"
+    with pytest.raises(ConversionError, match=message), naming("weights.pt"):
+        Fields({}, "the group").get("lr", float)
+
+
+def test_tensors_of_other_shapes_tell_no_architecture(golden, tmp_path):
+    loaded = load_torch(golden.path / "clip_iqa/openai_fp16.pt")
+    key = "visual.conv1.weight"
+    for wrong in (np.zeros((), np.float32), np.zeros(0, np.float32)):
+        save_torch(tmp_path / "clip.pt", {**loaded, key: wrong})
+        with pytest.raises(ValueError, match=r"clip\.pt: ") as caught:
+            read_clip(tmp_path / "clip.pt")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_config_json_of_another_kind_gets_a_line(golden, tmp_path):
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).write_bytes((golden.path / "clip_iqa/hf_tiny" / name).read_bytes())
+    for config in (
+        [],
+        {"vision_config": [1], "text_config": {}},
+        {"vision_config": {"hidden_size": "x"}},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=str(tmp_path)):
+            read_clip(tmp_path)
+
+
+def test_an_optimizer_with_names_and_averages_in_a_wrapper_are_read(golden, tmp_path):
+    """As FSDP and AveragedModel write them."""
+    path = golden.path / "ocec/original_checkpoint__baseline.pt"
+    loaded, want = load_torch(path), ocec.read_checkpoint(path)
+    names = [f"module.{rule.source}" for rule in parameter_rules(ocec_rules(want.config))]
+    optimizer = loaded["optimizer_state"]
+    loaded["optimizer_state"] = {
+        "state": {name: optimizer["state"][i] for i, name in enumerate(names)},
+        "param_groups": [{**optimizer["param_groups"][0], "params": names}],
+    }
+    averages = {f"module.{key}": value for key, value in loaded["model_state"].items()}
+    loaded["ema_state"] = {"n_averaged": np.int64(3), **averages}
+    save_torch(tmp_path / "wrapped.pt", loaded)
+    got = ocec.read_checkpoint(tmp_path / "wrapped.pt")
+    kernel = ("stem", "conv", "kernel")
+    for ours, theirs in ((got.optimizer.mu, want.optimizer.mu), (got.ema_params, want.params)):
+        for name in kernel:
+            ours, theirs = ours[name], theirs[name]
+        np.testing.assert_array_equal(ours, theirs)
