@@ -91,15 +91,15 @@ def test_a_warm_up_in_steps_and_part_of_a_wave():
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "message"),
     [
-        {"kind": "linear", "warmup_steps": 3, "warmup_ratio": None},
-        {"kind": "cosine", "warmup_steps": 3, "warmup_ratio": 0.1},
-        {"kind": "cosine", "warmup_steps": -1},
+        ({"kind": "linear", "warmup_steps": 3, "warmup_ratio": None}, "it is for kind 'cosine'"),
+        ({"kind": "cosine", "warmup_steps": 3, "warmup_ratio": 0.1}, "without warmup_ratio"),
+        ({"kind": "cosine", "warmup_steps": -1}, "warmup_steps is -1; it wants warmup_steps >= 0"),
     ],
 )
-def test_a_warm_up_in_steps_that_cannot_be_is_refused(fields):
-    with pytest.raises(ValueError, match="lr_schedule"):
+def test_a_warm_up_in_steps_that_cannot_be_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
         LrScheduleConfig(**fields)
 
 
