@@ -118,3 +118,9 @@ def test_hyperparameters_of_every_recipe_are_checked(recipe, name):
     config = dataclasses.replace(config, schedules={**on, name: "-0.5"})
     with pytest.raises(ValueError, match=rf"the hyperparameter {name} is -0\.5; it wants {name} >"):
         module.make_recipe(config, steps_per_epoch=2)
+
+
+def test_the_backbones_rate_may_rest_at_0_for_a_while():
+    module = recipes.load("hand_pose")
+    resting = {"backbone_rate_factor": "delayed(0.1, start_step=2)"}
+    module.make_recipe(module.CONFIG(schedules=resting), steps_per_epoch=2)

@@ -77,7 +77,7 @@ class BackboneSource(Checked):
     remat: bool = False
     """Compute the inside of each block anew in the backward pass: less memory, a third more
     work."""
-    learning_rate: Positive | None = hparam(1e-5, "backbone_rate_factor")
+    learning_rate: NonNegative | None = hparam(1e-5, "backbone_rate_factor")
     """Its learning rate at the peak of the schedule, a hyperparameter as a factor on
     optim.learning_rate. None: the backbone is frozen."""
 
