@@ -28,6 +28,8 @@ Share = Annotated[float, Interval(ge=0, lt=1)]
 """What may be nothing but not all: a decay, a rate of dropout that leaves something."""
 Fraction = Annotated[float, Interval(gt=0, lt=1)]
 Count = Annotated[int, Interval(ge=1)]
+Layers = Annotated[int, Interval(ge=1, lt=1000)]
+Pixels = Annotated[int, Interval(ge=1, lt=2**15)]
 CountOrZero = Annotated[int, Interval(ge=0)]
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 

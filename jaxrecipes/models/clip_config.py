@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from jaxrecipes.fields import Checked, Count, CountOrZero, NonNegative
+from jaxrecipes.fields import Checked, Count, CountOrZero, Layers, NonNegative, Pixels
 
 Activation = Literal["quick_gelu", "gelu"]
 
@@ -26,7 +26,7 @@ class ClipTowerConfig(Checked):
     """
 
     width: Count
-    depth: Count
+    depth: Layers
     num_heads: Count
     mlp_width: Count
     activation: Activation = "quick_gelu"
@@ -47,7 +47,7 @@ class ClipVisionConfig(ClipTowerConfig):
       patch_size: height and width of a patch, in pixels.
     """
 
-    image_size: Count
+    image_size: Pixels
     patch_size: Count
 
     def __post_init__(self):

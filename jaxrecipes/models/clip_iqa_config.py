@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from jaxrecipes.fields import Checked, Count, NonNegative, Probability, hparam
+from jaxrecipes.fields import Checked, Count, Layers, NonNegative, Probability, hparam
 from jaxrecipes.models.clip_config import ClipConfig
 
 HeadsMode = Literal["residual", "traditional"]
@@ -31,7 +31,7 @@ class HeadsConfig(Checked):
     """traditional: average the score with one that is made of the cosine alone."""
     refinement: bool = False
     """traditional: correct the consistency with a small transformer."""
-    refinement_layers: Count = 4
+    refinement_layers: Layers = 4
     """Layers of the refinement."""
     refinement_heads: Count = 8
     """Attention heads of the refinement; must divide refinement_dim."""

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.fields import Checked, Count, CountOrZero, NonNegative, Positive
+from jaxrecipes.fields import Checked, Count, CountOrZero, Layers, NonNegative, Pixels, Positive
 
 PosInterp = Literal["hf", "antialias", "official"]
 
@@ -50,12 +50,12 @@ class Dinov2Config(Checked):
     """
 
     width: Count
-    depth: Count
+    depth: Layers
     num_heads: Count
     mlp_ratio: Positive = 4.0
     swiglu: bool = False
     patch_size: Count = 14
-    image_size: Count = 518
+    image_size: Pixels = 518
     num_registers: CountOrZero = 0
     pos_interp: PosInterp | None = None
     norm_eps: NonNegative = 1e-6

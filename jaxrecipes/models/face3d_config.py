@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jaxrecipes.fields import Checked, Count, Share, hparam
+from jaxrecipes.fields import Checked, Count, Layers, Share, hparam
 
 ModelType = Literal["decoder_only", "encoder_decoder", "angle_warping", "decoder_only_clip"]
 
@@ -29,11 +29,11 @@ class Face3DConfig(Checked):
     nhead: Count = 8
     """Attention heads; they matter for dropout alone, as every attention sees a single key.
     angle_warping always has 8."""
-    num_layers: Count = 4
+    num_layers: Layers = 4
     """Decoder layers of the two decoder-only models."""
-    num_encoder_layers: Count = 4
+    num_encoder_layers: Layers = 4
     """encoder_decoder: encoder layers."""
-    num_decoder_layers: Count = 4
+    num_decoder_layers: Layers = 4
     """encoder_decoder: decoder layers."""
     dim_feedforward: Count = 2048
     """Width of the feed-forward parts."""
@@ -70,7 +70,7 @@ class Face3DConfig(Checked):
     """angle_warping: the refining MLP."""
     use_attention_refine: bool = True
     """angle_warping: attention layers after the warp."""
-    num_attention_layers: Count = 1
+    num_attention_layers: Layers = 1
     """angle_warping: how many of them."""
 
     def __post_init__(self):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
-from jaxrecipes.fields import Checked, Count, CountOrZero, Positive
+from jaxrecipes.fields import Checked, Count, CountOrZero, Layers, Pixels, Positive
 from jaxrecipes.models.dinov2_config import Dinov2Config
 from jaxrecipes.models.hand_joints import (
     NORM_ROOT_MEAN,
@@ -85,7 +85,7 @@ class HandDecoderConfig(Checked):
 class TemporalConfig(Checked):
     """The refiner of stage 2, which lets the tokens of a clip attend to those before them."""
 
-    layers: Count = 2
+    layers: Layers = 2
     """Layers of self-attention and feed-forward part."""
     heads: Count = 16
     """Attention heads; the channels of a head must be even."""
@@ -104,7 +104,7 @@ class HandPoseConfig(Checked):
 
     backbone: Dinov2Config
     """The vision transformer."""
-    img_size: Count = 224
+    img_size: Pixels = 224
     """Height and width of the patches that the network sees, in pixels."""
     img_mean: Triple = (0.485, 0.456, 0.406)
     """Subtracted from patches in [0, 1] before the network."""

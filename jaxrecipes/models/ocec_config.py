@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Interval
 
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.fields import Checked, Count, Share, hparam
@@ -57,14 +59,14 @@ class OcecConfig(Checked):
     """
 
     base_channels: Count = 32
-    num_blocks: int = 4
+    num_blocks: Annotated[int, Interval(lt=1000)] = 4
     dropout: Share = hparam(0.3, "dropout_rate")
     arch_variant: ArchVariant = "baseline"
     expansion: int = 4
     se_reduction: int = 8
     head_variant: HeadVariant = "auto"
     token_mixer_grid: tuple[int, int] = (2, 3)
-    token_mixer_layers: int = 2
+    token_mixer_layers: Annotated[int, Interval(lt=1000)] = 2
 
     def __post_init__(self):
         regular = {

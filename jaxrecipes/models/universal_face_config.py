@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.fields import Checked, Count, Share, hparam
+from jaxrecipes.fields import Checked, Count, Layers, Share, hparam
 
 NUM_TOKENS = 8  # pieces that a feature is cut into, fixed in the original
 _ALMOST = 2  # letters by which a name may differ from a field's and still be meant as it
@@ -28,7 +28,7 @@ class UniversalFaceConfig(Checked):
     """Numbers in the pose code."""
     num_pose_bins: Count = 36
     """Pose prototypes."""
-    transformer_depth: Count = 6
+    transformer_depth: Layers = 6
     """Transformer blocks."""
     transformer_heads: Count = 8
     """Attention heads."""

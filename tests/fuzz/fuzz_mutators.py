@@ -1,5 +1,6 @@
 """Damages inputs: bytes, pickles, zip archives, JSON, texts, flags. All draw from a `Random`."""
 
+import copy
 import io
 import json
 import pickletools
@@ -90,16 +91,18 @@ def damaged_json(rng: random.Random, value: Any) -> bytes:
 def _with_node(rng: random.Random, value: Any) -> Any:
     """`value` with one node changed somewhere within it."""
     if not isinstance(value, dict | list) or not value or rng.random() < 0.1:
-        return rng.choice(NASTY)
+        return copy.deepcopy(rng.choice(NASTY))
     keys = list(value) if isinstance(value, dict) else range(len(value))
     key = rng.choice(list(keys))
     match rng.randrange(8):
         case 0:
             del value[key]
         case 1 if isinstance(value, dict):
-            value[str(rng.choice((f"{key}x", "", HUGE, "self", "__class__")))] = value[key]
+            value[str(rng.choice((f"{key}x", "", HUGE, "self", "__class__")))] = copy.deepcopy(
+                value[key]
+            )
         case 1:
-            value.append(value[key])
+            value.append(copy.deepcopy(value[key]))
         case _:
             value[key] = _with_node(rng, value[key])
     return value

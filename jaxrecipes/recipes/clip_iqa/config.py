@@ -13,6 +13,7 @@ from jaxrecipes.fields import (
     CountOrZero,
     Fraction,
     NonNegative,
+    Pixels,
     Probability,
     Seed,
     Share,
@@ -71,7 +72,7 @@ class ClipSource(Checked):
     word."""
     activation: Activation = "quick_gelu"
     """Of a published size: quick_gelu for OpenAI's weights, gelu for most of LAION's."""
-    image_size: Count | None = None
+    image_size: Pixels | None = None
     """Height and width of the images in pixels; positions of weights are resized. None: as the
     weights'."""
     custom: ClipConfig = dataclasses.field(default_factory=lambda: SMALL)

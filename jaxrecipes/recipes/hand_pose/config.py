@@ -17,6 +17,7 @@ from jaxrecipes.fields import (
     Count,
     CountOrZero,
     NonNegative,
+    Pixels,
     Positive,
     Seed,
     Share,
@@ -206,7 +207,7 @@ class HandDataConfig(DataConfig):
     """Embedded data: number of training clips."""
     embedded_val: Count = 500
     """Embedded data: number of validation clips."""
-    embedded_image_size: Count = 128
+    embedded_image_size: Pixels = 128
     """Embedded data: height and width of the rendered images."""
     embedded_max_angle: Annotated[float, Interval(ge=0, le=180)] = 180.0
     """Embedded data: hands are turned by up to this many degrees. 180: any way."""

@@ -8,6 +8,7 @@ from jaxrecipes.fields import (
     Count,
     CountOrZero,
     NonNegative,
+    Pixels,
     Positive,
     Probability,
     Share,
@@ -23,7 +24,7 @@ class EyeDataConfig(DataConfig):
     seed.
     """
 
-    image_size: tuple[Count, Count] = (24, 40)
+    image_size: tuple[Pixels, Pixels] = (24, 40)
     """Height and width in pixels that images are resized to."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Subtracted from the channels of images in [0, 1]."""
