@@ -36,7 +36,7 @@ def from_huggingface(config: Mapping[str, Any]) -> Dinov2Config:
       ValueError: not a DINOv2, or one that `Dinov2Config` does not cover.
     """
     kind = config.get("model_type", "dinov2")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"this config.json is of model_type {kind!r}, want 'dinov2'")
     for name, want in _FIXED.items():
         if config.get(name, want) != want:

@@ -121,6 +121,8 @@ def compare_runs(
         if any(value != next(iter(by_run.values())) for value in by_run.values())
     }
     shown = list(metrics) or _moved(list(runs.values()))
+    if not shown:
+        raise ValueError(f"the runs {', '.join(runs)} have no metric in common to be compared by")
     selected = next(iter(runs.values())).summary.get("selected_by")
     return Comparison(
         runs=runs,
