@@ -8,12 +8,12 @@ size; for ocec they take `images` [batch, 3, H, W] float32 in [0, 1] and give `p
 safetensors holds the weights alone.
 """
 
-import argparse
 import logging
 import sys
 
 from jaxrecipes import cli
 from jaxrecipes.paths import check_output_file
+from jaxrecipes.recipes import exports
 
 
 def main() -> None:
@@ -27,17 +27,14 @@ def main() -> None:
     arguments = flags.parse_args()
     check_output_file(arguments.output)
     trained = cli.trained_from(arguments)
-    said = _export(trained.module, trained, arguments)
-    logging.getLogger("jaxrecipes").info("%s (step %d): %s", arguments.output, trained.step, said)
-
-
-def _export(module, trained, arguments: argparse.Namespace) -> str:
     path, weights = arguments.output, arguments.weights
     if arguments.format == "onnx":
-        return module.export_onnx(trained, path, weights=weights, opset=arguments.opset)
-    if arguments.format == "stablehlo":
-        return module.export_stablehlo(trained, path, weights=weights)
-    return module.export_safetensors(trained, path, weights=weights)
+        said = exports.export_onnx(trained, path, weights=weights, opset=arguments.opset)
+    elif arguments.format == "stablehlo":
+        said = exports.export_stablehlo(trained, path, weights=weights)
+    else:
+        said = exports.export_safetensors(trained, path, weights=weights)
+    logging.getLogger("jaxrecipes").info("%s (step %d): %s", path, trained.step, said)
 
 
 if __name__ == "__main__":

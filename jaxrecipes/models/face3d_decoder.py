@@ -51,7 +51,7 @@ class SpatialFusion(nn.Module):
     def __call__(self, x: jax.Array, keypoints: jax.Array) -> jax.Array:
         """`x` `[B, C]`, `keypoints` `[B, K, 3]` -> `[B, C]`."""
         width = x.shape[-1]
-        points = keypoints[..., :2].reshape(len(keypoints), -1)
+        points = keypoints[..., :2].reshape(keypoints.shape[0], -1)
         code = Mlp(128, width, self.dtype, name="keypoint_encoder")(points)
         gate = Mlp(width, 1, self.dtype, name="attention_generator")(
             jnp.concatenate([x, code], axis=-1)
@@ -68,7 +68,7 @@ class KeypointEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, keypoints: jax.Array, *, train: bool, dropout_rate: Rate) -> jax.Array:
-        x = dense(keypoints.reshape(len(keypoints), -1), 256, "dense1", self.dtype)
+        x = dense(keypoints.reshape(keypoints.shape[0], -1), 256, "dense1", self.dtype)
         x = BatchNorm("relu", dtype=self.dtype, name="norm")(x, train=train)
         x = Dropout()(x, dropout_rate, train=train)
         return dense(x, self.features, "dense2", self.dtype)

@@ -55,8 +55,12 @@ def pose_phrase_index(pose: jax.Array) -> jax.Array:
     """
     if pose.shape[-1] != 3:
         raise ValueError(f"a pose has 3 entries, got the shape {pose.shape}")
-    turn = jnp.searchsorted(jnp.array(TURN_EDGES, pose.dtype), pose[..., 0], side="right")
-    gaze = jnp.searchsorted(jnp.array(GAZE_EDGES, pose.dtype), pose[..., 1], side="right")
+    turn, gaze = (  # comparisons: a search would be a loop, which files for deployment cannot hold
+        jnp.searchsorted(
+            jnp.array(edges, pose.dtype), pose[..., i], side="right", method="compare_all"
+        )
+        for i, edges in enumerate((TURN_EDGES, GAZE_EDGES))
+    )
     tilted = jnp.where(pose[..., 2] > 0, 1, 2)
     tilt = jnp.where(jnp.abs(pose[..., 2]) < UPRIGHT, 0, tilted)
     return ((turn * len(_GAZES) + gaze) * len(_TILTS) + tilt).astype(jnp.int32)
@@ -106,5 +110,5 @@ class PoseText(nn.Module):
     def __call__(self, pose: jax.Array) -> jax.Array:
         """Degrees `[..., 3]` to `[..., width]` float32."""
         shape = (len(POSE_PHRASES), self.width)
-        table = self.variable("batch_stats", "table", jnp.zeros, shape, jnp.float32)
+        table = self.variable("batch_stats", "table", jnp.zeros, shape)
         return jnp.asarray(table.value)[pose_phrase_index(pose)]

@@ -105,14 +105,8 @@ class RecipeModule(Protocol):
     def export_torch(self, trained: Any, target: pathlib.Path, *, weights: Any) -> None:
         """Writes a checkpoint that the original loads."""
 
-    def export_onnx(self, trained: Any, path: pathlib.Path, *, weights: Any, opset: int) -> str:
-        """Writes an ONNX file and says how it was checked."""
-
-    def export_stablehlo(self, trained: Any, path: pathlib.Path, *, weights: Any) -> str:
-        """Writes a StableHLO file and says something about it."""
-
-    def export_safetensors(self, trained: Any, path: pathlib.Path, *, weights: Any) -> str:
-        """Writes the weights and says something about them."""
+    def deployed(self, trained: Any) -> Any:
+        """What an exported file computes, a `recipes.exports.Deployed`."""
 
 
 def load(name: object) -> RecipeModule:

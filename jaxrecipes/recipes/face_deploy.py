@@ -1,53 +1,18 @@
-"""What the face recipes share to write a trained model as a file: inputs are float32 by name."""
+"""Made-up inputs of the face networks, to check their files with."""
 
-import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import jax
 import numpy as np
 
-from jaxrecipes.export.stablehlo import save_stablehlo
-from jaxrecipes.recipes.trained import Trained, Weights
 
-EmbeddingShapes = Mapping[str, tuple[int, ...]]
-"""Shape of one example of each input of a network."""
-
-
-def predict_fn(trained: Trained, *, weights: Weights) -> Callable[[dict[str, Any]], Any]:
-    """Inputs by name, `[B, ...]`, to what the network gives in evaluation; jitted, weights closed
-    over.
+def example_inputs(feat_dim: int, *, num_keypoints: int | None = None) -> dict[str, np.ndarray]:
+    """Eight examples: `src`, unit embeddings; `pose`, degrees; `keypoints_3d` where they are
+    wanted.
     """
-    params, batch_stats = trained.weights(weights)
-    recipe, hparams = trained.recipe, trained.hparams
-
-    def predict(inputs: dict[str, jax.Array]) -> Any:
-        outputs, _ = recipe.apply_fn(
-            params, batch_stats, inputs, hparams=hparams, train=False, key=jax.random.key(0)
-        )
-        return outputs
-
-    return jax.jit(predict)
-
-
-def example_inputs(shapes: EmbeddingShapes, *, count: int = 8) -> dict[str, np.ndarray]:
-    """Made-up examples to check a file with: unit embeddings, poses in degrees, keypoints."""
     rng = np.random.default_rng(0)
-
-    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        array = rng.normal(size=(count, *shape))
-        if name == "pose":
-            array *= 30.0
-        elif name == "src":
-            array /= np.linalg.norm(array, axis=-1, keepdims=True)
-        return array.astype(np.float32)
-
-    return {name: draw(name, shape) for name, shape in shapes.items()}
-
-
-def export_stablehlo(
-    trained: Trained, path: pathlib.Path, *, weights: Weights, shapes: EmbeddingShapes
-) -> str:
-    """Writes StableHLO for CPU, CUDA and TPU; called with a dict of inputs."""
-    size = save_stablehlo(predict_fn(trained, weights=weights), path, example=shapes)
-    return f"{size} bytes; inputs {', '.join(shapes)}"
+    embeddings = rng.normal(size=(8, feat_dim))
+    inputs = {
+        "src": embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True),
+        "pose": rng.normal(size=(8, 3)) * 30.0,
+    }
+    if num_keypoints is not None:
+        inputs["keypoints_3d"] = rng.normal(size=(8, num_keypoints, 3))
+    return {name: array.astype(np.float32) for name, array in inputs.items()}

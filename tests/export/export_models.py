@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxrecipes.export.onnx import onnx_model
 from jaxrecipes.models.ocec import Ocec, OcecConfig
+from jaxrecipes.recipes.ocec.config import EyeDataConfig, LossConfig, OcecRunConfig
+from jaxrecipes.recipes.ocec.deploy import predict_fn
 
 IMAGE_SIZE = (16, 24)
 ARCHS = ("baseline", "inverted_se", "convnext")
@@ -45,6 +48,28 @@ def random_weights(config: OcecConfig, image_size: tuple[int, int] = IMAGE_SIZE,
     }
     variables = unflatten_dict(leaves)
     return variables["params"], variables.get("batch_stats", {})
+
+
+def run_config(
+    model: OcecConfig, image_size=IMAGE_SIZE, *, focal=False, mean=(0.0,) * 3, std=(1.0,) * 3
+) -> OcecRunConfig:
+    data = EyeDataConfig(image_size=image_size, mean=mean, std=std)
+    return OcecRunConfig(model=model, data=data, loss=LossConfig(kind="focal" if focal else "bce"))
+
+
+def as_variables(weights):
+    return dict(zip(("params", "batch_stats"), weights, strict=True))
+
+
+def predict(run: OcecRunConfig, weights):
+    """Images to prob_open, arrays both."""
+    function, variables = predict_fn(run), as_variables(weights)
+    return jax.jit(lambda images: function(variables, {"images": images})["prob_open"])
+
+
+def ocec_onnx(run: OcecRunConfig, weights, **options):
+    images = {"images": jax.ShapeDtypeStruct((3, *run.data.image_size), np.float32)}
+    return onnx_model(predict_fn(run), as_variables(weights), images, **options)
 
 
 def compiled_fast(predict_fn, images: np.ndarray):

@@ -1,10 +1,8 @@
-import json
-
 import numpy as np
 import pytest
+from export_models import ocec_onnx, run_config
 
 from jaxrecipes.convert import from_torch
-from jaxrecipes.export.ocec_graph import ocec_graph
 from jaxrecipes.models.ocec import OcecConfig
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -33,9 +31,7 @@ def test_exported_file_gives_the_probabilities_of_the_pytorch_original(golden, n
     state_dict = {k.removeprefix("sd/"): v for k, v in arrays.items() if k.startswith("sd/")}
     _, params, batch_stats = from_torch("ocec", state_dict, fields)
     config = OcecConfig.from_dict(fields)
-    model = ocec_graph(config, params, batch_stats, image_size=image_size)
+    model = ocec_onnx(run_config(config, image_size), (params, batch_stats))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (prob_open,) = session.run(None, {"images": arrays["x"]})
     np.testing.assert_allclose(prob_open, arrays["eval/prob_open"], rtol=0, atol=5e-6)
-    facts = session.get_modelmeta().custom_metadata_map
-    assert json.loads(facts["image_size"]) == list(image_size)

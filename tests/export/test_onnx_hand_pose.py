@@ -6,16 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrecipes.export.hand_pose import hand_pose_graph
-from jaxrecipes.export.onnx_file import check_onnx
+from jaxrecipes.export.onnx import check_onnx, onnx_model
 from jaxrecipes.models.dinov2_config import Dinov2Config
 from jaxrecipes.models.hand_pose import HandPose
 from jaxrecipes.models.hand_pose_config import (
     HandDecoderConfig,
     HandPoseConfig,
     PerspectiveConfig,
-    TemporalConfig,
 )
+from jaxrecipes.recipes.hand_pose.deploy import predict_fn
 from jaxrecipes.run_once import run_once
 
 BACKBONE = Dinov2Config(width=8, depth=2, num_heads=2, mlp_ratio=2, image_size=42)
@@ -80,29 +79,12 @@ def random_weights(config, rng):
     return variables["params"], variables.get("batch_stats", {})
 
 
-def network(config, params, batch_stats):
-    """The function that the file is to compute."""
-
-    def run(inputs):
-        patch = inputs["patch"].transpose(0, 2, 3, 1)
-        frames = dict(inputs, patch=(patch - np.array(config.img_mean)) / np.array(config.img_std))
-        outputs = HandPose(config).apply(
-            {"params": params, "batch_stats": batch_stats},
-            {name: array[:, None] for name, array in frames.items()},
-            train=False,
-        )
-        return {name: outputs[name][:, 0] for name in ("pose", "betas", "trans")}
-
-    return lambda inputs: run_once(run, inputs)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_onnxruntime_computes_what_the_network_computes(variant):
     pytest.importorskip("onnxruntime")
     config, opset = VARIANTS[variant]
     rng = np.random.default_rng(0)
     params, batch_stats = random_weights(config, rng)
-    graph = hand_pose_graph(config, params, batch_stats, opset=opset)
     corner = rng.uniform(0.0, 99.0, (8, 2))
     inputs = {
         "patch": rng.random((8, 3, config.img_size, config.img_size)),
@@ -110,11 +92,12 @@ def test_onnxruntime_computes_what_the_network_computes(variant):
         "focal": rng.uniform(60.0, 90.0, (8, 2)),
         "princpt": rng.uniform(30.0, 90.0, (8, 2)),
     }
-    found = check_onnx(graph.SerializeToString(), network(config, params, batch_stats), inputs)
-    assert found < 5e-6
+    inputs = {name: array.astype(np.float32) for name, array in inputs.items()}
+    function, variables = predict_fn(config), {"params": params, "batch_stats": batch_stats}
+    shapes = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in inputs.items()}
+    graph = onnx_model(function, variables, shapes, opset=opset)
 
+    def network(inputs):
+        return run_once(lambda x: function(variables, x), inputs)
 
-def test_a_network_of_clips_has_no_graph():
-    clips = dataclasses.replace(CONFIG, temporal=TemporalConfig(layers=1, heads=2), num_frame=2)
-    with pytest.raises(ValueError, match="one frame"):
-        hand_pose_graph(clips, {}, {})
+    assert check_onnx(graph.SerializeToString(), network, inputs) < 5e-6

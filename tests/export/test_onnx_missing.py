@@ -2,14 +2,14 @@ import sys
 
 import pytest
 
-from jaxrecipes.export.graph import GraphBuilder
-from jaxrecipes.export.onnx_file import check_onnx
+from jaxrecipes.export.onnx import check_onnx
+from jaxrecipes.export.onnx.graph import OnnxGraph
 
 
 def test_without_onnx_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=r"pip install 'jaxrecipes\[export\]'"):
-        GraphBuilder()
+        OnnxGraph()
 
 
 def test_without_onnxruntime_the_error_names_the_extra(monkeypatch):

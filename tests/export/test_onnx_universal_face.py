@@ -1,11 +1,12 @@
 """The universal face network as ONNX, against the original's vectors, and as StableHLO."""
 
+import jax
 import numpy as np
 import pytest
 
 from jaxrecipes.convert import from_torch
+from jaxrecipes.export.onnx import onnx_model
 from jaxrecipes.export.stablehlo import load_stablehlo, save_stablehlo
-from jaxrecipes.export.universal_face import input_shapes, predict_fn, universal_face_graph
 
 HEADS = ("id_features", "pose_features", "pose_angles")
 
@@ -17,14 +18,19 @@ def network(golden, case):
         "universal_face", state_dict, golden.json(arrays["cfg"])
     )
     inputs = {"src": arrays["in/src"], "pose": arrays["in/pose"]}
-    return arrays, model.config, params, batch_stats, inputs
+
+    def heads(variables, x):
+        return model.apply(variables, x["src"], x["pose"], mode="inference")
+
+    shapes = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in inputs.items()}
+    return arrays, heads, {"params": params, "batch_stats": batch_stats}, shapes, inputs
 
 
 @pytest.mark.parametrize(("case", "opset"), [("uf_a", 17), ("uf_b", 20)])
 def test_onnx_gives_the_originals_heads(golden, case, opset):
     onnxruntime = pytest.importorskip("onnxruntime")
-    arrays, config, params, _, inputs = network(golden, case)
-    model = universal_face_graph(config, params, opset=opset)
+    arrays, heads, variables, shapes, inputs = network(golden, case)
+    model = onnx_model(heads, variables, shapes, opset=opset)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -38,9 +44,9 @@ def test_onnx_gives_the_originals_heads(golden, case, opset):
 
 
 def test_stablehlo_gives_the_originals_heads(golden, tmp_path):
-    arrays, config, params, batch_stats, inputs = network(golden, "uf_b")
-    predict = predict_fn(config, params, batch_stats)
-    save_stablehlo(predict, tmp_path / "x.shlo", example=input_shapes(config), platforms=["cpu"])
+    arrays, heads, variables, shapes, inputs = network(golden, "uf_b")
+    predict = jax.jit(lambda x: heads(variables, x))
+    save_stablehlo(predict, tmp_path / "x.shlo", example=shapes, platforms=["cpu"])
     heads = load_stablehlo(tmp_path / "x.shlo")(inputs)
     for name in HEADS:
         np.testing.assert_allclose(heads[name], arrays[f"eval64_infer/{name}"], atol=5e-6)

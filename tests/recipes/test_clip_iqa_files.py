@@ -12,10 +12,11 @@ from jaxrecipes.convert import load_torch, save_torch
 from jaxrecipes.export.stablehlo import load_stablehlo
 from jaxrecipes.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from jaxrecipes.models.clip_iqa_config import HeadsConfig
-from jaxrecipes.recipes.clip_iqa import deploy
+from jaxrecipes.recipes import clip_iqa
 from jaxrecipes.recipes.clip_iqa.config import ClipSource, FreezeConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.recipes.clip_iqa.torch_checkpoint import export_torch, file_name, import_torch
+from jaxrecipes.recipes.exports import export_onnx, export_stablehlo
 from jaxrecipes.recipes.trained import Trained
 from jaxrecipes.train import create_state
 
@@ -34,7 +35,7 @@ def trained(**fields):
     config = IqaRunConfig(clip=ClipSource(size="custom", custom=TINY), **fields)
     recipe = make_recipe(config, steps_per_epoch=1)
     state = jax.jit(lambda key: create_state(recipe, key))(jax.random.key(0))
-    return Trained(None, config, recipe, state, 0, {"history": []})
+    return Trained(clip_iqa, config, recipe, state, 0, {"history": []})
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +80,10 @@ def test_files_have_the_originals_names(heads, freeze, name):
 
 def test_stablehlo_gives_the_scores_of_images_and_token_ids(residual, tmp_path):
     file = tmp_path / "model.stablehlo"
-    deploy.export_stablehlo(residual, file, weights="auto")
-    inputs = deploy.example_inputs(residual.config)
-    want = deploy.predict_fn(residual, weights="auto")(inputs)
+    export_stablehlo(residual, file, weights="auto")
+    network, (params, batch_stats) = clip_iqa.deployed(residual), residual.weights("auto")
+    inputs = network.examples
+    want = jax.jit(network.function)({"params": params, "batch_stats": batch_stats}, inputs)
     got = load_stablehlo(file)(inputs)
     np.testing.assert_allclose(got["consistency"], want["consistency"], atol=1e-6)
 
@@ -103,5 +105,5 @@ def test_stablehlo_gives_the_scores_of_images_and_token_ids(residual, tmp_path):
 def test_onnx_gives_the_scores_of_images_and_token_ids(heads, tmp_path):
     pytest.importorskip("onnxruntime")
     file = pathlib.Path(tmp_path / "model.onnx")
-    deploy.export_onnx(trained(heads=heads), file, weights="auto", opset=17)
+    export_onnx(trained(heads=heads), file, weights="auto", opset=17)
     assert file.stat().st_size > 0

@@ -15,13 +15,13 @@ from jaxrecipes.convert.clip_rules import clip_rules
 from jaxrecipes.convert.pose_text import numbered
 from jaxrecipes.convert.rules import dump_tensors
 from jaxrecipes.convert.universal_face import loss_to_torch
-from jaxrecipes.export.face3d import face3d_graph
-from jaxrecipes.export.universal_face import predict_fn, universal_face_graph
+from jaxrecipes.export.onnx import check_onnx, onnx_model
+from jaxrecipes.models import face3d as face3d_networks
 from jaxrecipes.models.clip import Clip
 from jaxrecipes.models.face3d import Face3DConfig
 from jaxrecipes.models.face3d_decoder import TextPoseEncoder
 from jaxrecipes.models.pose_text import POSE_PHRASES, pose_text_table
-from jaxrecipes.models.universal_face import UniversalFaceConfig
+from jaxrecipes.models.universal_face import UniversalFace, UniversalFaceConfig
 from jaxrecipes.models.universal_face_blocks import PoseAttention
 from jaxrecipes.recipes import face3d, universal_face
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
@@ -263,20 +263,19 @@ def test_the_optimizers_numbers_pass_over_the_copies():
 
 @both
 def test_onnx_looks_up_the_phrase(recipes, name):
-    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime")
     recipe = recipes[name]
     params, batch_stats = recipe.init(jax.random.key(0))
-    config, inputs = RECIPES[name][1].model, {n: batch()[n] for n in ("src", "pose")}
-    if name == "face3d":
-        graph, output = face3d_graph(config, params, batch_stats), "frontal"
-    else:
-        graph = universal_face_graph(config, params, batch_stats=batch_stats)
-        output = "pose_angles"
-    session = onnxruntime.InferenceSession(graph.SerializeToString())
-    (found,) = session.run([output], inputs)
-    if name == "face3d":
-        options = {"hparams": recipe.hparams, "train": False, "key": jax.random.key(0)}
-        wanted, _ = recipe.apply_fn(params, batch_stats, inputs, **options)
-    else:
-        wanted = predict_fn(config, params, batch_stats)(inputs)[output]
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    some = {n: np.resize(batch()[n], (8, *batch()[n].shape[1:])) for n in ("src", "pose")}
+    networks = {"face3d": face3d_networks.face3d, "universal_face": UniversalFace}
+    network = networks[name](RECIPES[name][1].model)
+
+    def heads(variables, inputs):
+        if name == "face3d":
+            return {"frontal": network.apply(variables, inputs, train=False)}
+        return network.apply(variables, inputs["src"], inputs["pose"], mode="inference")
+
+    variables = {"params": params, "batch_stats": batch_stats}
+    shapes = {n: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for n, x in some.items()}
+    model = onnx_model(heads, variables, shapes).SerializeToString()
+    assert check_onnx(model, lambda inputs: heads(variables, inputs), some) < 1e-5

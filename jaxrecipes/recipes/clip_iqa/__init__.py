@@ -4,7 +4,7 @@ names.
 
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig as CONFIG
 from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits, training_order
-from jaxrecipes.recipes.clip_iqa.deploy import export_onnx, export_safetensors, export_stablehlo
+from jaxrecipes.recipes.clip_iqa.deploy import deployed
 from jaxrecipes.recipes.clip_iqa.recipe import check_config, make_recipe
 from jaxrecipes.recipes.clip_iqa.report import prediction_columns, write_report, write_samples
 from jaxrecipes.recipes.clip_iqa.torch_checkpoint import export_torch, import_torch
@@ -12,9 +12,7 @@ from jaxrecipes.recipes.clip_iqa.torch_checkpoint import export_torch, import_to
 __all__ = [
     "CONFIG",
     "check_config",
-    "export_onnx",
-    "export_safetensors",
-    "export_stablehlo",
+    "deployed",
     "export_torch",
     "import_torch",
     "load_inputs",

@@ -4,7 +4,7 @@
 
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig as CONFIG
 from jaxrecipes.recipes.face3d.data import load_inputs, load_splits
-from jaxrecipes.recipes.face3d.deploy import export_onnx, export_safetensors, export_stablehlo
+from jaxrecipes.recipes.face3d.deploy import deployed
 from jaxrecipes.recipes.face3d.recipe import check_config, make_recipe
 from jaxrecipes.recipes.face3d.torch_checkpoint import export_torch, import_torch
 from jaxrecipes.recipes.face_data import training_order
@@ -13,9 +13,7 @@ from jaxrecipes.recipes.face_report import prediction_columns, write_report, wri
 __all__ = [
     "CONFIG",
     "check_config",
-    "export_onnx",
-    "export_safetensors",
-    "export_stablehlo",
+    "deployed",
     "export_torch",
     "import_torch",
     "load_inputs",

@@ -2,7 +2,7 @@
 
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig as CONFIG
 from jaxrecipes.recipes.hand_pose.data import load_inputs, load_splits, training_order
-from jaxrecipes.recipes.hand_pose.deploy import export_onnx, export_safetensors, export_stablehlo
+from jaxrecipes.recipes.hand_pose.deploy import deployed
 from jaxrecipes.recipes.hand_pose.recipe import check_config, make_recipe
 from jaxrecipes.recipes.hand_pose.report import prediction_columns, write_report, write_samples
 from jaxrecipes.recipes.hand_pose.torch_checkpoint import export_torch, import_torch
@@ -10,9 +10,7 @@ from jaxrecipes.recipes.hand_pose.torch_checkpoint import export_torch, import_t
 __all__ = [
     "CONFIG",
     "check_config",
-    "export_onnx",
-    "export_safetensors",
-    "export_stablehlo",
+    "deployed",
     "export_torch",
     "import_torch",
     "load_inputs",

@@ -2,7 +2,7 @@
 
 from jaxrecipes.recipes.ocec.config import OcecRunConfig as CONFIG
 from jaxrecipes.recipes.ocec.data import load_inputs, load_splits, training_order
-from jaxrecipes.recipes.ocec.deploy import export_onnx, export_safetensors, export_stablehlo
+from jaxrecipes.recipes.ocec.deploy import deployed
 from jaxrecipes.recipes.ocec.recipe import check_config, make_recipe
 from jaxrecipes.recipes.ocec.report import prediction_columns, write_report, write_samples
 from jaxrecipes.recipes.ocec.torch_checkpoint import export_torch, import_torch
@@ -10,9 +10,7 @@ from jaxrecipes.recipes.ocec.torch_checkpoint import export_torch, import_torch
 __all__ = [
     "CONFIG",
     "check_config",
-    "export_onnx",
-    "export_safetensors",
-    "export_stablehlo",
+    "deployed",
     "export_torch",
     "import_torch",
     "load_inputs",

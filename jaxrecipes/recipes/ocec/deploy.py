@@ -1,45 +1,45 @@
-"""A trained OCEC model as a file for deployment: images `[batch, 3, H, W]` in [0, 1] to
-prob_open.
+"""A trained OCEC model as a file: `images` `[batch, 3, H, W]`, RGB in [0, 1], to `prob_open`
+`[batch]`.
 """
 
-import pathlib
+import json
+from collections.abc import Callable
+from typing import Any
 
-from jaxrecipes.export.ocec import export_ocec_onnx, ocec_predict_fn
-from jaxrecipes.export.stablehlo import save_stablehlo
+import jax
+import numpy as np
+
+from jaxrecipes.data.augment import standardize
+from jaxrecipes.models.ocec import Ocec
+from jaxrecipes.recipes.exports import Deployed
+from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.recipe import logit_scale
-from jaxrecipes.recipes.trained import Trained, Weights
-from jaxrecipes.recipes.weights_file import export_safetensors, file_metadata
-
-__all__ = ["export_onnx", "export_safetensors", "export_stablehlo"]
+from jaxrecipes.recipes.trained import Trained
 
 
-def export_onnx(trained: Trained, path: pathlib.Path, *, weights: Weights, opset: int) -> str:
-    """Writes ONNX, checked in onnxruntime; says by how much it differs from JAX."""
+def deployed(trained: Trained) -> Deployed:
+    """The network between an RGB image and the probability."""
     config = trained.config
-    params, batch_stats = trained.weights(weights)
-    difference = export_ocec_onnx(
-        config.model,
-        params,
-        batch_stats,
-        path,
-        image_size=config.data.image_size,
-        mean=config.data.mean,
-        std=config.data.std,
-        logit_scale=logit_scale(config),
-        opset=opset,
-        metadata=file_metadata(trained),
-    )
-    return f"prob_open differs from JAX by at most {difference:.1e} in onnxruntime"
+    size, mean, std = config.data.image_size, config.data.mean, config.data.std
+    facts = {
+        "model_config": json.dumps(vars(config.model)),
+        "image_size": json.dumps(size),
+        "label_map": json.dumps({"0": "closed", "1": "open"}),
+        "normalization": json.dumps({"mean": mean, "std": std, "in_graph": True}),
+        "logit_scale": str(logit_scale(config)),
+    }
+    images = np.random.default_rng(0).random((8, 3, *size), np.float32)
+    return Deployed(function=predict_fn(config), examples={"images": images}, metadata=facts)
 
 
-def export_stablehlo(trained: Trained, path: pathlib.Path, *, weights: Weights) -> str:
-    """Writes StableHLO for CPU, CUDA and TPU."""
-    config = trained.config
-    predict = ocec_predict_fn(
-        config.model,
-        *trained.weights(weights),
-        mean=config.data.mean,
-        std=config.data.std,
-        logit_scale=logit_scale(config),
-    )
-    return f"{save_stablehlo(predict, path, example=(3, *config.data.image_size))} bytes"
+def predict_fn(config: OcecRunConfig) -> Callable[[Any, dict[str, Any]], dict[str, Any]]:
+    """`(variables, {"images": [B, 3, H, W]}) -> {"prob_open": [B]}`."""
+    network, scale = Ocec(config.model), logit_scale(config)
+
+    def predict(variables: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        images = inputs["images"].transpose(0, 2, 3, 1)
+        images = standardize(images, config.data.mean, config.data.std)
+        logits: Any = network.apply(variables, images, train=False)
+        return {"prob_open": jax.nn.sigmoid(scale * logits)}
+
+    return predict

@@ -4,20 +4,14 @@ from jaxrecipes.recipes.face_data import training_order
 from jaxrecipes.recipes.face_report import prediction_columns, write_report, write_samples
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig as CONFIG
 from jaxrecipes.recipes.universal_face.data import load_inputs, load_splits
-from jaxrecipes.recipes.universal_face.deploy import (
-    export_onnx,
-    export_safetensors,
-    export_stablehlo,
-)
+from jaxrecipes.recipes.universal_face.deploy import deployed
 from jaxrecipes.recipes.universal_face.recipe import check_config, make_recipe
 from jaxrecipes.recipes.universal_face.torch_checkpoint import export_torch, import_torch
 
 __all__ = [
     "CONFIG",
     "check_config",
-    "export_onnx",
-    "export_safetensors",
-    "export_stablehlo",
+    "deployed",
     "export_torch",
     "import_torch",
     "load_inputs",

@@ -1,39 +1,20 @@
-"""A trained universal face model as a file: `src` and `pose` to the heads of mode "inference"."""
+"""A trained universal face model as a file: `src`, an embedding `[batch, D]`, and `pose`
+`[batch, 3]` in degrees to the heads of mode "inference".
+"""
 
-import pathlib
+from typing import Any
 
-from jaxrecipes.export.onnx_file import save_onnx
-from jaxrecipes.export.stablehlo import save_stablehlo
-from jaxrecipes.export.universal_face import input_shapes, predict_fn, universal_face_graph
-from jaxrecipes.recipes import face_deploy
-from jaxrecipes.recipes.trained import Trained, Weights
-from jaxrecipes.recipes.weights_file import export_safetensors, file_metadata
-
-__all__ = ["export_onnx", "export_safetensors", "export_stablehlo"]
+from jaxrecipes.models.universal_face import UniversalFace
+from jaxrecipes.recipes.exports import Deployed
+from jaxrecipes.recipes.face_deploy import example_inputs
+from jaxrecipes.recipes.trained import Trained
 
 
-def export_onnx(trained: Trained, path: pathlib.Path, *, weights: Weights, opset: int) -> str:
-    """Writes ONNX, checked in onnxruntime; says by how much it differs from JAX."""
-    config = trained.config.model
-    params, batch_stats = trained.weights(weights)
-    difference = save_onnx(
-        universal_face_graph(
-            config,
-            params,
-            batch_stats=batch_stats,
-            opset=opset,
-            metadata=file_metadata(trained),
-        ),
-        path,
-        predict_fn(config, params, batch_stats),
-        inputs=face_deploy.example_inputs(input_shapes(config)),
-    )
-    return f"the heads differ from JAX by at most {difference:.1e} in onnxruntime"
+def deployed(trained: Trained) -> Deployed:
+    """The network with the pose given."""
+    network = UniversalFace(trained.config.model)
 
+    def predict(variables: Any, inputs: dict[str, Any]) -> Any:
+        return network.apply(variables, inputs["src"], inputs["pose"], mode="inference")
 
-def export_stablehlo(trained: Trained, path: pathlib.Path, *, weights: Weights) -> str:
-    """Writes StableHLO for CPU, CUDA and TPU; called with a dict of inputs."""
-    config = trained.config.model
-    predict = predict_fn(config, *trained.weights(weights))
-    shapes = input_shapes(config)
-    return f"{save_stablehlo(predict, path, example=shapes)} bytes; inputs {', '.join(shapes)}"
+    return Deployed(function=predict, examples=example_inputs(trained.config.model.feat_dim))
