@@ -5,6 +5,7 @@ falls into one of 45 phrases, so a frozen tower is a table of 45 rows: it is com
 network looks up its row (`PoseText`).
 """
 
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -55,12 +56,10 @@ def pose_phrase_index(pose: jax.Array) -> jax.Array:
     """
     if pose.shape[-1] != 3:
         raise ValueError(f"a pose has 3 entries, got the shape {pose.shape}")
-    turn, gaze = (  # comparisons: a search would be a loop, which files for deployment cannot hold
-        jnp.searchsorted(
-            jnp.array(edges, pose.dtype), pose[..., i], side="right", method="compare_all"
-        )
-        for i, edges in enumerate((TURN_EDGES, GAZE_EDGES))
-    )
+    # By comparisons: a search would be a loop, which no ONNX file can hold.
+    search = functools.partial(jnp.searchsorted, side="right", method="compare_all")
+    turn = search(jnp.array(TURN_EDGES, pose.dtype), pose[..., 0])
+    gaze = search(jnp.array(GAZE_EDGES, pose.dtype), pose[..., 1])
     tilted = jnp.where(pose[..., 2] > 0, 1, 2)
     tilt = jnp.where(jnp.abs(pose[..., 2]) < UPRIGHT, 0, tilted)
     return ((turn * len(_GAZES) + gaze) * len(_TILTS) + tilt).astype(jnp.int32)

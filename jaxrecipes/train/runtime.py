@@ -60,7 +60,7 @@ def start_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # an assertion where the plugin is missing
-        wanted = jax.config.jax_platforms or ""
+        wanted = jax.config.jax_platforms or ""  # type: ignore[attr-defined]
         advice = "set JAX_PLATFORMS=cpu, or leave it out"
         if "cuda" in wanted or "gpu" in wanted:
             plugin = "pip install 'jaxrecipes[cuda12]' (or [cuda13]) on a machine with a GPU"

@@ -29,7 +29,7 @@ class _Folding:
     """
 
     def __init__(self, graph: OnnxGraph, outputs: Collection[str]):
-        self._graph, self._outputs = graph, outputs
+        self._graph, self._outputs = graph, frozenset(outputs)
         self._producers: dict[str, Node] = {}
         self._uses: collections.Counter[str] = collections.Counter()
 
@@ -65,7 +65,7 @@ class _Folding:
                 reshapes[node.outputs[0]] = node
                 if node.attributes["before"] == self._graph.arrays[node.inputs[1]].tolist():
                     source = node.inputs[0]
-            if source is not None and not self._outputs & set(node.outputs):
+            if source is not None and not self._outputs.intersection(node.outputs):
                 same[node.outputs[0]] = source
 
     def _kept_by(self, node: Node) -> str | None:
@@ -121,8 +121,8 @@ class _Folding:
         if node is None or self._uses[product.inputs[0]] != 1:
             return False
         source = next((n for n in node.inputs if n not in self._graph.arrays), None)
-        found = source and self._affine(node, source, product)
-        if not found:
+        found = None if source is None else self._affine(node, source, product)
+        if source is None or found is None:
             return False
         factor, shift = found
         kernel, bias = self._weights(product)

@@ -225,14 +225,12 @@ def _sliced(layouts: Layouts, x: Tensor, wanted: Sequence[tuple[int, Any, Any, i
     if x.is_constant or not x.is_split or not x.is_whole:
         x = tensor(layouts.plain(x), x.shape)
     shape = list(x.shape)
-    for axis, start, limit, step in wanted:
-        shape[axis] = -(-(limit - start) // step)
+    for axis, first, last, step in wanted:
+        shape[axis] = -(-(last - first) // step)
     places = [x.order.index(axis) for axis, *_ in wanted]
-    numbers = [np.array(column) for column in zip(*(part[1:] for part in wanted), strict=True)]
-    start, limit, step = (layouts.graph.constant(column) for column in numbers)
-    name = layouts.graph.node(
-        "Slice", x.name, start, limit, layouts.graph.constant(np.array(places)), step
-    )
+    _, starts, limits, steps = zip(*wanted, strict=True)
+    numbers = (layouts.graph.constant(np.array(n)) for n in (starts, limits, places, steps))
+    name = layouts.graph.node("Slice", x.name, *numbers)
     return Tensor(tuple(shape), None, "", name, tuple(shape), x.order, x.merged)
 
 
@@ -345,11 +343,10 @@ def _linear(layouts: Layouts, x: Tensor, kernel: np.ndarray, label: str) -> Tens
     if not x.is_whole:
         x = tensor(layouts.plain(x), x.shape)
     x = layouts.last_axis_whole(x)
-    rank = len(x.base)
+    rank, order = len(x.base), x.order
     if rank == 4 and x.order == (0, 3, 1, 2):
         weights = graph.constant(kernel.T[:, :, None, None], label)
         name = graph.node("Conv", x.name, weights, kernel_shape=[1, 1], rank=4)
-        order = x.order
     else:
         place = {axis: i for i, axis in enumerate(x.order)}
         source = graph.transpose(x.name, [place[axis] for axis in range(rank)])

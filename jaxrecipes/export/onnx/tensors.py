@@ -104,7 +104,7 @@ class Layouts:
             if is_static(x.shape):
                 return self.graph.constant(np.broadcast_to(x.array, x.shape), x.label)
             return self._expanded(self.graph.constant(x.array, x.label), x.shape)
-        name = self.graph.transpose(x.name, np.argsort(x.order))
+        name = self.graph.transpose(x.name, np.argsort(x.order).tolist())
         if not x.is_split:
             full = [math.prod(x.base[axis] for axis in axes) for axes in x.merged]
             name = self.graph.reshape(name, _wildcard(x.base), _wildcard(full))
@@ -269,16 +269,13 @@ def _merges(before: Shape, after: Shape) -> tuple[tuple[int, ...], ...] | None:
     not what happens.
     """
     groups: list[tuple[int, ...]] = []
-    axes = iter(range(len(before)))
+    axes = list(range(len(before)))
     for size in after:
-        group = [next(axes, None)]
-        if group[0] is None:
-            return None
-        while math.prod(before[axis] for axis in group) != size:
-            axis = next(axes, None)
-            if axis is None:
+        group: list[int] = []
+        while not group or math.prod(before[axis] for axis in group) != size:
+            if not axes:
                 return None
-            group.append(axis)
+            group.append(axes.pop(0))
         groups.append(tuple(group))
     rest = tuple(axes)
     if rest and not (groups and all(_is_one(before[axis]) for axis in rest)):

@@ -125,7 +125,7 @@ def _write(layouts: Layouts, equation: Any, xs: list[Tensor]) -> list[Tensor]:
         default = params["branches"][params["branches_platforms"].index(None)]
         return _run(layouts, default.jaxpr, list(map(constant, default.consts)), xs[1:])
     shape = tuple(equation.outvars[0].aval.shape)
-    if all(x.is_constant for x in xs) and (computed := _computed(equation, xs)) is not None:
+    if (computed := _computed(equation, xs)) is not None:
         return computed
     rule = rule_of(name)
     if rule is None:
@@ -142,14 +142,17 @@ _SPREAD = ("broadcast_in_dim", "reshape", "transpose")  # on constants: left to 
 
 
 def _computed(equation: Any, xs: Sequence[Tensor]) -> list[Tensor] | None:
-    """The results of an equation of constants; None where they depend on the batch's size."""
-    if equation.primitive.name in _SPREAD and xs:
+    """The results of an equation of constants; None where there are others, or where they depend
+    on the batch's size.
+    """
+    constants = [x.array for x in xs if x.array is not None]
+    if len(constants) < len(xs) or (xs and equation.primitive.name in _SPREAD):
         return None
     shapes = [tuple(var.aval.shape) for var in equation.outvars]
     if all(map(is_static, shapes)):
-        arrays = [np.broadcast_to(x.array, x.shape) for x in xs]
+        arrays = [np.broadcast_to(a, x.shape) for a, x in zip(constants, xs, strict=True)]
     elif is_elementwise(equation.primitive.name):  # alike for all examples
-        arrays = np.broadcast_arrays(*(x.array for x in xs))
+        arrays = list(np.broadcast_arrays(*constants))
     else:
         return None
     found = equation.primitive.bind(*arrays, **equation.params)
