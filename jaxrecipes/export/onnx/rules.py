@@ -395,6 +395,47 @@ def _convolution(
     return [Tensor(shape, None, "", name, result.base, numbers.out_spec, result.merged)]
 
 
+def _pool(op: str) -> Rule:
+    """Maxima or sums over windows of pixels of `[B, ..., C]`."""
+
+    def rule(
+        layouts: Layouts,
+        x: Tensor,
+        *,
+        window_dimensions: Any,
+        window_strides: Any,
+        padding: Any,
+        base_dilation: Any,
+        window_dilation: Any,
+        shape: Shape,
+        **_: Any,
+    ) -> list[Tensor]:
+        ends = (window_dimensions[0], window_dimensions[-1])
+        if ends != (1, 1) or {*base_dilation, *window_dilation} != {1}:
+            raise ValueError("windows over the batch or channels, or with gaps, cannot be exported")
+        order = (0, len(shape) - 1, *range(1, len(shape) - 1))
+        low, high = zip(*padding[1:-1], strict=True)
+        window = list(window_dimensions[1:-1])
+        options = {} if op == "MaxPool" else {"count_include_pad": 1}
+        name = layouts.graph.node(
+            op,
+            layouts.held(x, order).name,
+            kernel_shape=window,
+            strides=list(window_strides[1:-1]),
+            pads=[*low, *high],
+            **options,
+        )
+        result = tensor(name, shape)
+        pooled = Tensor(shape, None, "", name, result.base, order, result.merged)
+        if op == "MaxPool":
+            return [pooled]
+        return [
+            elementwise(layouts, "Mul", [pooled, constant(np.float32(math.prod(window)))], shape)
+        ]
+
+    return rule
+
+
 def _gather(
     layouts: Layouts,
     x: Tensor,
@@ -408,16 +449,27 @@ def _gather(
     """A part at a fixed place, rows by their numbers along one axis, or one row of each example."""
     numbers, graph = dimension_numbers, layouts.graph
     axes = tuple(numbers.start_index_map)
-    if indices.array is not None and len(indices.shape) == 1:
-        starts = zip(axes, np.broadcast_to(indices.array, indices.shape).tolist(), strict=True)
-        part = _sliced(layouts, x, [(axis, at, at + slice_sizes[axis], 1) for axis, at in starts])
-        return [layouts.reshape(part, tuple(shape))]
+    collapsed = tuple(numbers.collapsed_slice_dims)
+    if indices.array is not None:  # a part at a fixed place is cut out first
+        table = np.broadcast_to(indices.array, indices.shape)
+        single = table.ndim == 1
+        fixed = {
+            axis: int(column.flat[0])
+            for axis, column in zip(axes, np.moveaxis(table, -1, 0), strict=True)
+            if np.all(column == column.flat[0]) and (single or axis not in collapsed)
+        }
+        parts = [(axis, at, at + slice_sizes[axis], 1) for axis, at in fixed.items()]
+        x = _sliced(layouts, x, parts)
+        if single:
+            return [layouts.reshape(x, tuple(shape))]
+        indices = constant(table[..., [axis not in fixed for axis in axes]])
+        axes = tuple(axis for axis in axes if axis not in fixed)
     whole = all(
         size == full
         for axis, (size, full) in enumerate(zip(slice_sizes, x.shape, strict=True))
         if axis not in (*axes, *numbers.operand_batching_dims)
     )
-    if not whole or tuple(numbers.collapsed_slice_dims) != axes:
+    if not whole or collapsed != axes:
         raise ValueError("a gather of slices that are not whole cannot be exported")
     kept = len(x.shape) - len(axes) - len(numbers.operand_batching_dims)
     if len(axes) == 1 and not numbers.operand_batching_dims:
@@ -475,6 +527,8 @@ _RULES: dict[str, Rule] = {
     ),
     "ne": _not_equal,
     "pad": _pad,
+    "reduce_window_max": _pool("MaxPool"),
+    "reduce_window_sum": _pool("AveragePool"),
     "rem": _rem,
     "reshape": _reshape,
     "rev": _rev,
