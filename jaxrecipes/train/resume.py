@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
-from jaxrecipes.config import diff
+from jaxrecipes.config import diff, from_dict, to_dict
 from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences, judged_on
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.schedules import evaluate
@@ -24,6 +24,7 @@ from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.timeline import Timeline
 
 _log = logging.getLogger("jaxrecipes")
+_SPEED_ALONE = ("loop.steps_per_call", "loop.keep_freed_memory")
 _MOMENTS, _SUMS = "opt_state/", "sums/"
 
 
@@ -85,7 +86,7 @@ def check_resumable(
             f"{recipe.name!r}; choose another --workdir"
         )
     folder = checkpoints.directory.parent
-    config_changes = diff(metadata["config"], config_dict)
+    changed_config = config_changes(metadata["config"], config, config_dict)
     stored = metadata.get("data")  # none of runs that came from elsewhere
     data_changes = differences(stored, data.fingerprint) if stored else []
     timeline, position = timeline_at(metadata, config, step, data.steps_per_epoch)
@@ -93,13 +94,13 @@ def check_resumable(
     length_changes = []
     if lengths[0] != lengths[1]:
         length_changes.append(f"steps an epoch: {lengths[0]} -> {lengths[1]}")
-    if config_changes and not allow_config_change:
+    if changed_config and not allow_config_change:
         both = ""
         if data_changes and not allow_data_change:
             both = f"\nThe data is another as well ({', '.join(data_changes)}): --allow_data_change"
         raise ValueError(
             f"the run in {folder} was started with another config:\n  "
-            + "\n  ".join(config_changes)
+            + "\n  ".join(changed_config)
             + "\nGive --allow_config_change to go on with the new one, or choose another --workdir"
             + both
         )
@@ -110,16 +111,26 @@ def check_resumable(
             "Bring that back, choose another --workdir, or give --allow_data_change to go on with "
             "what is there now: epochs that are done stay done, schedules follow the new length"
         )
-    for what, changes in (("config", config_changes), ("data", data_changes + length_changes)):
+    for what, changes in (("config", changed_config), ("data", data_changes + length_changes)):
         if changes:
             _log.info("going on; the %s has changed:\n  %s", what, "\n  ".join(changes))
-    changes = config_changes + data_changes + length_changes
+    changes = changed_config + data_changes + length_changes
     judged_anew = _watched(metadata["config"]) != _watched(config_dict)
     if stored is not None:
         judged_anew |= stored.get("val") != as_json(data.fingerprint).get("val")
     return Found(
         step=step, timeline=timeline, position=position, changes=changes, judged_anew=judged_anew
     )
+
+
+def config_changes(
+    stored: Mapping[str, Any], config: RunConfig, config_dict: dict[str, Any]
+) -> list[str]:
+    """What differs but for how fast it runs; a field that is newer than the run had its default."""
+    filled = to_dict(from_dict(type(config), stored))
+    return [
+        change for change in diff(filled, config_dict) if change.split(":")[0] not in _SPEED_ALONE
+    ]
 
 
 def _watched(config: Mapping[str, Any]) -> list[Any]:

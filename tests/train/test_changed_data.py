@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from toy_recipe import toy_arrays, toy_config, toy_hparams, toy_recipe, toy_run
 
+from jaxrecipes.config import to_dict
 from jaxrecipes.plateau import ReduceLROnPlateau
 from jaxrecipes.schedules import linear
 from jaxrecipes.train.config import DataConfig
 from jaxrecipes.train.interrupt import Interrupt
+from jaxrecipes.train.resume import config_changes
 
 CONFIG = {"allow_config_change": True}
 DATA = {"allow_data_change": True}
@@ -207,3 +209,13 @@ def test_another_metric_to_select_by_begins_with_its_own_scores(tmp_path):
     config = toy_config(epochs=3, select_metric="accuracy", select_mode="max")
     summary = toy_run(tmp_path, config=config, **CONFIG).fit().summary
     assert summary["best"]["epoch"] == 3
+
+
+def test_a_field_that_is_newer_than_the_run_is_no_change_of_its_config():
+    config = toy_config()
+    stored = to_dict(config)
+    del stored["loop"]["keep_freed_memory"]
+    stored["loop"]["steps_per_call"] = 4  # how fast a run is, not what it trains
+    assert config_changes(stored, config, to_dict(config)) == []
+    stored["optim"]["b1"] = 0.8
+    assert config_changes(stored, config, to_dict(config)) == ["optim.b1: 0.8 -> 0.9"]
