@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from jaxrecipes import recipes
 from jaxrecipes.checkpoint import CheckpointCorrupt
 from jaxrecipes.config import from_dict, load_config, with_overrides
@@ -31,10 +33,26 @@ def run(main: Callable[[], None]) -> int:
     except USER_ERRORS as error:
         logging.getLogger("jaxrecipes").error("error: %s", message(error))
         return 2
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        logging.getLogger("jaxrecipes").error("error: %s", _out_of_memory(error))
+        return 2
+    except MemoryError as error:
+        logging.getLogger("jaxrecipes").error("error: %s", _out_of_memory(error))
+        return 2
     except KeyboardInterrupt:
         logging.getLogger("jaxrecipes").error("interrupted")
         return 130
     return 0
+
+
+def _out_of_memory(error: BaseException) -> str:
+    said = shortened(str(error).splitlines()[0], 200) if str(error) else "no more is there"
+    return (
+        f"not enough memory: {said}. Lower data.batch_size, data.eval_batch_size or the network's "
+        "size, split the state with parallel.fsdp_devices, or give --data.placement stream"
+    )
 
 
 def message(error: BaseException) -> str:

@@ -1,7 +1,9 @@
 """The parts of a config that every recipe shares. Numbers carry their unit in the field's name."""
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Interval
 
 from jaxrecipes.fields import (
     Checked,
@@ -244,7 +246,7 @@ class DataConfig(Checked):
     None: on all, always the same."""
     placement: Literal["auto", "device", "stream"] = "auto"
     """Examples on the device, or streamed from the host. auto: on the device while they fit."""
-    stream_threads: Count = 4
+    stream_threads: Annotated[int, Interval(ge=1, le=1024)] = 4
     """Threads that read streamed batches."""
 
 

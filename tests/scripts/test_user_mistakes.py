@@ -7,6 +7,7 @@ import os
 import jax
 import pytest
 
+from jaxrecipes import cli
 from jaxrecipes.data.decode import cache_folder
 from jaxrecipes.train import runtime
 
@@ -124,3 +125,28 @@ def test_step_must_be_a_number_that_can_be(one_line):
     for step in ("-1", "²", "9" * 30, "x" * 3000):
         line = one_line("evaluate", "--checkpoint", "nowhere", "--step", step)
         assert "want best, latest or a number" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 16 bytes."),
+        MemoryError("Unable to allocate 7.28 TiB for an array"),
+    ],
+)
+def test_too_little_memory_is_one_line_that_names_what_takes_it(error, capsys):
+    def main():
+        raise error
+
+    assert cli.run(main) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: not enough memory: ")
+    assert "data.batch_size" in line
+
+
+def test_another_fault_of_the_device_stays_a_traceback():
+    def main():
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        cli.run(main)
