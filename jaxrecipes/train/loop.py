@@ -166,9 +166,9 @@ class Run:
 
     def _log_steps_per_call(self) -> None:
         chosen = self._programs.steps_per_call
-        steps = f"{chosen.count} step{'s' * (chosen.count > 1)} a call"
+        steps = f"{chosen.count} step{'s' * (chosen.count > 1)} per call"
         if chosen.unwise:
-            _log.warning("%s, as given; --loop.steps_per_call 1 suits it: %s", steps, chosen.reason)
+            _log.warning("%s, as given, is slow: %s; try 1", steps, chosen.reason)
         elif self._config.loop.steps_per_call is None:
             _log.info("%s: %s", steps, chosen.reason)
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 DEFAULT = 8
-_REASON = "XLA runs the convolutions in it many times slower inside a loop on CPU"
+_REASON = "on CPU XLA runs the convolutions of a step many times slower inside a loop"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ def choose(given: int | None, step: Callable[..., Any], *args: Any) -> StepsPerC
         return StepsPerCall(given, _REASON if convolutions else "as given", unwise=convolutions)
     if convolutions:
         return StepsPerCall(1, _REASON)
-    return StepsPerCall(DEFAULT, "nothing in it is slower inside a loop")
+    return StepsPerCall(DEFAULT, "fewer calls, and no convolutions that a loop would slow down")
 
 
 def _primitives_on_cpu(jaxpr: Any) -> Iterator[str]:

@@ -49,7 +49,7 @@ def test_a_step_with_a_convolution_goes_alone_on_cpu_and_the_log_says_why(tmp_pa
     run = toy_run(tmp_path, convolutional_recipe(), config=config_with(None))
     with caplog.at_level(logging.INFO, logger="jaxrecipes"):
         finished = run.fit()
-    assert any(m.startswith("1 step a call: XLA runs the conv") for m in caplog.messages)
+    assert any(m.startswith("1 step per call: on CPU XLA runs the conv") for m in caplog.messages)
     assert finished.summary["compilations"]["train"] == 1
 
 
@@ -59,7 +59,7 @@ def test_a_number_that_is_given_is_obeyed_with_a_warning_where_it_is_slow(tmp_pa
         run._log_steps_per_call()
     assert run._programs.steps_per_call.count == 3
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warning.startswith("3 steps a call, as given; --loop.steps_per_call 1 suits it")
+    assert warning.startswith("3 steps per call, as given, is slow: on CPU XLA runs")
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
