@@ -8,6 +8,9 @@ Orbax takes about a millisecond for an array, whatever its size. So a save copie
 host, which is all that its caller waits for, and `Saving.result` writes them, in another thread.
 """
 
+import errno
+import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +27,7 @@ with host_logging.left_alone():
     from orbax.checkpoint import v1
 
 _ITEM = "default"  # where Orbax's CheckpointManager looks for the one tree of a step
+_BYTES_PER_ARRAY, _BYTES_OF_FILES = 2048, 131_072  # of the tree's structure, twice; of 20 files
 _TREE = "_METADATA"  # the file in which Orbax keeps a tree's structure
 # Else a program that ends without waiting hangs: the folder is never made, and Orbax waits on.
 _DIRECTORIES_AT_ONCE = ocp.options.AsyncOptions(create_directories_asynchronously=False)
@@ -122,9 +126,19 @@ class _OnHost:
         self._folder, self._tree = folder, tree
 
     def result(self) -> None:
+        _check_room(self._folder, jax.tree.leaves(self._tree))
         with host_logging.left_alone(), ocp.Checkpointer(_handler()) as checkpointer:
             checkpointer.save(self._folder, args=_arguments(self._tree))
         _show_in_step_folder(self._folder)
+
+
+def _check_room(folder: Path, arrays: list[np.ndarray]) -> None:
+    """Raises an OSError on a disk too full for the arrays and what Orbax writes beside them, before
+    Orbax starts: what it is still writing when it fails is told on standard error.
+    """
+    needed = sum(array.nbytes + _BYTES_PER_ARRAY for array in arrays) + _BYTES_OF_FILES
+    if shutil.disk_usage(folder.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 class _OnDevices:

@@ -127,7 +127,8 @@ def config_changes(
     stored: Mapping[str, Any], config: RunConfig, config_dict: dict[str, Any]
 ) -> list[str]:
     """What differs but for how fast it runs; a field that is newer than the run had its default."""
-    filled = to_dict(from_dict(type(config), stored))
+    whole = to_dict(config).keys() == config_dict.keys()
+    filled = to_dict(from_dict(type(config), stored)) if whole else stored
     return [
         change for change in diff(filled, config_dict) if change.split(":")[0] not in _SPEED_ALONE
     ]

@@ -152,6 +152,6 @@ def test_the_fallback_of_the_text_encoder_needs_no_clip():
 
 
 def test_inputs_without_poses_are_refused(tmp_path):
-    np.save(tmp_path / "x.npy", np.zeros((2, 24), np.float32))
+    np.save(tmp_path / "x.npy", np.ones((2, 24), np.float32))
     with pytest.raises(ValueError, match="needs the pose of each face"):
         face3d.load_inputs(Face3DRunConfig(model=SMALL), [tmp_path / "x.npy"])

@@ -81,6 +81,7 @@ def test_the_log_is_plain_lines_and_nothing_else(trained):
     workdir, done = trained
     assert done.stdout == ""
     kinds = r"run folder: |data: |epoch \d|best: |report: |drawing |bytes on each device: "
+    kinds += r"|8 steps per call: "
     strange = [line for line in done.stderr.splitlines() if not re.match(kinds, line)]
     assert strange == []
     assert "epoch 4  step 32" in (workdir / "train.log").read_text()
