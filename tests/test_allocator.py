@@ -34,7 +34,7 @@ def test_memory_that_was_freed_is_taken_again_without_page_faults():
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_run_on_cpu_keeps_freed_memory_unless_its_config_says_no(keep, monkeypatch):
+def test_a_run_on_cpu_keeps_freed_memory_where_its_config_says_so(keep, monkeypatch):
     calls = []
     monkeypatch.setattr(runtime, "keep_freed_memory", lambda: calls.append(1))
     loop = LoopConfig(keep_freed_memory=keep, compilation_cache="")

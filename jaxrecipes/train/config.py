@@ -206,9 +206,10 @@ class LoopConfig(Checked):
     """How many of the best checkpoints are kept beside them."""
     max_skipped_in_row: Count = 20
     """Stop the run after this many steps in a row whose gradients were not finite."""
-    keep_freed_memory: bool = True
+    keep_freed_memory: bool = False
     """On CPU, under glibc: keep what a call of the program has freed for the next one, rather than
-    give it back to the system."""
+    give it back to the system. Faster where a step uses hundreds of megabytes, slower where it is
+    small."""
     aim_repo: str | None = None
     """Log to this Aim repository (a folder, or aim://HOST:PORT) as well, under the names of
     TensorBoard. None: off."""
