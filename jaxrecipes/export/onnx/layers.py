@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jax.extend import core
 
-from jaxrecipes.export.onnx.rules import elementwise
+from jaxrecipes.export.onnx.elementwise import elementwise
 from jaxrecipes.export.onnx.tensors import Layouts, Tensor, constant, tensor
 from jaxrecipes.nn import gelu, layer_norm, silu, softmax
 

@@ -12,10 +12,11 @@ import numpy as np
 from jax import export
 from jax.extend import core
 
+from jaxrecipes.export.onnx.elementwise import is_elementwise
 from jaxrecipes.export.onnx.folding import fold
 from jaxrecipes.export.onnx.graph import MIN_OPSET, OnnxGraph
 from jaxrecipes.export.onnx.layers import layer_of
-from jaxrecipes.export.onnx.rules import is_elementwise, rule_of
+from jaxrecipes.export.onnx.rules import rule_of
 from jaxrecipes.export.onnx.tensors import Layouts, Tensor, constant, is_static, tensor
 
 _CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
