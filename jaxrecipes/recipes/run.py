@@ -4,13 +4,15 @@ import dataclasses
 import logging
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
-from jaxrecipes.recipes import RecipeModule
+from jaxrecipes.recipes import Examples, RecipeModule
 from jaxrecipes.recipes.init_from import first_stage_config, with_init_from
 from jaxrecipes.recipes.run_data import recipe_data
 from jaxrecipes.report.aim_writer import import_aim
@@ -20,7 +22,9 @@ from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.loop import Run
+from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder
+from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import alone_in_run, read_json
 
 _log = logging.getLogger("jaxrecipes")
@@ -66,6 +70,7 @@ def _train_stages(
         # config_dict stays as it was given: the folder may be moved.
         config = dataclasses.replace(config, init_from=str(stage1))
         if not _has_begun(workdir):
+            _prepared(module, config, workdir, report_dir=None)  # what is wrong is said now
             _log.info("first stage: %s", stage1)
             stage1.mkdir(exist_ok=True)
             finished = _train_one(module, before, to_dict(before), stage1, **allowed)
@@ -89,12 +94,9 @@ def _train_one(
 ) -> Finished | None:
     started = time.monotonic()
     first = jax.process_index() == 0
-    mesh = make_mesh(config.parallel.fsdp_devices)
-    splits = module.load_splits(
-        config, report_dir=workdir if first else None, train=True, run_dir=workdir
+    splits, data, recipe, mesh = _prepared(
+        module, config, workdir, report_dir=workdir if first else None
     )
-    data = recipe_data(module, config, splits, mesh)
-    recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
     counts = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
     _log.info(
         "data: %s (%.1f s); %d steps an epoch",
@@ -135,6 +137,21 @@ def _train_one(
     )
     _log.info("report: %s", page)
     return finished
+
+
+def _prepared(
+    module: RecipeModule,
+    config: RunConfig,
+    workdir: pathlib.Path,
+    *,
+    report_dir: pathlib.Path | None,
+) -> tuple[Mapping[str, Examples], RunData, Recipe, Mesh]:
+    """What a run trains and on what, each checked against the other."""
+    mesh = make_mesh(config.parallel.fsdp_devices)
+    splits = module.load_splits(config, report_dir=report_dir, train=True, run_dir=workdir)
+    data = recipe_data(module, config, splits, mesh)
+    recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    return splits, data, recipe, mesh
 
 
 def _has_begun(workdir: pathlib.Path) -> bool:

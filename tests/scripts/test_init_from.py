@@ -135,3 +135,21 @@ def test_a_wrong_flag_of_the_first_stage_is_told_before_anything_is_trained(tiny
     assert outcome.code == 2
     assert "epochs is 0" in outcome.err
     assert not workdir.exists()
+
+
+def test_a_schedule_of_the_second_stage_is_checked_before_the_first_is_trained(
+    tiny, script, tmp_path
+):
+    workdir = tmp_path / "run"
+    flags = [
+        "--first_stage",
+        "epochs",
+        "2",
+        "--schedules",
+        "weight_decay",
+        "ramp(0, -1, end_step=9)",
+    ]
+    outcome = script("train", *tiny, *flags, "--workdir", workdir)
+    assert outcome.code == 2
+    assert "weight_decay" in outcome.err.splitlines()[-1]
+    assert not (workdir / "stage1").exists()
