@@ -89,7 +89,7 @@ _OS_ADVICE = {
 def os_error(error: OSError) -> str:
     """What an OSError says, with the file first and the reason in plain words."""
     if error.errno is None or error.strerror is None:
-        return shortened(str(error)) or type(error).__name__
+        return str(error) or type(error).__name__
     reason = _OS_ADVICE.get(error.errno, error.strerror)
     names = " -> ".join(
         shortened(str(name)) for name in (error.filename, error.filename2) if name is not None

@@ -5,7 +5,6 @@ falls into one of 45 phrases, so a frozen tower is a table of 45 rows: it is com
 network looks up its row (`PoseText`).
 """
 
-import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from jaxrecipes.data.clip_tokenizer import ClipTokenizer
 from jaxrecipes.losses.similarity import unit
 from jaxrecipes.models.clip_config import ClipConfig
 from jaxrecipes.models.clip_text import ClipText
+from jaxrecipes.ranks import aligned
 
 TURN_EDGES = (-45.0, -15.0, 15.0, 45.0)
 GAZE_EDGES = (-20.0, 20.0)
@@ -57,9 +57,10 @@ def pose_phrase_index(pose: jax.Array) -> jax.Array:
     if pose.shape[-1] != 3:
         raise ValueError(f"a pose has 3 entries, got the shape {pose.shape}")
     # By comparisons: a search would be a loop, which no ONNX file can hold.
-    search = functools.partial(jnp.searchsorted, side="right", method="compare_all")
-    turn = search(jnp.array(TURN_EDGES, pose.dtype), pose[..., 0])
-    gaze = search(jnp.array(GAZE_EDGES, pose.dtype), pose[..., 1])
+    turn, gaze = (
+        (pose[..., i, None] >= aligned(jnp.array(edges, pose.dtype), pose)).sum(-1, dtype=jnp.int32)
+        for i, edges in enumerate((TURN_EDGES, GAZE_EDGES))
+    )
     tilted = jnp.where(pose[..., 2] > 0, 1, 2)
     tilt = jnp.where(jnp.abs(pose[..., 2]) < UPRIGHT, 0, tilted)
     return ((turn * len(_GAZES) + gaze) * len(_TILTS) + tilt).astype(jnp.int32)
@@ -109,5 +110,5 @@ class PoseText(nn.Module):
     def __call__(self, pose: jax.Array) -> jax.Array:
         """Degrees `[..., 3]` to `[..., width]` float32."""
         shape = (len(POSE_PHRASES), self.width)
-        table = self.variable("batch_stats", "table", jnp.zeros, shape)
+        table = self.variable("batch_stats", "table", jnp.zeros, shape, jnp.float32)
         return jnp.asarray(table.value)[pose_phrase_index(pose)]
