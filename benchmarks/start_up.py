@@ -52,7 +52,7 @@ def run_child(started: float, arguments: list[str]) -> None:
     import train
 
     from jaxrecipes.recipes import run as recipe_run
-    from jaxrecipes.train import loop
+    from jaxrecipes.train import programs
 
     figures["imports_s"] = time.time() - started
     totals = dict.fromkeys([*EVENTS.values(), "programs"], 0.0)
@@ -64,7 +64,7 @@ def run_child(started: float, arguments: list[str]) -> None:
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
 
-    class Program(loop.TrainProgram):
+    class Program(programs.TrainProgram):
         """Waits for the first call and takes the time."""
 
         def __call__(self, *args: Any) -> Any:
@@ -82,7 +82,7 @@ def run_child(started: float, arguments: list[str]) -> None:
         figures["data_s"] = time.time() - started - figures["imports_s"]
         return make_run_data(*args, **kwargs)
 
-    vars(loop)["TrainProgram"] = Program
+    vars(programs)["TrainProgram"] = Program
     vars(recipe_run)["recipe_data"] = data_is_there
     steps = ["--steps", "1"]
     if "--config" not in arguments:

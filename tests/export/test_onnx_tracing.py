@@ -107,6 +107,28 @@ def test_a_network_of_plain_flax_is_exported_with_its_norms_folded():
     assert onnx.numpy_helper.to_array(kernel).shape == (8, 3, 3, 3)
 
 
+@pytest.mark.parametrize("pixels", [(12,), (5, 6, 4)])
+def test_a_norm_after_a_convolution_of_any_number_of_axes_is_folded(pixels):
+    class Signals(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            norm = nn.BatchNorm(use_running_average=True)
+            x = nn.Conv(6, (3,) * len(pixels), padding="VALID", feature_group_count=2)(norm(x))
+            return nn.BatchNorm(use_running_average=True)(x)
+
+    x = RNG.standard_normal((8, *pixels, 4), np.float32)
+    drawn = jax.jit(Signals().init)(jax.random.key(0), x)
+    variables = jax.tree.map(lambda v: v + 0.3, drawn)
+    model = onnx_model(
+        lambda v, given: {"y": Signals().apply(v, given["x"])},
+        variables,
+        {"x": jax.ShapeDtypeStruct(x.shape[1:], x.dtype)},
+    )
+    assert [node.op_type for node in model.graph.node][-2:] == ["Conv", "Transpose"]
+    wanted = jax.jit(lambda given: {"y": Signals().apply(variables, given["x"])})
+    assert check_onnx(model.SerializeToString(), wanted, {"x": x}) < 2e-6
+
+
 def test_a_loop_is_refused_in_one_line():
     def loop(_, x):
         return jax.lax.scan(lambda carry, row: (carry + row, None), x[:, 0], x.swapaxes(0, 1))[0]

@@ -110,7 +110,8 @@ class _Folding:
         factor, shift = found
         kernel, bias = self._weights(product)
         if np.any(factor != 1.0):
-            kernel = kernel * (factor.reshape(-1, 1, 1, 1) if product.op == "Conv" else factor)
+            ones = (1,) * (kernel.ndim - 1)
+            kernel = kernel * (factor.reshape(-1, *ones) if product.op == "Conv" else factor)
         self._store(product, kernel, bias * factor + shift)
         self._replace(node, product)
         return True
@@ -138,8 +139,9 @@ class _Folding:
                 np.broadcast_to(part, (channels,)).reshape(group, 1, -1) for part in (factor, shift)
             ]
             grouped = kernel.reshape(group, -1, kernel.shape[1], *kernel.shape[2:])
-            bias = bias + (grouped.sum((3, 4)) * spread[1]).sum(2).ravel()
-            kernel = (grouped * spread[0][..., None, None]).reshape(kernel.shape)
+            pixels = tuple(range(3, grouped.ndim))
+            bias = bias + (grouped.sum(pixels) * spread[1]).sum(2).ravel()
+            kernel = (grouped * np.expand_dims(spread[0], pixels)).reshape(kernel.shape)
         self._store(product, kernel, bias)
         product.inputs[0] = source
         self._graph.nodes.remove(node)
@@ -266,7 +268,6 @@ class _Folding:
         """`product` takes the place of `node`, its only user."""
         product.outputs[:] = node.outputs
         self._producers[node.outputs[0]] = product
-        # Where the node stood, as its place may be after that of other operands.
         self._graph.nodes.remove(node)
 
     def _spelt_out(self, node: Node) -> list[Node]:
