@@ -39,9 +39,9 @@ def with_end_weights(metrics: Mapping[str, float], recipe: Recipe, end: Any) -> 
 
 
 def _weighed(metrics: Mapping[str, float], hparams: Mapping[str, Any]) -> float:
-    terms = {name.removeprefix(_WEIGHT): weight for name, weight in hparams.items()}
-    return sum(
-        float(weight) * metrics[f"loss/{term}"]
-        for term, weight in terms.items()
-        if f"{_WEIGHT}{term}" in hparams and f"loss/{term}" in metrics
-    )
+    terms = {
+        f"loss/{name.removeprefix(_WEIGHT)}": weight
+        for name, weight in hparams.items()
+        if name.startswith(_WEIGHT)
+    }
+    return sum(float(weight) * metrics[term] for term, weight in terms.items() if term in metrics)
