@@ -36,8 +36,8 @@ from timing import (
     torch_device,
 )
 
-from jaxrecipes.convert import clip_iqa
-from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
+from jaxrecipes.models.clip.network import IMAGE_MEAN, IMAGE_STD
+from jaxrecipes.recipes.clip_iqa import original_weights as clip_iqa
 from jaxrecipes.recipes.clip_iqa.config import (
     AugmentConfig,
     ClipSource,

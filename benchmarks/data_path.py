@@ -22,10 +22,10 @@ from pil_data import pil_loader, write_crops
 from report import machine, print_table, write_json
 from timing import median, seconds, take_turns
 
-from jaxrecipes.data.augment import AugmentOps, augment_images, normalize
+from jaxrecipes.data.augment.images import AugmentOps, augment_images, normalize
 from jaxrecipes.data.decode import decode_images
-from jaxrecipes.data.labelled_images import read_labelled_images
 from jaxrecipes.data.order import BatchOrder
+from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
 
 # name: mean crop (height, width), training size (height, width), batch size
 SETTINGS = {

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from timing import Contestant
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs

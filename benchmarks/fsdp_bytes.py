@@ -22,7 +22,8 @@ import jax
 import numpy as np
 from report import machine, print_table, write_json
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.sharding import make_mesh, shard_bytes
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs

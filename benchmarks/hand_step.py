@@ -33,15 +33,15 @@ from timing import (
     torch_device,
 )
 
-from jaxrecipes.convert import hand_pose
-from jaxrecipes.data.synthetic_hands import synthetic_hands
 from jaxrecipes.losses import composite_loss
+from jaxrecipes.recipes.hand_pose import original_weights as hand_pose
 from jaxrecipes.recipes.hand_pose.config import (
     BackboneSource,
     DropoutConfig,
     HandDataConfig,
     HandRunConfig,
 )
+from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
 from jaxrecipes.recipes.hand_pose.recipe import make_recipe
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import LrScheduleConfig

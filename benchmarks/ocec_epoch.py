@@ -40,10 +40,10 @@ from timing import (
     take_turns,
 )
 
-from jaxrecipes.data.labelled_images import read_labelled_images
-from jaxrecipes.models.ocec import OcecConfig
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.data import load_splits
+from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
+from jaxrecipes.recipes.ocec.network import OcecConfig
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import resume

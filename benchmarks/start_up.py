@@ -51,7 +51,7 @@ def run_child(started: float, arguments: list[str]) -> None:
     import jax
     import train
 
-    from jaxrecipes.recipes import run as recipe_run
+    from jaxrecipes.runs import train as recipe_run
     from jaxrecipes.train import programs
 
     figures["imports_s"] = time.time() - started

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jaxrecipes.models.clip_config import ClipConfig, ClipTowerConfig
-from jaxrecipes.models.clip_iqa_config import HeadsConfig
+from jaxrecipes.models.clip.config import ClipConfig, ClipTowerConfig
+from jaxrecipes.recipes.clip_iqa.network_config import HeadsConfig
 
 EMBEDDINGS = ("clip.vision_model.embeddings.", "clip.text_model.embeddings.")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jaxrecipes.models.face3d import Face3DConfig
+from jaxrecipes.recipes.face3d.network import Face3DConfig
 
 MSE_WEIGHT, COSINE_WEIGHT = 0.3, 0.7
 FEATURE_SHARE, POSE_SHARE = 0.7, 0.3

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jaxrecipes.models.dinov2_config import Dinov2Config
-from jaxrecipes.models.hand_joints import MANO_PARENTS, NORM_JOINTS
-from jaxrecipes.models.hand_pose_config import HandPoseConfig
-from jaxrecipes.models.procedural_hand import procedural_hand
+from jaxrecipes.models.dinov2.config import Dinov2Config
+from jaxrecipes.models.hand.joints import MANO_PARENTS, NORM_JOINTS
+from jaxrecipes.models.hand.procedural import procedural_hand
+from jaxrecipes.recipes.hand_pose.network_config import HandPoseConfig
 
 attend = functional.scaled_dot_product_attention
 

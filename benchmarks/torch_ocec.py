@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jaxrecipes.models.ocec import OcecConfig
+from jaxrecipes.recipes.ocec.network import OcecConfig
 
 
 def conv_bn(inputs: int, outputs: int, size: int, stride: int, groups: int = 1) -> list[nn.Module]:

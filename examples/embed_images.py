@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import torch
 from efficientnet_lite_pytorch import EfficientNet
 
-from jaxrecipes.data.labelled_images import split_name
 from jaxrecipes.data.parquet_files import check_image_column, encoded_images
 from jaxrecipes.data.rgb_images import decode_rgb
+from jaxrecipes.data.split_names import split_name
 
 _STAGE_ENDS = (0, 2, 4, 7, 10, 14, 15)
 _MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

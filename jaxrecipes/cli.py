@@ -8,14 +8,14 @@ from typing import Any
 
 import jax
 
-from jaxrecipes import recipes
 from jaxrecipes.checkpoint import CheckpointCorrupt
 from jaxrecipes.config import from_dict, load_config, with_overrides
 from jaxrecipes.errors import os_error, shortened
+from jaxrecipes.json_files import read_json
 from jaxrecipes.paths import user_path
-from jaxrecipes.recipes.trained import Trained, open_trained
+from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.trained import Trained, open_trained
 from jaxrecipes.train.loop import TrainingDivergedError
-from jaxrecipes.train.run_files import read_json
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
 
 _LONGEST_LINE = 800

@@ -100,3 +100,10 @@ def os_error(error: OSError) -> str:
 def _initials(name: str) -> str:
     """`lr` of `optim.learning_rate`."""
     return "".join(word[0] for word in name.split(".")[-1].split("_") if word)
+
+
+def named_rows(rows: Sequence[int], what: str = "") -> str:
+    """How many and the first of them, for messages: `3 rows WHAT (from 0): 1, 5, 9`."""
+    shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    noun = "row" if len(rows) == 1 else "rows"
+    return " ".join(filter(None, (f"{len(rows)} {noun}", what, f"(from 0): {shown}")))

@@ -15,11 +15,12 @@ import sys
 
 import jax
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
 from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
+from jaxrecipes.json_files import write_json
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.train.run_files import write_json
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
 
@@ -44,10 +45,10 @@ def main() -> None:
         recipes.load(config.RECIPE).check_config(config)
     set_up_jax(configs[own.presets[0]])
     # Devices are touched from here on.
-    from jaxrecipes.recipes.run import train
     from jaxrecipes.report.comparison import as_json, compare_runs
     from jaxrecipes.report.comparison_plot import plot
     from jaxrecipes.report.comparison_tables import as_markdown
+    from jaxrecipes.runs.train import train
 
     folders = {name: own.workdir / name for name in configs}
     for number, (name, config) in enumerate(configs.items(), start=1):

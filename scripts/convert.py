@@ -13,8 +13,9 @@ Files are read without running code that they may hold.
 
 import sys
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
 from jaxrecipes.paths import check_output_file, check_output_folder
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.train.runtime import start_devices
 
 

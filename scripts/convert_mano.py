@@ -9,7 +9,7 @@ The pickle is read without running code that it may hold. MANO's licence holds f
 import sys
 
 from jaxrecipes import cli
-from jaxrecipes.convert.mano import convert_mano
+from jaxrecipes.models.hand.mano import convert_mano
 from jaxrecipes.paths import check_output_file
 
 

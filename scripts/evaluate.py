@@ -11,7 +11,7 @@ import json
 import sys
 
 from jaxrecipes import cli
-from jaxrecipes.recipes.inference import as_json, evaluate_all, with_data_path
+from jaxrecipes.runs.inference import as_json, evaluate_all, with_data_path
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import sys
 
 from jaxrecipes import cli
 from jaxrecipes.paths import check_output_file
-from jaxrecipes.recipes import exports
+from jaxrecipes.runs import exports
 
 
 def main() -> None:

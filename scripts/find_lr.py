@@ -17,13 +17,15 @@ import sys
 
 import jax
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
+from jaxrecipes.json_files import write_json
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.recipes.init_from import with_init_from
-from jaxrecipes.recipes.run_data import recipe_data
 from jaxrecipes.report.plots import learning_rate_finder
+from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.data import recipe_data
+from jaxrecipes.runs.init_from import with_init_from
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.run_files import new_folder, write_json
+from jaxrecipes.train.run_files import new_folder
 from jaxrecipes.train.runtime import set_up_jax
 from jaxrecipes.train.state import create_state, starting_weights
 from jaxrecipes.tune.lr_finder import check_rates, find_learning_rate

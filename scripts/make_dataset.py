@@ -11,10 +11,10 @@ import argparse
 import sys
 
 from jaxrecipes import cli
-from jaxrecipes.data.make_face_folder import convert_features
-from jaxrecipes.data.make_hand_shards import FitHands, fit_with, make_hand_shards
-from jaxrecipes.data.make_parquet import count_classes, make_parquet
 from jaxrecipes.paths import check_output_file, check_output_folder
+from jaxrecipes.recipes.faces.make_folder import convert_features
+from jaxrecipes.recipes.hand_pose.make_shards import FitHands, fit_with, make_hand_shards
+from jaxrecipes.recipes.ocec.make_parquet import count_classes, make_parquet
 
 
 def main() -> None:
@@ -205,8 +205,8 @@ def _make_hand_shards(arguments: argparse.Namespace) -> None:
 
 
 def _fit(mano: str) -> FitHands:
-    from jaxrecipes.convert.mano import load_mano
-    from jaxrecipes.models.procedural_hand import procedural_hand
+    from jaxrecipes.models.hand.mano import load_mano
+    from jaxrecipes.models.hand.procedural import procedural_hand
 
     return fit_with(procedural_hand() if mano == "procedural" else load_mano(mano))
 

@@ -15,7 +15,7 @@ import sys
 from jaxrecipes import cli
 from jaxrecipes.files import write_bytes
 from jaxrecipes.paths import check_output_file
-from jaxrecipes.recipes.inference import evaluate
+from jaxrecipes.runs.inference import evaluate
 
 
 def main() -> None:

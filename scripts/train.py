@@ -15,10 +15,11 @@ import logging
 import pathlib
 import sys
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
 from jaxrecipes.config import to_dict
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.recipes.init_from import first_stage_config
+from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.init_from import first_stage_config
 from jaxrecipes.train.run_files import new_folder
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
@@ -57,7 +58,7 @@ def main() -> None:
     set_up_logging(workdir / "train.log")
     logging.getLogger("jaxrecipes").info("run folder: %s", workdir)
     set_up_jax(config)
-    from jaxrecipes.recipes.run import train  # devices are touched from here on
+    from jaxrecipes.runs.train import train  # devices are touched from here on
 
     train(
         module,

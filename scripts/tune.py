@@ -20,9 +20,10 @@ import logging
 import pathlib
 import sys
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
 from jaxrecipes.config import load_function, to_dict
 from jaxrecipes.paths import check_output_folder
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
 

@@ -9,12 +9,13 @@ import numpy as np
 import optax
 from numeric_inputs import key_of, with_gradient
 
-from jaxrecipes import ema, joint_errors, losses, metrics, optim
+from jaxrecipes import ema, losses, metrics, optim
 from jaxrecipes import schedules as s
-from jaxrecipes.losses import hand
-from jaxrecipes.models.procedural_hand import procedural_hand
+from jaxrecipes.models.hand.procedural import procedural_hand
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale, Policy
+from jaxrecipes.recipes.hand_pose import joint_errors
+from jaxrecipes.recipes.hand_pose import losses as hand
 from jaxrecipes.rng import stream_key
 
 LOSSES = {

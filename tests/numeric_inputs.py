@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrecipes.models.hand_joints import POSE_SIZE, SHAPE_SIZE
+from jaxrecipes.models.hand.joints import POSE_SIZE, SHAPE_SIZE
 
 ROWS = 4
 

@@ -9,13 +9,18 @@ import numpy as np
 from numeric_cases import STATE
 from numeric_inputs import ROWS, key_of, with_gradient
 
-from jaxrecipes import camera, nn, procrustes, rotations
-from jaxrecipes.data import augment, colour, mix, pixel_augment, random_resized_crop, reflect
-from jaxrecipes.data.bilinear import sample_bilinear
-from jaxrecipes.data.clahe import clahe
-from jaxrecipes.data.hand_crop import HandCrop, draw
-from jaxrecipes.models.hand_fit import fit_hands
-from jaxrecipes.models.procedural_hand import procedural_hand
+from jaxrecipes import nn
+from jaxrecipes.data.augment import colour, mix, random_resized_crop
+from jaxrecipes.data.augment import images as augment
+from jaxrecipes.data.augment import pixels as pixel_augment
+from jaxrecipes.data.augment.bilinear import sample_bilinear
+from jaxrecipes.data.augment.clahe import clahe
+from jaxrecipes.models.hand import alignment as procrustes
+from jaxrecipes.models.hand import camera, rotations
+from jaxrecipes.models.hand.fit import fit_hands
+from jaxrecipes.models.hand.procedural import procedural_hand
+from jaxrecipes.recipes.faces import reflect
+from jaxrecipes.recipes.hand_pose.crop import HandCrop, draw
 
 
 def _layer(module, name, *more, **options):

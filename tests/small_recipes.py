@@ -5,25 +5,25 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxrecipes.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
-from jaxrecipes.models.clip_iqa_config import HeadsConfig
-from jaxrecipes.models.dinov2_config import Dinov2Config
-from jaxrecipes.models.face3d_config import Face3DConfig
-from jaxrecipes.models.hand_pose_config import (
+from jaxrecipes.models.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from jaxrecipes.models.dinov2.config import Dinov2Config
+from jaxrecipes.recipes import clip_iqa, face3d, hand_pose, ocec, universal_face
+from jaxrecipes.recipes.clip_iqa import config as iqa
+from jaxrecipes.recipes.clip_iqa.network_config import HeadsConfig
+from jaxrecipes.recipes.face3d import config as face3d_config
+from jaxrecipes.recipes.face3d.network_config import Face3DConfig
+from jaxrecipes.recipes.faces.data import FaceDataConfig
+from jaxrecipes.recipes.hand_pose import config as hand
+from jaxrecipes.recipes.hand_pose.network_config import (
     HandDecoderConfig,
     HandPoseConfig,
     PerspectiveConfig,
     TemporalConfig,
 )
-from jaxrecipes.models.ocec_config import OcecConfig
-from jaxrecipes.models.universal_face_config import UniversalFaceConfig
-from jaxrecipes.recipes import clip_iqa, face3d, hand_pose, ocec, universal_face
-from jaxrecipes.recipes.clip_iqa import config as iqa
-from jaxrecipes.recipes.face3d import config as face3d_config
-from jaxrecipes.recipes.face_data import FaceDataConfig
-from jaxrecipes.recipes.hand_pose import config as hand
 from jaxrecipes.recipes.ocec import config as eye
+from jaxrecipes.recipes.ocec.network_config import OcecConfig
 from jaxrecipes.recipes.universal_face import config as face
+from jaxrecipes.recipes.universal_face.network_config import UniversalFaceConfig
 from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig
 from jaxrecipes.train.recipe import Recipe
 

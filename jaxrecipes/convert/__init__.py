@@ -1,10 +1,11 @@
 """Weights and training state to and from PyTorch: a safe reader, a writer, rule tables.
 
 `load_torch` and `save_torch` read and write PyTorch's files without PyTorch. `from_torch` and
-`to_torch` translate the state dict of one original network; `jaxrecipes.convert.ocec` also its
-whole checkpoints, and `jaxrecipes.convert.clip` and `.dinov2` published files and folders.
+`to_torch` translate the state dict of one original network, or of a published one, by its name.
 """
 
+import importlib
+import importlib.resources
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 from flax import linen as nn
 
-from jaxrecipes.convert import clip, clip_iqa, dinov2, face3d, hand_pose, ocec, universal_face
 from jaxrecipes.convert.pickles import UnsafeCheckpointError
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import ConversionError
@@ -31,21 +31,18 @@ __all__ = [
     "to_torch",
 ]
 
-_NETWORKS = {
-    "clip": clip,
-    "clip_iqa": clip_iqa,
-    "dinov2": dinov2,
-    "face3d": face3d,
-    "hand_pose": hand_pose,
-    "ocec": ocec,
-    "universal_face": universal_face,
-}
-
 
 def _network(name: str) -> ModuleType:
-    if name not in _NETWORKS:
-        raise unknown_name("network", name, _NETWORKS)
-    return _NETWORKS[name]
+    places = {"recipes": "original_weights", "models": "weights"}
+    found = {
+        folder.name: f"jaxrecipes.{room}.{folder.name}.{file}"
+        for room, file in places.items()
+        for folder in importlib.resources.files(f"jaxrecipes.{room}").iterdir()
+        if folder.joinpath(f"{file}.py").is_file()
+    }
+    if name not in found:
+        raise unknown_name("network", name, found)
+    return importlib.import_module(found[name])
 
 
 def from_torch(
@@ -54,10 +51,10 @@ def from_torch(
     """A network and its variables from the original's weights.
 
     Args:
-      name: of the network, such as "ocec".
+      name: of the network, a recipe's, or "clip", "dinov2" ... of `jaxrecipes.models`.
       state_dict: the original's keys and arrays; a "module." prefix is stripped.
-      config: the original's configuration; for "ocec" the fields of `model_config`,
-        for "clip" and "dinov2" a `config.json` of Hugging Face.
+      config: the original's configuration; of a recipe what its checkpoints hold,
+        of a published network a `config.json` of Hugging Face.
 
     Returns:
       (model, params, batch_stats), the last two nested dicts of numpy arrays.

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.json_files import write_json
 from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.paths import user_path
 from jaxrecipes.plateau import EarlyStoppingState
@@ -32,7 +33,7 @@ from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import Position
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.run_files import alone_in_run, write_json
+from jaxrecipes.train.run_files import alone_in_run
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import current_hparams, looked_at, used_hparams

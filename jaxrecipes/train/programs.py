@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from jaxrecipes.run_once import compile_quickly
+from jaxrecipes.compile_quickly import compile_quickly
 from jaxrecipes.sharding import replicated
 from jaxrecipes.train.evaluate import EvalProgram
 from jaxrecipes.train.program import TrainProgram

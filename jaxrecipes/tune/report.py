@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
+from jaxrecipes.json_files import write_json
 from jaxrecipes.report import search as plots
 from jaxrecipes.report.progress import duration
-from jaxrecipes.train.run_files import write_json
 from jaxrecipes.tune.config_file import write_config_file
 from jaxrecipes.tune.results import (
     Sensitivity,

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
-from jaxrecipes.recipes import RecipeModule
 from jaxrecipes.report.progress import duration
+from jaxrecipes.runs.module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.loop import Run, TrainingDivergedError

@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 
 from jaxrecipes.config import to_dict
 from jaxrecipes.data.fingerprint import Fingerprint
-from jaxrecipes.recipes import Examples, RecipeModule
-from jaxrecipes.recipes.init_from import with_init_from
-from jaxrecipes.recipes.run_data import fingerprint_of, recipe_data
+from jaxrecipes.runs.data import fingerprint_of, recipe_data
+from jaxrecipes.runs.init_from import with_init_from
+from jaxrecipes.runs.module import Examples, RecipeModule
 from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from jaxrecipes.convert import ConversionError, load_torch, ocec, save_torch
-from jaxrecipes.convert.clip import read_clip
+from jaxrecipes.convert import ConversionError, load_torch, save_torch
 from jaxrecipes.convert.file_fields import Fields, naming, taken
-from jaxrecipes.convert.ocec_rules import ocec_rules
 from jaxrecipes.convert.rules import parameter_rules
 from jaxrecipes.fields import Count, Share
+from jaxrecipes.models.clip.weights import read_clip
+from jaxrecipes.recipes.ocec import original_weights as ocec
+from jaxrecipes.recipes.ocec.original_rules import ocec_rules
 
 
 def test_a_number_may_be_a_tensor_or_whole():

@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 from jaxrecipes.convert import load_torch, pickles
-from jaxrecipes.convert.mano import read_mano
 from jaxrecipes.convert.torchscript import load_torchscript
+from jaxrecipes.models.hand.mano import read_mano
 
 MOST_BYTES, MOST_SECONDS = 200 * 2**20, 15
 MANO_FIELDS = (

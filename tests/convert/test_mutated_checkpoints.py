@@ -8,8 +8,11 @@ import random
 import numpy as np
 import pytest
 
-from jaxrecipes.convert import face3d, load_torch, ocec, universal_face
+from jaxrecipes.convert import load_torch
 from jaxrecipes.convert.file_fields import naming
+from jaxrecipes.recipes.face3d import original_weights as face3d
+from jaxrecipes.recipes.ocec import original_weights as ocec
+from jaxrecipes.recipes.universal_face import original_weights as universal_face
 
 GONE = object()
 VALUES = (GONE, None, "text", [], {}, math.nan, math.inf, 10**30, -1, 2.5, np.zeros((2, 2)))

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from jaxrecipes.convert import UnsafeCheckpointError, load_safetensors, load_torch, save_torch
-from jaxrecipes.convert.clip import read_clip
-from jaxrecipes.convert.dinov2 import read_dinov2
-from jaxrecipes.convert.mano import read_mano
 from jaxrecipes.convert.torch_objects import Unread
 from jaxrecipes.convert.torchscript import load_torchscript
+from jaxrecipes.models.clip.weights import read_clip
+from jaxrecipes.models.dinov2.weights import read_dinov2
+from jaxrecipes.models.hand.mano import read_mano
 
 
 def archive(path, pickled: bytes, storages: dict[str, bytes] | None = None):

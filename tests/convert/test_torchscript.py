@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxrecipes.convert import UnsafeCheckpointError, save_torch
-from jaxrecipes.convert.clip import read_clip
 from jaxrecipes.convert.torchscript import is_torchscript, load_torchscript
+from jaxrecipes.models.clip.weights import read_clip
 
 
 def archive(path, pickled: bytes):

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 from jaxrecipes.convert import ConversionError, save_safetensors, save_torch
-from jaxrecipes.convert.clip_rules import clip_rules
-from jaxrecipes.convert.dinov2_rules import dinov2_rules
-from jaxrecipes.convert.face3d_rules import face3d_rules
-from jaxrecipes.convert.ocec_rules import ocec_rules
 from jaxrecipes.convert.rules import unwrapped
-from jaxrecipes.convert.universal_face_rules import LOSS_RULES, universal_face_rules
 from jaxrecipes.convert.weight_files import read_state_dict
-from jaxrecipes.models.clip import PUBLISHED
-from jaxrecipes.models.dinov2_config import Dinov2Config
-from jaxrecipes.models.face3d_config import Face3DConfig
-from jaxrecipes.models.ocec import OcecConfig
-from jaxrecipes.models.universal_face import UniversalFaceConfig
+from jaxrecipes.models.clip.network import PUBLISHED
+from jaxrecipes.models.clip.rules import clip_rules
+from jaxrecipes.models.dinov2.config import Dinov2Config
+from jaxrecipes.models.dinov2.rules import dinov2_rules
+from jaxrecipes.recipes.face3d.network_config import Face3DConfig
+from jaxrecipes.recipes.face3d.original_rules import face3d_rules
+from jaxrecipes.recipes.ocec.network import OcecConfig
+from jaxrecipes.recipes.ocec.original_rules import ocec_rules
+from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
+from jaxrecipes.recipes.universal_face.original_rules import LOSS_RULES, universal_face_rules
 
 WANT = {"stem.0.weight": np.float32([1]), "head.bias": np.float32([2])}
 WRAPPED = {

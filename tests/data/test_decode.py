@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jaxrecipes.data.augment import normalize
+from jaxrecipes.data.augment.images import normalize
 from jaxrecipes.data.decode import decode_images, default_cache_dir, resize_rgb
-from jaxrecipes.data.labelled_images import image_files, read_labelled_images
+from jaxrecipes.recipes.ocec.labelled_images import image_files, read_labelled_images
 
 SIZE = (8, 12)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrecipes.data.held_out import RECORD, numbered, on_record
-from jaxrecipes.data.image_split import split_rows
+from jaxrecipes.recipes.clip_iqa.split import split_rows
 
 
 def split(folder, count, *, seed=42, write=True, names=None):

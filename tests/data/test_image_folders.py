@@ -3,7 +3,7 @@ import os
 import pytest
 
 from jaxrecipes.data.image_folders import class_word, find_images
-from jaxrecipes.data.make_parquet import make_parquet
+from jaxrecipes.recipes.ocec.make_parquet import make_parquet
 
 
 def touch(file):

@@ -2,8 +2,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jaxrecipes.data.labelled_images import read_labelled_images
 from jaxrecipes.data.parquet_files import column_names, find_parquet_files, read_columns
+from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
 
 
 def table(images, kind=None):

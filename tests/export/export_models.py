@@ -9,9 +9,9 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrecipes.export.onnx import onnx_model
-from jaxrecipes.models.ocec import Ocec, OcecConfig
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, LossConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.deploy import predict_fn
+from jaxrecipes.recipes.ocec.network import Ocec, OcecConfig
 
 IMAGE_SIZE = (16, 24)
 ARCHS = ("baseline", "inverted_se", "convnext")

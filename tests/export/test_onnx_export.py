@@ -17,10 +17,10 @@ from export_models import (
 )
 
 from jaxrecipes.export.onnx import check_onnx, save_onnx
-from jaxrecipes.models.ocec import PUBLISHED
-from jaxrecipes.recipes.exports import export_onnx
+from jaxrecipes.recipes.ocec.network import PUBLISHED
 from jaxrecipes.recipes.ocec.recipe import make_recipe
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.runs.exports import export_onnx
+from jaxrecipes.runs.trained import Trained
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -3,7 +3,7 @@ import pytest
 from export_models import ocec_onnx, run_config
 
 from jaxrecipes.convert import from_torch
-from jaxrecipes.models.ocec import OcecConfig
+from jaxrecipes.recipes.ocec.network import OcecConfig
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")

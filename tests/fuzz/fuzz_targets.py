@@ -20,31 +20,32 @@ from fuzz_mutators import damaged, damaged_json, damaged_pickle, damaged_text, d
 from PIL import Image
 from safetensors.numpy import save
 
-from jaxrecipes import cli, recipes
+from jaxrecipes import cli
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import field_paths, to_dict, with_overrides
-from jaxrecipes.convert.clip_configs import from_huggingface as clip_config
-from jaxrecipes.convert.clip_configs import from_open_clip
-from jaxrecipes.convert.clip_configs import to_huggingface as to_clip_json
-from jaxrecipes.convert.dinov2_configs import from_huggingface as dinov2_config
-from jaxrecipes.convert.dinov2_configs import to_huggingface as to_dinov2_json
-from jaxrecipes.convert.mano import read_mano
-from jaxrecipes.convert.ocec import read_checkpoint
 from jaxrecipes.convert.weight_files import read_state_dict
 from jaxrecipes.convert.writer import save_torch
 from jaxrecipes.data.decode import decode_images
-from jaxrecipes.data.face_folder import read_face_folder
-from jaxrecipes.data.hand_shards import read_hand_clips, write_hand_shards
-from jaxrecipes.data.labelled_images import read_labelled_images
-from jaxrecipes.data.make_face_folder import convert_features, make_face_folder
-from jaxrecipes.data.make_hand_shards import make_hand_shards
-from jaxrecipes.data.make_parquet import make_parquet
-from jaxrecipes.data.rated_images import read_rated_images
-from jaxrecipes.data.synthetic_hands import as_sequences, synthetic_hands
-from jaxrecipes.models.dinov2_config import Dinov2Config
-from jaxrecipes.models.hand_constants import read_output_statistics
+from jaxrecipes.models.clip.config_files import from_huggingface as clip_config
+from jaxrecipes.models.clip.config_files import from_open_clip
+from jaxrecipes.models.clip.config_files import to_huggingface as to_clip_json
+from jaxrecipes.models.dinov2.config import Dinov2Config
+from jaxrecipes.models.dinov2.config_files import from_huggingface as dinov2_config
+from jaxrecipes.models.dinov2.config_files import to_huggingface as to_dinov2_json
+from jaxrecipes.models.hand.mano import read_mano
+from jaxrecipes.recipes.clip_iqa.rated_images import read_rated_images
+from jaxrecipes.recipes.faces.folder import read_face_folder
+from jaxrecipes.recipes.faces.make_folder import convert_features, make_face_folder
+from jaxrecipes.recipes.hand_pose.constants import read_output_statistics
+from jaxrecipes.recipes.hand_pose.hands.draw import as_sequences, synthetic_hands
+from jaxrecipes.recipes.hand_pose.make_shards import make_hand_shards
+from jaxrecipes.recipes.hand_pose.shards import read_hand_clips, write_hand_shards
+from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
+from jaxrecipes.recipes.ocec.make_parquet import make_parquet
+from jaxrecipes.recipes.ocec.original_weights import read_checkpoint
 from jaxrecipes.report.comparison import as_json, compare_runs
 from jaxrecipes.report.page import write_page
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.schedules.expression import parse
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.tune.space import parse_parameter
@@ -168,7 +169,7 @@ def _search_range() -> Make:
 @functools.cache
 def _ocec_file(base: pathlib.Path) -> pathlib.Path:
     """A checkpoint as the original's program writes it: weights, moments, scheduler, metrics."""
-    from jaxrecipes.recipes.trained import Trained
+    from jaxrecipes.runs.trained import Trained
     from jaxrecipes.train.state import create_state
 
     module = recipes.load("ocec")

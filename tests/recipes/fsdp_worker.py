@@ -10,14 +10,14 @@ import sys
 import jax
 import numpy as np
 
-from jaxrecipes import recipes
 from jaxrecipes.data.indexed import IndexedRows
-from jaxrecipes.data.synthetic_hands import synthetic_hands
-from jaxrecipes.models.clip_config import ClipConfig, ClipTextConfig, ClipVisionConfig
-from jaxrecipes.models.dinov2_config import Dinov2Config
-from jaxrecipes.models.hand_pose_config import HandDecoderConfig, HandPoseConfig
+from jaxrecipes.models.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
+from jaxrecipes.models.dinov2.config import Dinov2Config
 from jaxrecipes.recipes.clip_iqa import config as clip_iqa
 from jaxrecipes.recipes.hand_pose import config as hand_pose
+from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
+from jaxrecipes.recipes.hand_pose.network_config import HandDecoderConfig, HandPoseConfig
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.sharding import bytes_per_device, make_mesh
 from jaxrecipes.train.config import LoopConfig, LrScheduleConfig, OptimConfig
 from jaxrecipes.train.programs import Programs

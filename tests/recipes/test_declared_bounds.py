@@ -7,9 +7,8 @@ import typing
 import pytest
 from annotated_types import Interval
 
-from jaxrecipes import recipes
 from jaxrecipes.config import load_function
-from jaxrecipes.data.pixel_augment import GROUPS
+from jaxrecipes.data.augment.pixels import GROUPS
 from jaxrecipes.fields import (
     Checked,
     FieldError,
@@ -19,7 +18,8 @@ from jaxrecipes.fields import (
     plain,
     type_hints,
 )
-from jaxrecipes.models.hand_pose_config import TemporalConfig
+from jaxrecipes.recipes.hand_pose.network_config import TemporalConfig
+from jaxrecipes.runs import module as recipes
 
 NAMES = ("ocec", "face3d", "universal_face", "clip_iqa", "hand_pose")
 MEANS = {"mean", "img_mean", "norm_mean"}  # may be any finite numbers

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
-from jaxrecipes.data.synthetic_eyes import draw_eyes
-from jaxrecipes.recipes.trained import open_trained
+from jaxrecipes.recipes.ocec.eyes.draw import draw_eyes
+from jaxrecipes.runs.trained import open_trained
 
 ROOT = pathlib.Path(__file__).parents[2]
 SIZE = (16, 16)

@@ -8,7 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 from script_runs import ROOT
 
-from jaxrecipes.recipes.trained import open_trained
+from jaxrecipes.runs.trained import open_trained
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/checkpoints.md").read_text(), re.DOTALL)
 

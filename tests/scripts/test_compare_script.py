@@ -30,7 +30,7 @@ def trainings(monkeypatch):
             (workdir / f"{name}.json").write_text(json.dumps(value))
         return None if workdir.name == "balanced" else types.SimpleNamespace(interrupted=False)
 
-    monkeypatch.setattr("jaxrecipes.recipes.run.train", train)
+    monkeypatch.setattr("jaxrecipes.runs.train.train", train)
     return asked
 
 

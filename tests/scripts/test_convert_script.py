@@ -9,7 +9,7 @@ from PIL import Image
 from script_runs import read_json, run
 
 from jaxrecipes.convert import load_torch
-from jaxrecipes.recipes.trained import open_trained
+from jaxrecipes.runs.trained import open_trained
 
 CHECKPOINTS = ["baseline", "inverted_se"]  # all three in tests/convert
 

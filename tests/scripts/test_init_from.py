@@ -14,8 +14,8 @@ from script_runs import assert_same_end, metrics_by_epoch, read_json, start, wai
 from jaxrecipes.config import diff, to_dict
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.recipes import ocec
-from jaxrecipes.recipes.init_from import first_stage_config, with_init_from
-from jaxrecipes.recipes.trained import open_trained
+from jaxrecipes.runs.init_from import first_stage_config, with_init_from
+from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.train.state import create_state, starting_weights
 
 

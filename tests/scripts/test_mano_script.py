@@ -2,7 +2,7 @@
 
 import pickle
 
-from jaxrecipes.convert.mano import read_mano
+from jaxrecipes.models.hand.mano import read_mano
 
 
 def test_the_npz_is_written_and_a_wrong_file_gets_a_line(script, golden, tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from script_runs import metrics_by_epoch, read_json, run
 
 from jaxrecipes.convert.safetensors import load_safetensors
-from jaxrecipes.recipes.trained import open_trained
+from jaxrecipes.runs.trained import open_trained
 
 
 def read_csv(path: pathlib.Path) -> list[dict[str, str]]:

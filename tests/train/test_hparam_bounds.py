@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from jaxrecipes import recipes, schedules
+from jaxrecipes import schedules
 from jaxrecipes.fields import declared_hparams
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.train.build import build_hparams
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig, RunConfig
 from jaxrecipes.train.hparams import check_hparams

@@ -12,7 +12,7 @@ from toy_recipe import toy_arrays, toy_batch, toy_config, toy_hparams, toy_recip
 
 from jaxrecipes import schedules
 from jaxrecipes.finite import first_nonfinite
-from jaxrecipes.recipes.torch_runs import save_run
+from jaxrecipes.runs.torch_runs import save_run
 from jaxrecipes.schedules import as_schedule
 from jaxrecipes.train import create_state, loop, make_train_step
 from jaxrecipes.train.step import looked_at

@@ -6,7 +6,7 @@ from toy_recipe import NUM_FEATURES, toy_batch, toy_recipe
 
 from jaxrecipes.nn import dropout
 from jaxrecipes.train import create_state, make_train_step
-from jaxrecipes.train.seam import nnx_apply, nnx_split
+from jaxrecipes.train.apply_fn import nnx_apply, nnx_split
 
 
 class NnxToy(nnx.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from toy_recipe import toy_config, toy_recipe, toy_run
 
-from jaxrecipes.train.seam import linen_apply
+from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.steps_per_call import DEFAULT, choose
 
 

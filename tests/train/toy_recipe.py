@@ -13,10 +13,10 @@ from jaxrecipes.metrics import BinaryCounts
 from jaxrecipes.nn import BatchNorm, dropout
 from jaxrecipes.schedules import as_schedule
 from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
 from jaxrecipes.train.loop import Run
 from jaxrecipes.train.recipe import Recipe
-from jaxrecipes.train.seam import linen_apply
 from jaxrecipes.train.splits import make_run_data
 
 NUM_FEATURES = 6

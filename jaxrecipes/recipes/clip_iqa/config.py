@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Interval
 
 from jaxrecipes.correlation import LogisticFit
-from jaxrecipes.data.clip_tokenizer import Cleaning
 from jaxrecipes.fields import (
     Checked,
     Count,
@@ -19,14 +18,15 @@ from jaxrecipes.fields import (
     Share,
     hparam,
 )
-from jaxrecipes.models.clip_config import (
+from jaxrecipes.models.clip.config import (
     PUBLISHED,
     Activation,
     ClipConfig,
     ClipTextConfig,
     ClipVisionConfig,
 )
-from jaxrecipes.models.clip_iqa_config import ClipIqaConfig, HeadsConfig
+from jaxrecipes.models.clip.tokenizer import Cleaning
+from jaxrecipes.recipes.clip_iqa.network_config import ClipIqaConfig, HeadsConfig
 from jaxrecipes.train.config import (
     DataConfig,
     EarlyStoppingConfig,
@@ -55,7 +55,7 @@ SIZES = {
     "vit_l_14": "ViT-L/14",
     "vit_l_14_336": "ViT-L/14@336",
 }
-"""Names of the published sizes here, and in `jaxrecipes.models.clip.PUBLISHED`."""
+"""Names of the published sizes here, and in `jaxrecipes.models.clip.network.PUBLISHED`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

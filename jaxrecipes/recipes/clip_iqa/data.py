@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrecipes.data.clip_tokenizer import ClipTokenizer
 from jaxrecipes.data.decode import Fit, decode_images
 from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.held_out import Drawn, numbered, on_record
-from jaxrecipes.data.image_split import split_prompts, split_rows
 from jaxrecipes.data.indexed import Arrays, IndexedRows
-from jaxrecipes.data.rated_images import RatedTable, read_rated_images
-from jaxrecipes.data.synthetic_scenes import draw_scenes
+from jaxrecipes.models.clip.tokenizer import ClipTokenizer
 from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.clip_iqa.config import IqaDataConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.embeddings import clip_params, with_embeddings
+from jaxrecipes.recipes.clip_iqa.rated_images import RatedTable, read_rated_images
+from jaxrecipes.recipes.clip_iqa.scenes.draw import draw_scenes
+from jaxrecipes.recipes.clip_iqa.split import split_prompts, split_rows
 from jaxrecipes.report.progress import Progress
 
 _log = logging.getLogger("jaxrecipes")

@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrecipes.data.augment import standardize
-from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
+from jaxrecipes.data.augment.images import standardize
+from jaxrecipes.models.clip.network import IMAGE_MEAN, IMAGE_STD
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.recipe import SCORES, make_recipe
-from jaxrecipes.recipes.exports import Deployed
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.runs.exports import Deployed
+from jaxrecipes.runs.trained import Trained
 
 
 def deployed(trained: Trained) -> Deployed:

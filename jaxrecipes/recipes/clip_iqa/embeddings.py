@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrecipes.data.augment import normalize
+from jaxrecipes.data.augment.images import normalize
 from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.losses.similarity import unit
-from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD, ClipText, ClipVision
+from jaxrecipes.models.clip.network import IMAGE_MEAN, IMAGE_STD, ClipText, ClipVision
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.pretrained import read_weights

@@ -4,9 +4,9 @@ Two reasons: the config freezes them, or nothing depends on them. PyTorch leaves
 are, decay included; so do we.
 """
 
-from jaxrecipes.models.clip_config import ClipConfig
-from jaxrecipes.models.clip_iqa_config import ClipIqaConfig
+from jaxrecipes.models.clip.config import ClipConfig
 from jaxrecipes.recipes.clip_iqa.config import FreezeConfig, IqaRunConfig
+from jaxrecipes.recipes.clip_iqa.network_config import ClipIqaConfig
 
 _EMBEDDINGS = (
     "^clip/(vision|text)/(class|position|token)_embedding$",

@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Any
 
-from jaxrecipes.convert.clip import SOURCES, read_clip
-from jaxrecipes.models.clip import PUBLISHED, resize_positions
-from jaxrecipes.models.clip_config import ClipConfig
+from jaxrecipes.models.clip.config import ClipConfig
+from jaxrecipes.models.clip.network import PUBLISHED, resize_positions
+from jaxrecipes.models.clip.weights import SOURCES, read_clip
 from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource
 from jaxrecipes.train.recipe import Pretrained

@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes.correlation import agreement, plcc
-from jaxrecipes.data.augment import normalize, random_flip
-from jaxrecipes.data.random_resized_crop import random_resized_crop, resize_boxes
+from jaxrecipes.data.augment.images import normalize, random_flip
+from jaxrecipes.data.augment.random_resized_crop import random_resized_crop, resize_boxes
 from jaxrecipes.losses import mean_squared_error
-from jaxrecipes.models.clip import IMAGE_MEAN, IMAGE_STD
-from jaxrecipes.models.clip_iqa import ClipIqa
+from jaxrecipes.models.clip.network import IMAGE_MEAN, IMAGE_STD
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.freezing import INERT, freezing_plan
+from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, pretrained
-from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
 from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.watched_metrics import check_monitored
 
 SCORES = ("quality", "consistency")
 MOS_SCALE = 5.0

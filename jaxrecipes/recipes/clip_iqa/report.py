@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from jaxrecipes.compile_quickly import run_once
+from jaxrecipes.recipes.clip_iqa import plots as rated
 from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.data import RatedImages
 from jaxrecipes.recipes.clip_iqa.recipe import MOS_SCALE, SCORES
-from jaxrecipes.report import rated
 from jaxrecipes.report.contact_sheet import contact_sheet, side_by_side
-from jaxrecipes.run_once import run_once
 from jaxrecipes.train.evaluate import Evaluation
 from jaxrecipes.train.recipe import Recipe
 

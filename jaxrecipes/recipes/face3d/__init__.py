@@ -1,14 +1,12 @@
-"""Face 3D transformer: side view to frontal embedding. Offers what
-`jaxrecipes.recipes.RecipeModule` names.
-"""
+"""Face 3D transformer: side view to frontal embedding."""
 
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig as CONFIG
 from jaxrecipes.recipes.face3d.data import load_inputs, load_splits
 from jaxrecipes.recipes.face3d.deploy import deployed
+from jaxrecipes.recipes.face3d.original import export_torch, import_torch
 from jaxrecipes.recipes.face3d.recipe import check_config, make_recipe
-from jaxrecipes.recipes.face3d.torch_checkpoint import export_torch, import_torch
-from jaxrecipes.recipes.face_data import training_order
-from jaxrecipes.recipes.face_report import prediction_columns, write_report, write_samples
+from jaxrecipes.recipes.faces.data import training_order
+from jaxrecipes.recipes.faces.report import prediction_columns, write_report, write_samples
 
 __all__ = [
     "CONFIG",

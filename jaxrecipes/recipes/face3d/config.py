@@ -4,8 +4,8 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from jaxrecipes.fields import Checked, Count, NonNegative, Share, hparam
-from jaxrecipes.models.face3d_config import Face3DConfig
-from jaxrecipes.recipes.face_data import FaceDataConfig
+from jaxrecipes.recipes.face3d.network_config import Face3DConfig
+from jaxrecipes.recipes.faces.data import FaceDataConfig
 from jaxrecipes.train.config import (
     EarlyStoppingConfig,
     EmaConfig,

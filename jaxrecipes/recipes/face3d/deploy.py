@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from jaxrecipes.models.face3d import face3d
-from jaxrecipes.recipes.exports import Deployed
-from jaxrecipes.recipes.face_deploy import example_inputs
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.recipes.face3d.network import face3d
+from jaxrecipes.recipes.faces.deploy import example_inputs
+from jaxrecipes.runs.exports import Deployed
+from jaxrecipes.runs.trained import Trained
 
 
 def deployed(trained: Trained) -> Deployed:

@@ -9,17 +9,22 @@ import jax.numpy as jnp
 
 from jaxrecipes.losses import cosine_loss, cosine_similarity, difficulty_weights, mean_squared_error
 from jaxrecipes.metrics import Mean
-from jaxrecipes.models.face3d import face3d, inert_parameters
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
-from jaxrecipes.recipes.face_augment import augment, augment_hparams
-from jaxrecipes.recipes.face_data import FacePairs
-from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table, without_table
-from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
-from jaxrecipes.recipes.monitored import check_monitored
+from jaxrecipes.recipes.face3d.network import face3d, inert_parameters
+from jaxrecipes.recipes.faces.augment import augment, augment_hparams
+from jaxrecipes.recipes.faces.data import FacePairs
+from jaxrecipes.recipes.faces.pose_text_source import (
+    check_clip,
+    read_table,
+    with_table,
+    without_table,
+)
+from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
+from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
 from jaxrecipes.train.recipe import Batch, Hparams, Recipe
-from jaxrecipes.train.seam import linen_apply
+from jaxrecipes.train.watched_metrics import check_monitored
 
 _TERMS = {"mse": mean_squared_error, "cosine": cosine_loss}
 

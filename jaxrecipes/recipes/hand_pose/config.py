@@ -8,10 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 
-from jaxrecipes.convert.mano import FINGERTIPS
-from jaxrecipes.data.hand_augment import PRINCPT_NOISE
-from jaxrecipes.data.hand_shards import Decode
-from jaxrecipes.data.pixel_augment import PixelGroup
+from jaxrecipes.data.augment.pixels import PixelGroup
 from jaxrecipes.fields import (
     Checked,
     Count,
@@ -23,12 +20,15 @@ from jaxrecipes.fields import (
     Share,
     hparam,
 )
-from jaxrecipes.models.dinov2_config import Dinov2Config, PosInterp, dinov2_config
-from jaxrecipes.models.hand_pose_config import (
+from jaxrecipes.models.dinov2.config import Dinov2Config, PosInterp, dinov2_config
+from jaxrecipes.models.hand.mano import FINGERTIPS
+from jaxrecipes.recipes.hand_pose.augment import PRINCPT_NOISE
+from jaxrecipes.recipes.hand_pose.network_config import (
     HandDecoderConfig,
     HandPoseConfig,
     PerspectiveConfig,
 )
+from jaxrecipes.recipes.hand_pose.shards import Decode
 from jaxrecipes.train.config import (
     DataConfig,
     EmaConfig,

@@ -5,17 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrecipes.data.hand_selection import (
-    depth_weights,
-    select_validation,
-    source_weights,
-)
-from jaxrecipes.data.hand_shards import HandClips, read_hand_clips
 from jaxrecipes.data.order import BatchOrder
 from jaxrecipes.data.shard_order import ShardOrder
-from jaxrecipes.data.synthetic_hands import synthetic_hands
 from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
+from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
+from jaxrecipes.recipes.hand_pose.selection import depth_weights, select_validation, source_weights
+from jaxrecipes.recipes.hand_pose.shards import HandClips, read_hand_clips
 from jaxrecipes.report.progress import Progress
 
 _FIRST_VAL = 10_000_000

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipes.data.augment import standardize
-from jaxrecipes.models.hand_pose import HandPose
-from jaxrecipes.models.hand_pose_config import HandPoseConfig
-from jaxrecipes.recipes.exports import Deployed
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.data.augment.images import standardize
+from jaxrecipes.recipes.hand_pose.network import HandPose
+from jaxrecipes.recipes.hand_pose.network_config import HandPoseConfig
+from jaxrecipes.runs.exports import Deployed
+from jaxrecipes.runs.trained import Trained
 
 _OUTPUTS = ("pose", "betas", "trans")
 

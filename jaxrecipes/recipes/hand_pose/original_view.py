@@ -7,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrecipes.camera import project, turn_to_axis
-from jaxrecipes.data.hand_shards import HandClips
-from jaxrecipes.models.hand_joints import JOINT_NAMES, NUM_ROTATIONS
-from jaxrecipes.ranks import aligned
-from jaxrecipes.recipes.hand_pose.config import HandRunConfig
-from jaxrecipes.rotations import (
+from jaxrecipes.compile_quickly import run_once
+from jaxrecipes.models.hand.camera import project, turn_to_axis
+from jaxrecipes.models.hand.joints import JOINT_NAMES, NUM_ROTATIONS
+from jaxrecipes.models.hand.rotations import (
     JointType,
     axis_angle_to_matrix,
     matrix_to_axis_angle,
     to_axis_angle,
 )
-from jaxrecipes.run_once import run_once
+from jaxrecipes.ranks import aligned
+from jaxrecipes.recipes.hand_pose.config import HandRunConfig
+from jaxrecipes.recipes.hand_pose.shards import HandClips
 
 _OUTPUTS = ("joint_cam", "trans", "pose", "betas")
 _CAMERA = ("focal", "princpt", "hand_bbox")

@@ -8,22 +8,27 @@ import jax
 import jax.numpy as jnp
 
 from jaxrecipes import schedules
-from jaxrecipes.data.augment import standardize
-from jaxrecipes.data.hand_augment import draw
-from jaxrecipes.data.hand_crop import HandCrop
-from jaxrecipes.data.pixel_augment import GROUPS, augment_pixels
-from jaxrecipes.joint_errors import hand_errors, more_hand_errors
-from jaxrecipes.losses.hand import hand_predictions, hand_scale, hand_targets, hand_terms
-from jaxrecipes.models.hand_decoder import bin_centres
-from jaxrecipes.models.hand_pose import HandPose, constants
+from jaxrecipes.data.augment.images import standardize
+from jaxrecipes.data.augment.pixels import GROUPS, augment_pixels
 from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.hand_pose.augment import draw
 from jaxrecipes.recipes.hand_pose.config import DropoutConfig, HandRunConfig
+from jaxrecipes.recipes.hand_pose.crop import HandCrop
+from jaxrecipes.recipes.hand_pose.decoder import bin_centres
+from jaxrecipes.recipes.hand_pose.joint_errors import hand_errors, more_hand_errors
+from jaxrecipes.recipes.hand_pose.losses import (
+    hand_predictions,
+    hand_scale,
+    hand_targets,
+    hand_terms,
+)
+from jaxrecipes.recipes.hand_pose.network import HandPose, constants
 from jaxrecipes.recipes.hand_pose.sources import check_sources, hand_model, pretrained
-from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.schedules import Schedule
+from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
 from jaxrecipes.train.recipe import Batch, Hparams, Recipe
-from jaxrecipes.train.seam import linen_apply
+from jaxrecipes.train.watched_metrics import check_monitored
 
 _ERRORS = ("micro_mpjpe", "micro_mpjpe_rel", "micro_mpvpe", "micro_mpvpe_rel", "micro_rte")
 _MORE_ERRORS = ("pa_mpjpe", "macro_mpjpe")

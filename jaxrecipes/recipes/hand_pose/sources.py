@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipes.convert.dinov2 import SOURCES, read_dinov2
-from jaxrecipes.convert.mano import load_mano
-from jaxrecipes.models.hand_constants import decoder_constants
-from jaxrecipes.models.hand_model import HandModel
-from jaxrecipes.models.procedural_hand import procedural_hand
+from jaxrecipes.models.dinov2.weights import SOURCES, read_dinov2
+from jaxrecipes.models.hand.mano import load_mano
+from jaxrecipes.models.hand.model import HandModel
+from jaxrecipes.models.hand.procedural import procedural_hand
 from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.hand_pose.config import BackboneSource, HandRunConfig, HandSource
+from jaxrecipes.recipes.hand_pose.constants import decoder_constants
 from jaxrecipes.train.recipe import Pretrained
 
 _ARCHITECTURE = ("width", "depth", "num_heads", "swiglu", "mlp_width", "num_registers", "grid")

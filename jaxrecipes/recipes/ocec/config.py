@@ -14,7 +14,7 @@ from jaxrecipes.fields import (
     Share,
     hparam,
 )
-from jaxrecipes.models.ocec import OcecConfig
+from jaxrecipes.recipes.ocec.network import OcecConfig
 from jaxrecipes.train.config import DataConfig, RunConfig
 
 

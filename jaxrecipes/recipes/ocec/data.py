@@ -10,7 +10,10 @@ import numpy as np
 from jaxrecipes.data.decode import decode_images
 from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.image_folders import find_images, nameable
-from jaxrecipes.data.labelled_images import (
+from jaxrecipes.data.order import BatchOrder
+from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
+from jaxrecipes.recipes.ocec.eyes.draw import draw_eyes
+from jaxrecipes.recipes.ocec.labelled_images import (
     LabelledImages,
     check_labels,
     check_trainable,
@@ -18,9 +21,6 @@ from jaxrecipes.data.labelled_images import (
     read_labelled_images,
     sampling_weights,
 )
-from jaxrecipes.data.order import BatchOrder
-from jaxrecipes.data.synthetic_eyes import draw_eyes
-from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.report.progress import Progress
 
 _log = logging.getLogger("jaxrecipes")

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxrecipes.data.augment import standardize
-from jaxrecipes.models.ocec import Ocec
-from jaxrecipes.recipes.exports import Deployed
+from jaxrecipes.data.augment.images import standardize
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
+from jaxrecipes.recipes.ocec.network import Ocec
 from jaxrecipes.recipes.ocec.recipe import logit_scale
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.runs.exports import Deployed
+from jaxrecipes.runs.trained import Trained
 
 
 def deployed(trained: Trained) -> Deployed:

@@ -9,19 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrecipes.data.augment import AugmentOps, augment_images, normalize
-from jaxrecipes.data.labelled_images import pos_weight as class_pos_weight
-from jaxrecipes.data.mix import MixOps, mix
+from jaxrecipes.data.augment.images import AugmentOps, augment_images, normalize
+from jaxrecipes.data.augment.mix import MixOps, mix
 from jaxrecipes.losses import bce_with_logits, focal_label_smooth_ce, mixed_loss
 from jaxrecipes.metrics import BinaryCounts, roc_auc
-from jaxrecipes.models.ocec import Ocec, check_image_size
 from jaxrecipes.precision import Policy
-from jaxrecipes.recipes.monitored import check_monitored
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.data import Eyes
+from jaxrecipes.recipes.ocec.labelled_images import pos_weight as class_pos_weight
+from jaxrecipes.recipes.ocec.network import Ocec, check_image_size
+from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
 from jaxrecipes.train.recipe import Batch, Hparams, Recipe
-from jaxrecipes.train.seam import linen_apply
+from jaxrecipes.train.watched_metrics import check_monitored
 
 CLASS_NAMES = ("closed", "open")
 _MIX_PROBS, _MIX_ALPHAS = ("mixup_prob", "cutmix_prob"), ("mixup_alpha", "cutmix_alpha")

@@ -4,8 +4,8 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from jaxrecipes.fields import Checked, Count, NonNegative, Positive, Share, hparam
-from jaxrecipes.models.universal_face import UniversalFaceConfig
-from jaxrecipes.recipes.face_data import FaceDataConfig
+from jaxrecipes.recipes.faces.data import FaceDataConfig
+from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
 from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig, RunConfig
 
 

@@ -3,8 +3,9 @@
 import pathlib
 from collections.abc import Sequence
 
-from jaxrecipes.recipes import face_data, face_inputs
-from jaxrecipes.recipes.face_data import FacePairs
+from jaxrecipes.recipes.faces import data as face_data
+from jaxrecipes.recipes.faces import inputs as face_inputs
+from jaxrecipes.recipes.faces.data import FacePairs
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 
 

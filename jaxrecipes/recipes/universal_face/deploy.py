@@ -4,10 +4,10 @@
 
 from typing import Any
 
-from jaxrecipes.models.universal_face import UniversalFace
-from jaxrecipes.recipes.exports import Deployed
-from jaxrecipes.recipes.face_deploy import example_inputs
-from jaxrecipes.recipes.trained import Trained
+from jaxrecipes.recipes.faces.deploy import example_inputs
+from jaxrecipes.recipes.universal_face.network import UniversalFace
+from jaxrecipes.runs.exports import Deployed
+from jaxrecipes.runs.trained import Trained
 
 
 def deployed(trained: Trained) -> Deployed:

@@ -16,16 +16,21 @@ from jaxrecipes.losses import (
     similarity_protection,
 )
 from jaxrecipes.metrics import Mean
-from jaxrecipes.models.universal_face import UniversalFace
 from jaxrecipes.precision import Policy
-from jaxrecipes.recipes.face_augment import augment, augment_hparams
-from jaxrecipes.recipes.face_data import FacePairs
-from jaxrecipes.recipes.face_pose_text import check_clip, read_table, with_table, without_table
-from jaxrecipes.recipes.face_report import retrieval_metrics, seed_tag
-from jaxrecipes.recipes.monitored import check_monitored
+from jaxrecipes.recipes.faces.augment import augment, augment_hparams
+from jaxrecipes.recipes.faces.data import FacePairs
+from jaxrecipes.recipes.faces.pose_text_source import (
+    check_clip,
+    read_table,
+    with_table,
+    without_table,
+)
+from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
+from jaxrecipes.recipes.universal_face.network import UniversalFace
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
 from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.watched_metrics import check_monitored
 
 TERMS = (
     "id_similarity",

@@ -1,0 +1,1 @@
+"""Augmentation of images inside the training step."""

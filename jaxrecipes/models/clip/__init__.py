@@ -1,0 +1,1 @@
+"""CLIP: both towers, the tokenizer, and published weights in and out."""

@@ -1,0 +1,1 @@
+"""DINOv2: the network, and published weights in and out."""

@@ -1,0 +1,1 @@
+"""Hands: joints, MANO and a procedural hand, rotations, cameras, alignment."""

@@ -1,0 +1,1 @@
+"""Procedural eyes, the embedded data."""

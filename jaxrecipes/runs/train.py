@@ -1,0 +1,171 @@
+"""One run of a recipe from its config: data, training, report. What scripts/train.py calls."""
+
+import dataclasses
+import logging
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.config import to_dict
+from jaxrecipes.runs.module import Examples
+from jaxrecipes.runs.module import RecipeModule
+from jaxrecipes.runs.init_from import (first_stage_config, with_init_from)
+from jaxrecipes.runs.data import (recipe_data)
+from jaxrecipes.report.aim_writer import import_aim
+from jaxrecipes.report.page import write_page
+from jaxrecipes.report.plots import training_curves
+from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.finish import Finished
+from jaxrecipes.train.loop import Run
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.resume import checkpoint_folder
+from jaxrecipes.train.run_data import RunData
+from jaxrecipes.json_files import read_json
+from jaxrecipes.train.run_files import alone_in_run
+
+_log = logging.getLogger("jaxrecipes")
+
+
+def train(
+    module: RecipeModule,
+    config: RunConfig,
+    config_dict: dict[str, Any],
+    workdir: pathlib.Path,
+    *,
+    allow_config_change: bool = False,
+    allow_data_change: bool = False,
+) -> Finished | None:
+    """Trains in `workdir` and leaves the report there; None when a signal stopped the run.
+
+    A first stage that the config has comes before it, in `workdir/stage1`.
+
+    Raises: what `Run.fit` raises, and ValueError or FileNotFoundError for data that cannot be
+    trained on, and ImportError for a log that is not installed.
+    """
+    if config.loop.aim_repo is not None:
+        import_aim()  # before anything takes long
+    allowed = {
+        "allow_config_change": allow_config_change,
+        "allow_data_change": allow_data_change,
+    }
+    with alone_in_run(workdir):
+        return _train_stages(module, config, config_dict, workdir, **allowed)
+
+
+def _train_stages(
+    module: RecipeModule,
+    config: RunConfig,
+    config_dict: dict[str, Any],
+    workdir: pathlib.Path,
+    **allowed: bool,
+) -> Finished | None:
+    if config.first_stage is not None:
+        before = first_stage_config(config)
+        module.check_config(before)
+        stage1 = workdir / "stage1"
+        # config_dict stays as it was given: the folder may be moved.
+        config = dataclasses.replace(config, init_from=str(stage1))
+        if not _has_begun(workdir):
+            _prepared(module, config, workdir, report_dir=None)  # what is wrong is said now
+            _log.info("first stage: %s", stage1)
+            stage1.mkdir(exist_ok=True)
+            finished = _train_one(module, before, to_dict(before), stage1, **allowed)
+            if finished is None:
+                return None
+            if finished.interrupted:
+                _log.info("stopped after the first stage; the same command goes on from there")
+                return None
+            _log.info("second stage: %s", workdir)
+    return _train_one(module, config, config_dict, workdir, **allowed)
+
+
+def _train_one(
+    module: RecipeModule,
+    config: RunConfig,
+    config_dict: dict[str, Any],
+    workdir: pathlib.Path,
+    *,
+    allow_config_change: bool,
+    allow_data_change: bool,
+) -> Finished | None:
+    started = time.monotonic()
+    first = jax.process_index() == 0
+    splits, data, recipe, mesh = _prepared(
+        module, config, workdir, report_dir=workdir if first else None
+    )
+    counts = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+    _log.info(
+        "data: %s (%.1f s); %d steps an epoch",
+        counts,
+        time.monotonic() - started,
+        data.steps_per_epoch,
+    )
+
+    run = Run(
+        with_init_from(recipe, config),
+        data,
+        config,
+        workdir,
+        mesh=mesh,
+        config_dict=config_dict,
+        allow_config_change=allow_config_change,
+        allow_data_change=allow_data_change,
+    )
+    finished = run.fit()
+    if finished is None or not first:
+        return finished
+
+    plots = workdir / "plots"
+    plots.mkdir(exist_ok=True)
+    evaluations = {"val": finished.val, "test": finished.test}
+    for split, evaluation in evaluations.items():
+        if evaluation is not None:
+            module.write_report(config, split, evaluation, splits[split], plots)
+    module.write_samples(recipe, splits["train"], finished.hparams, plots / "augmented_samples.png")
+    history = read_json(workdir / "history.json")
+    training_curves(history, plots / "curves.png", best_epoch=finished.summary["best"]["epoch"])
+    page = write_page(workdir)
+    selected = finished.summary["selected_by"]
+    _log.info(
+        "best: epoch %d, %s",
+        finished.summary["best"]["epoch"],
+        _shown(finished.summary["best"], selected),
+    )
+    _log.info("report: %s", page)
+    return finished
+
+
+def _prepared(
+    module: RecipeModule,
+    config: RunConfig,
+    workdir: pathlib.Path,
+    *,
+    report_dir: pathlib.Path | None,
+) -> tuple[Mapping[str, Examples], RunData, Recipe, Mesh]:
+    """What a run trains and on what, each checked against the other."""
+    mesh = make_mesh(config.parallel.fsdp_devices)
+    splits = module.load_splits(config, report_dir=report_dir, train=True, run_dir=workdir)
+    data = recipe_data(module, config, splits, mesh)
+    recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    return splits, data, recipe, mesh
+
+
+def _has_begun(workdir: pathlib.Path) -> bool:
+    directory = checkpoint_folder(workdir)
+    if not directory.is_dir():
+        return False
+    with CheckpointManager(directory) as checkpoints:
+        return checkpoints.latest_step is not None
+
+
+def _shown(metrics: dict[str, Any], selected: str) -> str:
+    names = dict.fromkeys([selected, selected.removesuffix("_ema"), "accuracy_ema", "loss"])
+    return "  ".join(
+        f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None
+    )

@@ -1,0 +1,55 @@
+"""Configs of hand_pose: presets, and what is refused before any data is read."""
+
+import pathlib
+
+import pytest
+
+from jaxrecipes.config import from_dict, load_config, to_dict
+from jaxrecipes.runs import module as recipes
+
+FILE = str(pathlib.Path(__file__).parents[3] / "configs/hand_pose.py")
+HAND_POSE = recipes.load("hand_pose")
+
+
+@pytest.mark.parametrize("preset", ["default", "stage1", "stage1_seed", "before", "stage2"])
+def test_a_preset_is_read_back_from_what_a_run_stores(preset):
+    config = load_config(f"{FILE}:{preset}")
+    assert from_dict(HAND_POSE.CONFIG, to_dict(config)) == config
+
+
+def test_the_source_documents_settings_are_those_of_its_presets():
+    seed, fixed = (load_config(f"{FILE}:{name}") for name in ("stage1_seed", "stage1"))
+    assert (seed.dropout.scope, seed.loss.fk_grad, seed.loss.norm_eps) == ("listed", False, 0.0)
+    assert (seed.augment.crop, seed.augment.scale_z_min, seed.precision) == (
+        *("affine", 1.0),
+        "float32",
+    )
+    for config in (seed, fixed):
+        assert (config.steps, config.data.batch_size, config.seed, config.data.val_seed) == (
+            *(100_000, 32),
+            *(3229084, 42),
+        )
+        assert (config.optim.learning_rate, config.backbone.learning_rate) == (1e-4, 1e-5)
+        assert (config.dropout.warmup_steps, config.dropout.rate) == (10_000, 0.1)
+        assert config.network.handec.heatmap_resolution == (512, 512, 1024)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--backbone.size", "vit_s_14"], "--backbone.from_scratch"),
+        (["--model.infusion_layer", "1", "2", "--backbone.learning_rate", "None"], "as they are"),
+        (["--loss.heatmap_sigma", "0.001"], "more bins"),
+        (["--select_metric", "micro_mpjp"], "micro_mpjpe"),
+        (["--select_metric", "pck_auc"], "select_mode max"),
+    ],
+)
+def test_what_cannot_train_is_refused(flags, message):
+    with pytest.raises(ValueError, match=message):
+        HAND_POSE.check_config(load_config(FILE, flags))
+
+
+def test_a_backbone_that_is_not_there_says_where_such_weights_come_from(tmp_path):
+    flags = ["--backbone.size", "vit_s_14", "--backbone.weights", str(tmp_path / "dinov2")]
+    with pytest.raises(FileNotFoundError, match="facebook/dinov2"):
+        HAND_POSE.check_config(load_config(FILE, flags))
