@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from jax.sharding import Mesh
 
 from jaxrecipes.data.fingerprint import Fingerprint, of_split
-from jaxrecipes.runs.module import Examples
-from jaxrecipes.runs.module import RecipeModule
+from jaxrecipes.runs.module import Examples, RecipeModule
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.splits import examples_per_step, make_run_data

@@ -13,7 +13,7 @@ from jaxrecipes.config import to_dict
 from jaxrecipes.convert.safetensors import save_safetensors
 from jaxrecipes.export.onnx import onnx_model, save_onnx
 from jaxrecipes.export.stablehlo import save_stablehlo
-from jaxrecipes.runs.trained import (Trained, Weights)
+from jaxrecipes.runs.trained import Trained, Weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

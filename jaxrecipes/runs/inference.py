@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxrecipes.runs.module import Examples
-from jaxrecipes.runs.trained import (Trained, Weights)
+from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.sharding import make_mesh, replicated
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation
 from jaxrecipes.train.splits import make_split

@@ -13,7 +13,7 @@ import numpy as np
 from jaxrecipes.config import with_overrides
 from jaxrecipes.errors import telling
 from jaxrecipes.optim import leaves_by_path
-from jaxrecipes.runs.trained import (open_trained)
+from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.recipe import Pretrained, Recipe
 

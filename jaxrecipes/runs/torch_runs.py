@@ -17,14 +17,14 @@ from jaxrecipes.config import to_dict
 from jaxrecipes.convert.file_fields import naming
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
 from jaxrecipes.fields import FieldError, NonNegative, bounds_of, located, wrong
+from jaxrecipes.json_files import write_json
 from jaxrecipes.locks import alone_in
 from jaxrecipes.plateau import PlateauState
-from jaxrecipes.runs.trained import (Trained)
+from jaxrecipes.runs.trained import Trained
 from jaxrecipes.train import nonfinite
 from jaxrecipes.train.config import LrScheduleConfig, RunConfig
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
-from jaxrecipes.json_files import write_json
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.timeline import Timeline
 

@@ -12,13 +12,13 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
-from jaxrecipes.runs.module import Examples
-from jaxrecipes.runs.module import RecipeModule
-from jaxrecipes.runs.init_from import (first_stage_config, with_init_from)
-from jaxrecipes.runs.data import (recipe_data)
+from jaxrecipes.json_files import read_json
 from jaxrecipes.report.aim_writer import import_aim
 from jaxrecipes.report.page import write_page
 from jaxrecipes.report.plots import training_curves
+from jaxrecipes.runs.data import recipe_data
+from jaxrecipes.runs.init_from import first_stage_config, with_init_from
+from jaxrecipes.runs.module import Examples, RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.finish import Finished
@@ -26,7 +26,6 @@ from jaxrecipes.train.loop import Run
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.json_files import read_json
 from jaxrecipes.train.run_files import alone_in_run
 
 _log = logging.getLogger("jaxrecipes")

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import jax
 
-from jaxrecipes.runs import module as recipes
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import from_dict
 from jaxrecipes.optim import late_paths
 from jaxrecipes.paths import user_path
+from jaxrecipes.runs import module as recipes
 from jaxrecipes.runs.module import RecipeModule
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder

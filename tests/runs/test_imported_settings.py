@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from jaxrecipes.recipes.ocec.original_weights import (OcecCheckpoint)
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
-from jaxrecipes.recipes.ocec.network import (OcecConfig)
 from jaxrecipes.recipes.ocec import original as torch_checkpoint
-from jaxrecipes.runs.torch_runs import (with_plateau)
+from jaxrecipes.recipes.ocec.network import OcecConfig
+from jaxrecipes.recipes.ocec.original_weights import OcecCheckpoint
+from jaxrecipes.runs.torch_runs import with_plateau
 
 SETTINGS = {
     "mode": "min",

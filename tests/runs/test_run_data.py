@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jaxrecipes.runs import module as recipes
 from jaxrecipes.config import load_config
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.data import load_splits
-from jaxrecipes.runs.data import (fingerprint_of)
+from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.data import fingerprint_of
 
 FEW = {
     "ocec": ["--data.embedded_train", "8", "--data.embedded_val", "4"],

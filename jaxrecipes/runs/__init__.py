@@ -1,0 +1,1 @@
+"""A run of a recipe: found by its name, trained, opened again, exported."""
