@@ -1,6 +1,4 @@
-"""The C library's allocator, as a program that calls the same large functions again and again wants
-it.
-"""
+"""The C library's allocator, set for programs that call the same large functions repeatedly."""
 
 import ctypes
 import platform

@@ -1,4 +1,4 @@
-"""Programs that run a single time, or hardly more often."""
+"""Compiling programs that run only once, where optimising them costs more than it saves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 
 
 def compile_quickly(jitted: Any, *args: Any) -> jax.stages.Compiled:
-    """A jitted function compiled for such arguments, without optimisation where that is several
+    """Compiles a jitted function for these arguments, without optimisation where that is several
     times faster.
 
     Drawing the initial weights takes XLA longer to compile on a CPU than a train step does, for a

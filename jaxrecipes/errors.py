@@ -1,4 +1,4 @@
-"""How the library says what went wrong: an unknown name, or what others raise about an input."""
+"""Error messages: unknown names, and what other libraries raise about a user's input."""
 
 import contextlib
 import difflib

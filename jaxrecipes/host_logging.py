@@ -1,4 +1,4 @@
-"""The host program's logging stays as it configured it, or did not."""
+"""Keeps the host program's logging configuration untouched."""
 
 import contextlib
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def left_alone() -> Iterator[None]:
-    """Takes back what absl does to the root logger in the block.
+    """Undoes what absl does to the root logger inside the block.
 
     absl's logging, which Orbax and Grain write to from their import on, calls
     `logging.basicConfig()` when the root logger has no handler. The host's own `basicConfig` would

@@ -66,7 +66,7 @@ def in_turn(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever waits for it will find what was made, and need not be alone then.
+        # A process that waits will find the result ready and needs no lock for it.
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 

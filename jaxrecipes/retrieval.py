@@ -1,4 +1,4 @@
-"""How well embeddings find their like: rank-1 identification and verification, on host arrays.
+"""Rank-1 identification and verification with embeddings, on host arrays.
 
 Embeddings are compared by cosine, a block of queries at a time; memory stays small however many
 pairs there are.
@@ -17,7 +17,7 @@ def rank_one(
     gallery: np.ndarray,
     gallery_labels: np.ndarray,
 ) -> float:
-    """The share of queries whose likest gallery row has their label.
+    """The share of queries whose nearest gallery row has their label.
 
     Where several rows are equally like, the share of them that have it.
 

@@ -1,4 +1,4 @@
-"""Temporary files that say whose they are, and that go when their owner has died.
+"""Temporary files that name their owner and are removed once it has died.
 
 Their owner holds a lock on them, which the operating system releases with the process, however it
 ends. So nobody needs to guess from a name or an age whether a file is still being written.

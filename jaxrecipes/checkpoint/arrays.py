@@ -2,7 +2,7 @@
 
 A step's folder is what Orbax's own `CheckpointManager` would write for one tree: nested dicts of
 arrays in the item `default`. Containers of every kind (optimizer states, dataclasses) become dicts
-by the names of their fields, so nobody needs their classes to read them.
+by the names of their fields, so their classes are not needed to read them.
 
 Orbax takes about a millisecond for an array, whatever its size. So a save copies the arrays to the
 host, which is all that its caller waits for, and `Saving.result` writes them, in another thread.
@@ -41,7 +41,7 @@ class Saving(Protocol):
 
 
 def save(folder: Path, tree: Any) -> tuple[Saving, list[Record]]:
-    """Starts writing `tree` to the new folder `folder`; every process calls it.
+    """Starts writing `tree` to the new folder `folder`; called by every process.
 
     When it returns, the tree is copied: its buffers may be donated, overwritten or deleted.
 
@@ -62,7 +62,7 @@ def save(folder: Path, tree: Any) -> tuple[Saving, list[Record]]:
     whole = {path: leaf for path, leaf in stored.items() if _is_whole(leaf)}
     copies = stored | dict(zip(whole, _on_host(whole.values()), strict=True))
     ready = nested(copies | empty_nodes(tree))
-    # With several processes Orbax is called where all of them come by in the same order.
+    # With several processes Orbax is called here, where all of them arrive in the same order.
     saving = _OnHost if jax.process_count() == 1 else _OnDevices
     return saving(folder, ready), records
 
@@ -206,7 +206,7 @@ def _is_whole(leaf: Any) -> bool:
 
 
 def _on_host(leaves: Iterable[Any]) -> list[np.ndarray]:
-    """Copies that nobody else can write into, made in one go."""
+    """Private copies on the host, all made at once."""
     # A device's array that is fetched may be that device's own memory where this is the host's.
     return [np.array(leaf) for leaf in jax.device_get(list(leaves))]
 

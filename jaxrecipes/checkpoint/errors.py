@@ -1,4 +1,4 @@
-"""What can go wrong with a checkpoint, one class for each thing that a caller may handle apart."""
+"""Checkpoint errors: one class for each that a caller may want to handle."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 """One checkpoint on disk: its name, its manifest, and the proof that its bytes are those saved.
 
 A checkpoint is a folder named by its step. It is prepared under a hidden name and gets its own name
-by one rename as the last act, so whatever bears a step as its name was complete once. The manifest
+by one rename as the last act, so any folder named by a step was complete once. The manifest
 lists the size and CRC-32 of every other file and carries a CRC-32 of itself: a flipped bit, a
 truncated, lost or exchanged file is found before a single array is read. (Orbax, which writes the
 arrays, verifies none of it: a flipped bit loads as a wrong number.)
@@ -156,7 +156,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def remove(folder: Path) -> None:
-    """Deletes a checkpoint; it loses its name first, so nobody meets it half deleted."""
+    """Deletes a checkpoint; it is renamed first, so that no reader finds it half deleted."""
     if not _HIDDEN.fullmatch(folder.name):
         folder = folder.rename(_hidden(folder, _DELETING, owner()))
     shutil.rmtree(folder)
@@ -172,7 +172,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def sweep(directory: Path) -> None:
-    """Ends what killed processes left half done; what living ones are at is left alone."""
+    """Completes or removes what killed processes left behind, and leaves living ones their work."""
     for path in _entries(directory):
         hidden = _HIDDEN.fullmatch(path.name)
         if hidden and _is_abandoned(path, hidden[3], hidden[4]):
@@ -195,7 +195,7 @@ def _hidden(folder: Path, doing: str, owner: str) -> Path:
 
 
 def _is_abandoned(path: Path, host: str | None, process: str | None) -> bool:
-    """Whether nobody works on it any more, for all that can be known."""
+    """Whether, as far as can be known, no process is working on it any more."""
     if host is None or process is None or f"{host}-{process}" == owner():
         return True  # of version 0.1; or of an earlier process with this one's number
     if host == socket.gethostname():

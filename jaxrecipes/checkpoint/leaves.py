@@ -1,4 +1,4 @@
-"""Trees by path: what a checkpoint says of each leaf, and whether two trees have the same."""
+"""The leaves of a tree by path: what a checkpoint records of each, and comparing two trees."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping

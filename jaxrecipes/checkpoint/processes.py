@@ -1,4 +1,4 @@
-"""What process 0 says, in all processes of a run; each of them must ask at the same time."""
+"""Values that process 0 decides for all processes of a run; all must call these together."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Which checkpoints are kept: the newest, and the best by their scores."""
+"""Which checkpoints are kept: the newest ones, and those with the best scores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,9 +25,9 @@ def prune(directory: Path, keep_latest: int, keep_best: int, mode: Mode) -> None
 
 
 def ranked(saved: Mapping[int, Path], mode: Mode) -> list[int]:
-    """Steps that have a score, best first; of those that the newest one's compares with.
+    """Steps with a score that is comparable to the newest one's, best first.
 
-    What a score is of may be told by `judged_by` in the metadata.
+    `judged_by` in the metadata may say which metric the score is.
     """
     scores: dict[int, float] = {}
     judge = None

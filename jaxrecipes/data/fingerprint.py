@@ -1,4 +1,4 @@
-"""What tells one data set from another, at the cost of a look at its labels."""
+"""A data set's fingerprint, made from names, order and labels, without reading the examples."""
 
 import dataclasses
 import hashlib
@@ -51,7 +51,7 @@ def of_split(identity: Identity, *, left_out: int = 0) -> SplitFingerprint:
 
 
 def all_but_pixels(arrays: Arrays) -> Identity:
-    """The identity of examples of which nothing else is known: every array that is no image."""
+    """The identity of plain arrays: all of them but images."""
     known = {
         name: array
         for name, array in arrays.items()

@@ -1,8 +1,8 @@
-"""Which examples a run holds out, on record.
+"""The record of which examples a run holds out.
 
-A split that is drawn from the number of rows is another one as soon as a row is added, and what was
-trained on would be validated on. So the first draw is written down in the run's folder, and counts
-from then on: what is on record stays held out, and what is new is trained on.
+A split drawn from the number of rows changes as soon as a row is added, and examples that were
+trained on would be used for validation. So the first draw is written down in the run's folder and
+counts from then on: what is on record stays held out, and what is new is trained on.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Data that does not fit on the device streams from the host, batch by batch."""
+"""Streams data that does not fit on the device from the host, batch by batch."""
 
 from collections.abc import Callable, Iterator
 

@@ -70,9 +70,9 @@ def angle_triplets(
     close = stranger & (apart <= angle_threshold)
 
     positive = jnp.argmax(jnp.where(friend, apart, -jnp.inf), axis=1).astype(jnp.int32)
-    likest = jnp.argmax(jnp.where(close, cosine, -jnp.inf), axis=1)
+    most_similar = jnp.argmax(jnp.where(close, cosine, -jnp.inf), axis=1)
     nearest = jnp.argmin(jnp.where(stranger, apart, jnp.inf), axis=1)
-    negative = jnp.where(close.any(axis=1), likest, nearest).astype(jnp.int32)
+    negative = jnp.where(close.any(axis=1), most_similar, nearest).astype(jnp.int32)
 
     valid = friend.any(axis=1) & stranger.any(axis=1)
     to_positive = jnp.take_along_axis(apart, positive[:, None], axis=1)[:, 0]

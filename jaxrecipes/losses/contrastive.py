@@ -1,4 +1,4 @@
-"""InfoNCE: a row's likeness to the rows of its class against its likeness to all rows."""
+"""InfoNCE: a row's similarity to the rows of its class, relative to its similarity to all rows."""
 
 import jax
 import jax.numpy as jnp
