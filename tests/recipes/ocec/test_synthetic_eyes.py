@@ -31,7 +31,7 @@ def test_an_image_depends_on_neither_count_nor_order_nor_batch(eyes):
 
 def test_another_process_draws_the_same_bytes():
     program = (
-        "import hashlib, numpy; from jaxrecipes.data.synthetic_eyes import draw_eyes;"
+        "import hashlib, numpy; from jaxrecipes.recipes.ocec.eyes.draw import draw_eyes;"
         "images, _ = draw_eyes(3, numpy.arange(40, 60), height=24, width=24);"
         "print(hashlib.sha256(images.tobytes()).hexdigest())"
     )
