@@ -47,7 +47,7 @@ from jaxrecipes.recipes.clip_iqa.config import (
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import LrScheduleConfig
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 
 MODES = {
     "full": FreezeConfig(),
@@ -93,7 +93,7 @@ def compile_step(recipe: Recipe, state: Any, batch: Any) -> tuple[Any, dict[str,
 
 def print_compiled(config: IqaRunConfig, mode: str, batch: Batch) -> dict[str, dict[str, Any]]:
     """What the compiler says of a mode's step, by batch; printed, too. Nothing runs."""
-    recipe = make_recipe(config, steps_per_epoch=100)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=100))
     state = jax.eval_shape(functools.partial(create_state, recipe), jax.random.key(0))
     rows = {}
     for name, inputs in {"jax": batch, **cached_batches(config, batch)}.items():
@@ -111,7 +111,7 @@ class Ours:
     """The recipe's step and its first state."""
 
     def __init__(self, config: IqaRunConfig):
-        self.recipe = make_recipe(config, steps_per_epoch=100)
+        self.recipe = make_recipe(config, DataInfo(steps_per_epoch=100))
         self.state = jax.jit(functools.partial(create_state, self.recipe))(jax.random.key(0))
 
     def contestant(self, batch: Batch) -> Contestant:

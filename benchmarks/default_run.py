@@ -9,11 +9,11 @@ import numpy as np
 from timing import Contestant
 
 from jaxrecipes import cli
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.splits import examples_per_step, make_run_data
 
@@ -29,14 +29,14 @@ _LITTLE = {
 def prepared(name: str, flags: Sequence[str] = ()) -> tuple[RunConfig, Recipe, RunData]:
     """(config, recipe, data) of `configs/NAME.py` under these flags, on one device."""
     config = cli.config_from(str(_CONFIGS / f"{name}.py"), [*_LITTLE.get(name, ()), *flags])
-    module = recipes.load(config.RECIPE)
-    splits = module.load_splits(config, report_dir=None, train=True)
+    module = load_recipe(config.RECIPE)
+    splits = module.load_data(config, report_dir=None, train=True)
     batch_size = examples_per_step(config)
     order = module.training_order(config, splits["train"], batch_size=batch_size)
     arrays = {"train": splits["train"].arrays}
     data = make_run_data(arrays, config, make_mesh(1), order=order)
-    options = {"steps_per_epoch": data.steps_per_epoch, "train": splits["train"]}
-    return config, module.make_recipe(config, **options), data
+    info = DataInfo(steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    return config, module.make_recipe(config, info), data
 
 
 def contestant(config: RunConfig, recipe: Recipe, data: RunData) -> Contestant:

@@ -43,6 +43,7 @@ from jaxrecipes.recipes.universal_face.recipe import make_recipe as universal_fa
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.splits import make_run_data
 from jaxrecipes.train.step import current_hparams
@@ -90,7 +91,7 @@ class Ours:
         make_recipe: Callable = (
             universal_face_recipe if isinstance(config, UniversalFaceRunConfig) else face3d_recipe
         )
-        recipe = make_recipe(config, steps_per_epoch=self.data.steps_per_epoch)
+        recipe = make_recipe(config, DataInfo(steps_per_epoch=self.data.steps_per_epoch))
         programs = Programs(recipe, self.data, steps_per_call=steps_per_call, mesh=self.mesh)
         self.recipe, self.program, self.steps_per_call = recipe, programs.train, steps_per_call
         self.state = programs.initial_state(recipe, jax.random.key(0))

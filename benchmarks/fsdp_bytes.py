@@ -23,11 +23,11 @@ import numpy as np
 from report import machine, print_table, write_json
 
 from jaxrecipes import cli
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.sharding import make_mesh, shard_bytes
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.splits import make_run_data
 
 _COMPILER_OPTIONS: dict[str, str | bool] = {
@@ -76,9 +76,9 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(args.devices))
     config = cli.config_from(args.config, overrides)
-    module = recipes.load(config.RECIPE)
-    train = module.load_splits(config, report_dir=None, train=True)["train"]
-    recipe = module.make_recipe(config, steps_per_epoch=100, train=train)
+    module = load_recipe(config.RECIPE)
+    train = module.load_data(config, report_dir=None, train=True)["train"]
+    recipe = module.make_recipe(config, DataInfo(steps_per_epoch=100, train=train))
     columns = {
         f"{devices} devices" if devices > 1 else "1 device": figures(
             recipe, config, train.arrays, devices=devices, compiled=not args.no_compile

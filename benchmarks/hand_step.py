@@ -45,6 +45,7 @@ from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
 from jaxrecipes.recipes.hand_pose.recipe import make_recipe
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import LrScheduleConfig
+from jaxrecipes.train.recipe import DataInfo
 
 MODES = {"finetuned": 1e-5, "frozen": None}  # learning rate of the backbone
 IMAGE_SIZE = 256
@@ -57,7 +58,7 @@ class Ours:
 
     def __init__(self, config: HandRunConfig):
         self.config, size = config, config.data.batch_size
-        self.recipe = make_recipe(config, steps_per_epoch=100)
+        self.recipe = make_recipe(config, DataInfo(steps_per_epoch=100))
         self.on_crops = dataclasses.replace(self.recipe, augment=lambda key, batch, hparams: batch)
         drawn = synthetic_hands(size, seed=0, image_size=IMAGE_SIZE)
         self.images: Batch = {name: array[np.arange(size)] for name, array in drawn.items()}

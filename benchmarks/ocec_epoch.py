@@ -41,7 +41,7 @@ from timing import (
 )
 
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
-from jaxrecipes.recipes.ocec.data import load_splits
+from jaxrecipes.recipes.ocec.data import load_data
 from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
 from jaxrecipes.recipes.ocec.network import OcecConfig
 from jaxrecipes.recipes.ocec.recipe import make_recipe
@@ -49,6 +49,7 @@ from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import resume
 from jaxrecipes.train.config import LoopConfig, OptimConfig
 from jaxrecipes.train.programs import Programs
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.splits import make_run_data
 from jaxrecipes.train.steps_per_call import DEFAULT as STEPS_PER_CALL
 
@@ -90,14 +91,14 @@ class Ours:
             loop=LoopConfig(steps_per_call=steps_per_call),
         )
         start = time.perf_counter()
-        splits = load_splits(config)
+        splits = load_data(config)
         decode_s = time.perf_counter() - start
 
         start = time.perf_counter()
         mesh = make_mesh(1)
         self._data = make_run_data({"train": splits["train"].arrays}, config, mesh)
         recipe = make_recipe(
-            config, steps_per_epoch=self._data.steps_per_epoch, train=splits["train"]
+            config, DataInfo(steps_per_epoch=self._data.steps_per_epoch, train=splits["train"])
         )
         key = jax.random.key(0)
         programs = Programs(recipe, self._data, steps_per_call=steps_per_call, mesh=mesh)

@@ -13,7 +13,7 @@ from jaxrecipes.config import from_dict, load_config, with_overrides
 from jaxrecipes.errors import os_error, shortened
 from jaxrecipes.json_files import read_json
 from jaxrecipes.paths import user_path
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import Trained, open_trained
 from jaxrecipes.train.loop import TrainingDivergedError
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
@@ -94,8 +94,8 @@ def config_from(spec: str, overrides: Sequence[str]) -> Any:
     stored = read_json(user_path(spec))
     if not isinstance(stored, dict) or "recipe" not in stored:
         raise ValueError(f"{spec} is not the config.json of a run: it names no recipe")
-    module = recipes.load(stored.pop("recipe"))
-    return with_overrides(from_dict(module.CONFIG, stored), overrides, spec)
+    module = load_recipe(stored.pop("recipe"))
+    return with_overrides(from_dict(module.Config, stored), overrides, spec)
 
 
 def add_checkpoint_flags(

@@ -20,7 +20,7 @@ from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
 from jaxrecipes.json_files import write_json
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     check_output_folder(own.workdir)
     configs = {name: cli.config_from(f"{own.config}:{name}", overrides) for name in own.presets}
     for config in configs.values():
-        recipes.load(config.RECIPE).check_config(config)
+        load_recipe(config.RECIPE).check_config(config)
     set_up_jax(configs[own.presets[0]])
     # Devices are touched from here on.
     from jaxrecipes.report.comparison import as_json, compare_runs
@@ -57,7 +57,7 @@ def main() -> None:
         logging.getLogger("jaxrecipes").info(
             "preset %s, %d of %d: %s", name, number, len(configs), folders[name]
         )
-        module = recipes.load(config.RECIPE)
+        module = load_recipe(config.RECIPE)
         finished = train(module, config, to_dict(config), folders[name])
         if finished is None or finished.interrupted:
             return

@@ -15,7 +15,7 @@ import sys
 
 from jaxrecipes import cli
 from jaxrecipes.paths import check_output_file, check_output_folder
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.train.runtime import start_devices
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     )
     cli.add_checkpoint_flags(flags, required=False)
     arguments = flags.parse_args()
-    module = recipes.load(arguments.name)
+    module = load_recipe(arguments.name)
     if arguments.from_torch:
         if arguments.output is None:
             raise ValueError("--from-torch needs --output, the folder to make")

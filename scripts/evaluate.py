@@ -23,7 +23,7 @@ def main() -> None:
     )
     arguments = flags.parse_args()
     trained = with_data_path(cli.trained_from(arguments), arguments.data_path)
-    splits = trained.module.load_splits(
+    splits = trained.module.load_data(
         trained.config,
         report_dir=None,
         train=arguments.split == "train",

@@ -21,10 +21,11 @@ from jaxrecipes import cli
 from jaxrecipes.json_files import write_json
 from jaxrecipes.paths import check_output_folder
 from jaxrecipes.report.plots import learning_rate_finder
-from jaxrecipes.runs import module as recipes
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import with_init_from
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.run_files import new_folder
 from jaxrecipes.train.runtime import set_up_jax
 from jaxrecipes.train.state import create_state, starting_weights
@@ -48,7 +49,7 @@ def main() -> None:
     check_rates(own.start_rate, own.end_rate)
     check_output_folder(own.output or pathlib.Path("runs"), what="--output")
     config = cli.config_from(own.config, overrides)
-    module = recipes.load(config.RECIPE)
+    module = load_recipe(config.RECIPE)
     module.check_config(config)
     if config.first_stage is not None:
         raise ValueError(
@@ -60,7 +61,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
 
     # No report: what one range test saw is no record for the next in the same folder.
-    splits = module.load_splits(config, report_dir=None, train=True)
+    splits = module.load_data(config, report_dir=None, train=True)
     one_call = dataclasses.replace(config.loop, steps_per_call=own.num_steps)
     data = recipe_data(
         module,
@@ -68,7 +69,9 @@ def main() -> None:
         {"train": splits["train"]},
         make_mesh(),
     )
-    recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    recipe = module.make_recipe(
+        config, DataInfo(steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    )
     recipe = with_init_from(recipe, config)
     create = jax.jit(lambda key, given: create_state(recipe, key, given=given))
     state = create(jax.random.key(config.seed), starting_weights(recipe))

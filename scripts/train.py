@@ -18,8 +18,8 @@ import sys
 from jaxrecipes import cli
 from jaxrecipes.config import to_dict
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.runs import module as recipes
 from jaxrecipes.runs.init_from import first_stage_config
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.train.run_files import new_folder
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
@@ -46,7 +46,7 @@ def main() -> None:
     if own.config is None:
         flags.error("--config is required, such as --config configs/ocec.py")
     config = cli.config_from(own.config, overrides)
-    module = recipes.load(config.RECIPE)
+    module = load_recipe(config.RECIPE)
     module.check_config(config)
     if config.first_stage is not None:
         module.check_config(first_stage_config(config))

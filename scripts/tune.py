@@ -23,7 +23,8 @@ import sys
 from jaxrecipes import cli
 from jaxrecipes.config import load_function, to_dict
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
 
@@ -56,7 +57,7 @@ def main() -> None:
     if importlib.util.find_spec("optuna") is None:
         raise ImportError("searching needs Optuna: pip install 'jaxrecipes[tune]'")
     config = cli.config_from(own.config, overrides)
-    module = recipes.load(config.RECIPE)
+    module = load_recipe(config.RECIPE)
     module.check_config(config)
     if config.first_stage is not None:
         raise ValueError(
@@ -68,7 +69,9 @@ def main() -> None:
     space: Space = described(config) if described else Space({})
     space = space.without(fixed_fields(config, overrides))
     space = space.with_parameters(dict(parse_parameter(text, config) for text in own.search))
-    space.check(config, module.make_recipe(config, steps_per_epoch=1).hparams, module.check_config)
+    space.check(
+        config, module.make_recipe(config, DataInfo(steps_per_epoch=1)).hparams, module.check_config
+    )
 
     workdir = own.workdir or pathlib.Path("runs") / f"tune-{config.RECIPE}"
     check_output_folder(workdir)

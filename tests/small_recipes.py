@@ -25,7 +25,7 @@ from jaxrecipes.recipes.ocec.network_config import OcecConfig
 from jaxrecipes.recipes.universal_face import config as face
 from jaxrecipes.recipes.universal_face.network_config import UniversalFaceConfig
 from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 
 BATCH = 4
 FACES = FaceDataConfig(batch_size=BATCH, reflect_prob=0.5)
@@ -106,7 +106,7 @@ def _ocec() -> dict[str, Small]:
     for name, (model, fields) in configs.items():
         size = {"base_channels": 4, "num_blocks": 3, "token_mixer_grid": (2, 2)}
         config = eye.OcecRunConfig(data=data, model=OcecConfig(**size | model), **fields)
-        recipe = ocec.make_recipe(config, steps_per_epoch=10)
+        recipe = ocec.make_recipe(config, DataInfo(steps_per_epoch=10))
         shapes = {"image": (16, 16, 3), "label": ()}
         made[f"ocec {name}"] = _small(recipe, shapes, image=jnp.uint8, label=jnp.int32)
     return made
@@ -126,7 +126,7 @@ def _faces() -> dict[str, Small]:
             model=Face3DConfig(**size | model),
             loss=face3d_config.LossConfig(focal_gamma=0.5, angle_kappa=0.5),
         )
-        recipe = face3d.make_recipe(config, steps_per_epoch=10)
+        recipe = face3d.make_recipe(config, DataInfo(steps_per_epoch=10))
         made[f"face3d {name}"] = _small(recipe, shapes, person=jnp.int32)
     for phrases in (False, True):
         model = UniversalFaceConfig(
@@ -137,7 +137,7 @@ def _faces() -> dict[str, Small]:
         config = face.UniversalFaceRunConfig(
             data=FACES, model=model, optim=OptimConfig(optimizer="adam", clip_norm=1.0)
         )
-        recipe = universal_face.make_recipe(config, steps_per_epoch=10)
+        recipe = universal_face.make_recipe(config, DataInfo(steps_per_epoch=10))
         name = "universal_face" + (" phrases" if phrases else "")
         made[name] = _small(recipe, shapes, person=jnp.int32)
     return made
@@ -166,7 +166,7 @@ def _clip_iqa() -> dict[str, Small]:
     made = {}
     for name, (fields, arrays) in configs.items():
         config = iqa.IqaRunConfig(clip=source, **fields)
-        recipe = clip_iqa.make_recipe(config, steps_per_epoch=10)
+        recipe = clip_iqa.make_recipe(config, DataInfo(steps_per_epoch=10))
         made[f"clip_iqa {name}"] = _small(
             recipe, arrays, image=jnp.uint8, tokens=jnp.int32, explanation_tokens=jnp.int32
         )
@@ -218,7 +218,7 @@ def _hand_pose() -> dict[str, Small]:
         config = hand.HandRunConfig(
             **{"backbone": source, "model": network, "steps": 100, "precision": "bfloat16"} | fields
         )
-        recipe = hand_pose.make_recipe(config, steps_per_epoch=10)
+        recipe = hand_pose.make_recipe(config, DataInfo(steps_per_epoch=10))
         frames = {key: (network.num_frame, *shape) for key, shape in labels.items()}
         frames |= {"image_size": (2,), "left": ()}
         made[f"hand_pose {name}"] = _small(

@@ -10,11 +10,11 @@ from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.train.config import DataConfig, OptimConfig, RunConfig
 
 CONFIG = """
-from jaxrecipes.recipes.ocec import CONFIG
+from jaxrecipes.recipes.ocec import Config
 from jaxrecipes.train.config import OptimConfig
 
 def get_config(preset="default"):
-    return CONFIG({fields})
+    return Config({fields})
 """
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from jax.sharding import Mesh
 
+from jaxrecipes.data.examples import Examples
 from jaxrecipes.data.fingerprint import Fingerprint, of_split
-from jaxrecipes.runs.module import Examples, RecipeModule
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.splits import examples_per_step, make_run_data
@@ -19,7 +20,7 @@ def recipe_data(
     Args:
       module: the recipe.
       config: of it.
-      splits: what `module.load_splits` returned, or some of it.
+      splits: what `module.load_data` returned, or some of it.
       mesh: the devices.
 
     Raises: what `make_run_data` raises.

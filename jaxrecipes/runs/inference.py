@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from jaxrecipes.runs.module import Examples
+from jaxrecipes.data.examples import Examples
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.sharding import make_mesh, replicated
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation

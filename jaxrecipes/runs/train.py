@@ -12,18 +12,19 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
+from jaxrecipes.data.examples import Examples
 from jaxrecipes.json_files import read_json
 from jaxrecipes.report.aim_writer import import_aim
 from jaxrecipes.report.page import write_page
 from jaxrecipes.report.plots import training_curves
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import first_stage_config, with_init_from
-from jaxrecipes.runs.module import Examples, RecipeModule
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.finish import Finished
 from jaxrecipes.train.loop import Run
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_files import alone_in_run
@@ -149,9 +150,11 @@ def _prepared(
 ) -> tuple[Mapping[str, Examples], RunData, Recipe, Mesh]:
     """What a run trains and on what, each checked against the other."""
     mesh = make_mesh(config.parallel.fsdp_devices)
-    splits = module.load_splits(config, report_dir=report_dir, train=True, run_dir=workdir)
+    splits = module.load_data(config, report_dir=report_dir, train=True, run_dir=workdir)
     data = recipe_data(module, config, splits, mesh)
-    recipe = module.make_recipe(config, steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    recipe = module.make_recipe(
+        config, DataInfo(steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+    )
     return splits, data, recipe, mesh
 
 

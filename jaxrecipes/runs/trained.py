@@ -10,9 +10,8 @@ from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import from_dict
 from jaxrecipes.optim import late_paths
 from jaxrecipes.paths import user_path
-from jaxrecipes.runs import module as recipes
-from jaxrecipes.runs.module import RecipeModule
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.runs.recipe_module import RecipeModule, load_recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.step import current_hparams
@@ -96,16 +95,16 @@ def open_trained(
             )
         chosen = latest if isinstance(step, str) else step
         metadata = checkpoints.metadata(chosen)
-        module = recipes.load(metadata["recipe"])
-        config = from_dict(module.CONFIG, metadata["config"])
+        module = load_recipe(metadata["recipe"])
+        config = from_dict(module.Config, metadata["config"])
         if step == "best":
             # The manager ranks by its mode, which the config knows. An earlier checkpoint may have
             # been saved under another config, which is then the one that fits it.
             with CheckpointManager(directory, mode=config.select_mode) as ranked:
                 chosen = latest if ranked.best_step is None else ranked.best_step
             metadata = checkpoints.metadata(chosen)
-            config = from_dict(module.CONFIG, metadata["config"])
-        recipe = module.make_recipe(config, steps_per_epoch=metadata["steps_per_epoch"])
+            config = from_dict(module.Config, metadata["config"])
+        recipe = module.make_recipe(config, DataInfo(steps_per_epoch=metadata["steps_per_epoch"]))
         position = chosen + metadata.get("steps_ahead", 0)
         stage = recipe.stage_at(max(0, position - 1))  # of the last step; the next begins with it
         late = late_paths(checkpoints.shapes(chosen))

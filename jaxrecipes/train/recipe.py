@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import jax
 import optax
 
+from jaxrecipes.data.examples import Examples
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.schedules import Schedule
@@ -22,7 +23,7 @@ Pretrained = Callable[[Tree, Tree], tuple[Tree, Tree]]
 
 class ApplyFn(Protocol):
     """The model seam: the rest of the library sees a network as this one function (see
-    `train/seam.py`).
+    `train/apply_fn.py`).
     """
 
     def __call__(
@@ -35,6 +36,22 @@ class ApplyFn(Protocol):
         train: bool,
         key: jax.Array,
     ) -> tuple[Any, Tree]: ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """What a recipe is told of the data that it is made for.
+
+    Attributes:
+      steps_per_epoch: optimizer steps between two validations; `epoch` in schedules.
+      train: the training split, for statistics such as class weights; None where a stored run is
+        opened without its data.
+      example: shape and dtype of one example of each array; None for a run that did not store it.
+    """
+
+    steps_per_epoch: int
+    train: Examples | None = None
+    example: Mapping[str, jax.ShapeDtypeStruct] | None = None
 
 
 def _no_augmentation(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
@@ -108,7 +125,7 @@ class Recipe:
         `loop.log_every_steps`; None: the progress line alone shows them.
     """
 
-    name: str
+    name: str = ""
     init: Callable[[jax.Array], tuple[Tree, Tree]]
     apply_fn: ApplyFn
     inputs: Callable[[Batch], Any]

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
 from jaxrecipes.report.progress import duration
-from jaxrecipes.runs.module import RecipeModule
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.loop import Run, TrainingDivergedError

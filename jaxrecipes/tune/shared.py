@@ -13,13 +13,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.config import to_dict
+from jaxrecipes.data.examples import Examples
 from jaxrecipes.data.fingerprint import Fingerprint
 from jaxrecipes.runs.data import fingerprint_of, recipe_data
 from jaxrecipes.runs.init_from import with_init_from
-from jaxrecipes.runs.module import Examples, RecipeModule
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.tune.space import Float, Space
 
@@ -82,7 +83,7 @@ class Shared:
         key = _splits_key(config)
         if key != self._splits_key:
             self._splits, self._data = {}, None
-            self._splits = self._module.load_splits(config, report_dir=self._report_dir, train=True)
+            self._splits = self._module.load_data(config, report_dir=self._report_dir, train=True)
             self._splits_key = key
         return key
 
@@ -90,7 +91,8 @@ class Shared:
         """The recipe of a config, whose `data` was asked for before."""
         assert self._data is not None
         recipe = self._module.make_recipe(
-            config, steps_per_epoch=self._data.steps_per_epoch, train=self._splits["train"]
+            config,
+            DataInfo(steps_per_epoch=self._data.steps_per_epoch, train=self._splits["train"]),
         )
         return with_init_from(recipe, config)
 

@@ -20,7 +20,9 @@ from jaxrecipes.export.onnx import check_onnx, save_onnx
 from jaxrecipes.recipes.ocec.network import PUBLISHED
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.runs.exports import export_onnx
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import Trained
+from jaxrecipes.train.recipe import DataInfo
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -77,13 +79,14 @@ def test_input_output_and_metadata_are_named(tmp_path):
     run = run_config(tiny_config(num_blocks=1))
     path = tmp_path / "model.onnx"
     params, batch_stats = random_weights(run.model)
-    import jaxrecipes.recipes.ocec as module
 
     class Drawn(Trained):
         def weights(self, which="auto"):
             return params, batch_stats
 
-    trained = Drawn(module, run, make_recipe(run, steps_per_epoch=1), None, 7, {})
+    trained = Drawn(
+        load_recipe("ocec"), run, make_recipe(run, DataInfo(steps_per_epoch=1)), None, 7, {}
+    )
     said = export_onnx(trained, path, weights="auto", opset=17)
     assert said.startswith("prob_open: at most ")
     session = onnxruntime.InferenceSession(path)

@@ -45,9 +45,10 @@ from jaxrecipes.recipes.ocec.make_parquet import make_parquet
 from jaxrecipes.recipes.ocec.original_weights import read_checkpoint
 from jaxrecipes.report.comparison import as_json, compare_runs
 from jaxrecipes.report.page import write_page
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.schedules.expression import parse
 from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.tune.space import parse_parameter
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -102,7 +103,7 @@ def _checked(name: str, config: Any) -> None:
     """What every config that is taken must be: finite, checked, and the same after JSON."""
     stored = to_dict(config)
     json.dumps(stored, allow_nan=False)
-    recipes.load(name).check_config(config)
+    load_recipe(name).check_config(config)
 
 
 def _flags(name: str) -> Make:
@@ -172,10 +173,10 @@ def _ocec_file(base: pathlib.Path) -> pathlib.Path:
     from jaxrecipes.runs.trained import Trained
     from jaxrecipes.train.state import create_state
 
-    module = recipes.load("ocec")
+    module = load_recipe("ocec")
     sizes = ["--model.base_channels", "4", "--model.num_blocks", "1", "--lr_schedule.kind"]
     config = with_overrides(_default("ocec"), [*sizes, "plateau"], "CONFIG")
-    recipe = module.make_recipe(config, steps_per_epoch=4)
+    recipe = module.make_recipe(config, DataInfo(steps_per_epoch=4))
     shapes = jax.eval_shape(lambda key: create_state(recipe, key), jax.random.key(0))
     state = jax.tree.map(_zeros, shapes)
     entry = {"epoch": 1, "step": 0, "train": {"loss": 1.0}, "val": {"loss": 1.0, "f1_ema": 0.5}}

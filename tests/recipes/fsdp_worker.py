@@ -17,10 +17,11 @@ from jaxrecipes.recipes.clip_iqa import config as clip_iqa
 from jaxrecipes.recipes.hand_pose import config as hand_pose
 from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
 from jaxrecipes.recipes.hand_pose.network_config import HandDecoderConfig, HandPoseConfig
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.sharding import bytes_per_device, make_mesh
 from jaxrecipes.train.config import LoopConfig, LrScheduleConfig, OptimConfig
 from jaxrecipes.train.programs import Programs
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.splits import make_run_data
 
 STEPS, EXAMPLES = 4, 32
@@ -79,7 +80,9 @@ def examples(name):
 
 def figures(config, mesh):
     data = make_run_data({"train": examples(config.RECIPE)}, config, mesh)
-    recipe = recipes.load(config.RECIPE).make_recipe(config, steps_per_epoch=data.steps_per_epoch)
+    recipe = load_recipe(config.RECIPE).make_recipe(
+        config, DataInfo(steps_per_epoch=data.steps_per_epoch)
+    )
     programs = Programs(recipe, data, steps_per_call=1, mesh=mesh)
     state = programs.initial_state(recipe, jax.random.key(0))
     sums, losses = programs.train.zeros(programs.sum_shapes), []

@@ -19,7 +19,8 @@ from jaxrecipes.fields import (
     type_hints,
 )
 from jaxrecipes.recipes.hand_pose.network_config import TemporalConfig
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.train.recipe import DataInfo
 
 NAMES = ("ocec", "face3d", "universal_face", "clip_iqa", "hand_pose")
 MEANS = {"mean", "img_mean", "norm_mean"}  # may be any finite numbers
@@ -60,7 +61,7 @@ def beyond(kind, bounds: Interval):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_beyond_its_fields_bounds_is_refused_by_name(name):
     tried = 0
-    config = recipes.load(name).CONFIG()
+    config = load_recipe(name).Config()
     extra = [TemporalConfig()] if name == "hand_pose" else []
     for part in [*parts(config), *extra]:
         assert isinstance(part, Checked)
@@ -97,8 +98,8 @@ def test_every_preset_keeps_the_bounds(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_hyperparameter_is_declared_by_a_field(name):
-    module = recipes.load(name)
-    config = module.CONFIG()
-    found = set(module.make_recipe(config, steps_per_epoch=2).hparams)
+    module = load_recipe(name)
+    config = module.Config()
+    found = set(module.make_recipe(config, DataInfo(steps_per_epoch=2)).hparams)
     declared = declared_hparams(config, GROUPS["aggressive"])
     assert found - set(declared) <= {f"loss_weight/{config.loss.kind}" if name == "ocec" else ""}

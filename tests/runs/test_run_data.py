@@ -8,9 +8,9 @@ from PIL import Image
 
 from jaxrecipes.config import load_config
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
-from jaxrecipes.recipes.ocec.data import load_splits
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.recipes.ocec.data import load_data
 from jaxrecipes.runs.data import fingerprint_of
+from jaxrecipes.runs.recipe_module import load_recipe
 
 FEW = {
     "ocec": ["--data.embedded_train", "8", "--data.embedded_val", "4"],
@@ -26,7 +26,7 @@ INPUTS = {"image", "src", "tgt", "image_embedding", "text_embedding", "text_pool
 def test_the_fingerprint_is_of_names_and_labels_and_always_the_same(name):
     def load(*flags):
         config = load_config(f"configs/{name}.py", [*FEW[name], *flags])
-        return recipes.load(name).load_splits(config, report_dir=None, train=True)
+        return load_recipe(name).load_data(config, report_dir=None, train=True)
 
     splits = load()
     for split in splits.values():
@@ -48,6 +48,6 @@ def test_images_that_are_not_there_are_counted(tmp_path):
     data = EyeDataConfig(
         path=str(tmp_path), cache_dir=str(tmp_path / "cache"), image_size=(16, 16), batch_size=2
     )
-    found = fingerprint_of(load_splits(OcecRunConfig(data=data)))
+    found = fingerprint_of(load_data(OcecRunConfig(data=data)))
     assert (found["train"].examples, found["train"].left_out) == (5, 1)
     assert (found["val"].examples, found["val"].left_out) == (1, 0)

@@ -16,6 +16,7 @@ from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.recipes import ocec
 from jaxrecipes.runs.init_from import first_stage_config, with_init_from
 from jaxrecipes.runs.trained import open_trained
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state, starting_weights
 
 
@@ -27,7 +28,7 @@ def source(trained):
 def make(source, trained, **changes):
     """(recipe, config) of a run that starts from `trained`."""
     config = dataclasses.replace(source.config, init_from=str(trained[0]), **changes)
-    return with_init_from(ocec.make_recipe(config, steps_per_epoch=8), config), config
+    return with_init_from(ocec.make_recipe(config, DataInfo(steps_per_epoch=8)), config), config
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import pytest
 
 from jaxrecipes import schedules
 from jaxrecipes.fields import declared_hparams
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.train.build import build_hparams
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig, RunConfig
 from jaxrecipes.train.hparams import check_hparams
+from jaxrecipes.train.recipe import DataInfo
 
 DECLARED = declared_hparams(RunConfig())
 
@@ -113,15 +114,15 @@ def test_building_the_hyperparameters_of_a_run_checks_them(config, message):
     ],
 )
 def test_hyperparameters_of_every_recipe_are_checked(recipe, name):
-    module = recipes.load(recipe)
-    config = module.CONFIG()
+    module = load_recipe(recipe)
+    config = module.Config()
     on = {"cutmix_prob": "1"} if recipe == "ocec" else {}
     config = dataclasses.replace(config, schedules={**on, name: "-0.5"})
     with pytest.raises(ValueError, match=rf"the hyperparameter {name} is -0\.5; it wants {name} >"):
-        module.make_recipe(config, steps_per_epoch=2)
+        module.make_recipe(config, DataInfo(steps_per_epoch=2))
 
 
 def test_the_backbones_rate_may_rest_at_0_for_a_while():
-    module = recipes.load("hand_pose")
+    module = load_recipe("hand_pose")
     resting = {"backbone_rate_factor": "delayed(0.1, start_step=2)"}
-    module.make_recipe(module.CONFIG(schedules=resting), steps_per_epoch=2)
+    module.make_recipe(module.Config(schedules=resting), DataInfo(steps_per_epoch=2))

@@ -32,7 +32,7 @@ def undisturbed(tmp_path_factory):
 
 def test_trials_that_change_numbers_compile_once_and_load_the_data_once(undisturbed):
     assert undisturbed.shared.num_programs == 1
-    assert undisturbed.shared._module.loads == 1
+    assert undisturbed.shared._module.names.loads == 1
     for row in rows(undisturbed):
         summary = undisturbed.study.workdir / row.folder / "summary.json"
         assert json.loads(summary.read_text())["compilations"] == {"train": 1, "eval": 1}
@@ -53,14 +53,14 @@ def test_the_value_is_the_best_of_the_run_and_its_checkpoint_is_the_only_one_lef
 
 
 def test_a_search_goes_on_on_the_same_data_only(undisturbed, tmp_path, monkeypatch):
-    def changed(self, config, *, report_dir, train):
-        splits = load_splits(self, config, report_dir=report_dir, train=train)
+    def changed(self, config):
+        splits = load_data(self, config)
         splits["train"].arrays["label"][0] ^= 1
         return splits
 
     toy_search(tmp_path, shared=undisturbed.shared).run(1)
-    load_splits = ToyModule.load_splits
-    monkeypatch.setattr(ToyModule, "load_splits", changed)
+    load_data = ToyModule.load_data
+    monkeypatch.setattr(ToyModule, "load_data", changed)
     with pytest.raises(ValueError, match=r"not what the search .* other label .*val: as before"):
         toy_search(tmp_path).run(2)
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 import pytest
 from toy_search import ToyModule, toy_run_config
 
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.tune.shared import Shared
 from jaxrecipes.tune.space import Choice, Float, Int, Space
@@ -19,7 +20,12 @@ SPACE = Space(
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    return Shared(ToyModule(), SPACE, make_mesh(), report_dir=tmp_path_factory.mktemp("search"))
+    return Shared(
+        RecipeModule("toy", ToyModule()),
+        SPACE,
+        make_mesh(),
+        report_dir=tmp_path_factory.mktemp("search"),
+    )
 
 
 def programs(shared, **fields):
@@ -55,9 +61,9 @@ def test_what_the_programs_do_not_see_makes_no_other(shared):
 
 
 def test_data_is_loaded_once_and_batched_anew_for_other_batches(shared):
-    before = shared._module.loads
+    before = shared._module.names.loads
     configs = [SPACE.config(toy_run_config(), {"optim.accumulation_steps": n}) for n in (1, 1, 2)]
     first, second, third = map(shared.data, configs)
     assert first is second
     assert third.examples_per_step == 2 * first.examples_per_step
-    assert shared._module.loads <= before + 1
+    assert shared._module.names.loads <= before + 1

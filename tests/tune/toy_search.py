@@ -7,6 +7,7 @@ from typing import ClassVar
 from toy_recipe import toy_arrays, toy_config, toy_hparams, toy_recipe
 
 from jaxrecipes.config import to_dict
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.build import shared_parts
 from jaxrecipes.train.config import EmaConfig, RunConfig, require
 from jaxrecipes.tune.search import Search
@@ -47,9 +48,9 @@ class Examples:
 
 
 class ToyModule:
-    """What `RecipeModule` asks of a recipe, as far as a search does; counts what it is asked."""
+    """The names of a recipe; counts how often its data is loaded."""
 
-    CONFIG = ToyRunConfig
+    Config = ToyRunConfig
 
     def __init__(self):
         self.loads = 0
@@ -57,14 +58,11 @@ class ToyModule:
     def check_config(self, config):
         require(config.width <= 12, f"width is {config.width}; at most 12")
 
-    def load_splits(self, config, *, report_dir, train):
+    def load_data(self, config):
         self.loads += 1
         return {"train": Examples(toy_arrays()), "val": Examples(toy_arrays(20, seed=1))}
 
-    def training_order(self, config, train, *, batch_size):
-        return None
-
-    def make_recipe(self, config, *, steps_per_epoch, train=None):
+    def make_recipe(self, config, data):
         require(config.width != 11, "width is 11, which this recipe cannot do")
         hparams = {
             "learning_rate": config.optim.learning_rate,
@@ -74,7 +72,7 @@ class ToyModule:
         }
         scale = config.input_scale
         recipe = toy_recipe(hparams=toy_hparams(**hparams), width=config.width)
-        parts = shared_parts(config, steps_per_epoch) | {"plateau": None}
+        parts = shared_parts(config, data.steps_per_epoch) | {"plateau": None}
         return dataclasses.replace(recipe, inputs=lambda batch: scale * batch["x"], **parts)
 
 
@@ -100,6 +98,6 @@ def toy_search(workdir, space=NUMBERS, *, config=None, module=None, shared=None,
     """`shared` of an earlier search saves the time to compile."""
     config = config or toy_run_config()
     study = toy_study(workdir, space, config=config, **options)
-    search = Search(module or ToyModule(), config, space, study)
+    search = Search(RecipeModule("toy", module or ToyModule()), config, space, study)
     search.shared = shared or search.shared
     return types.SimpleNamespace(run=search.run, shared=search.shared, study=study)

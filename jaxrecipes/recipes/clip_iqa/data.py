@@ -62,7 +62,7 @@ class RatedImages:
         return {"name": self.names, "prompt": self.prompts, **texts, **scores}
 
 
-def load_splits(
+def load_data(
     config: IqaRunConfig,
     *,
     report_dir: pathlib.Path | None = None,
@@ -105,10 +105,6 @@ def load_splits(
         name: dataclasses.replace(split, arrays=with_embeddings(config, split.arrays, params))
         for name, split in splits.items()
     }
-
-
-def training_order(config: IqaRunConfig, train: RatedImages, *, batch_size: int) -> None:
-    """None: every image is drawn once an epoch, as by the original."""
 
 
 def load_inputs(config: IqaRunConfig, inputs: Sequence[pathlib.Path]) -> RatedImages:

@@ -16,6 +16,7 @@ from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.recipe import SCORES, make_recipe
 from jaxrecipes.runs.exports import Deployed
 from jaxrecipes.runs.trained import Trained
+from jaxrecipes.train.recipe import DataInfo
 
 
 def deployed(trained: Trained) -> Deployed:
@@ -30,7 +31,9 @@ def deployed(trained: Trained) -> Deployed:
             "this model was trained on image embeddings (data.image_embeddings), so it takes no "
             "images; scripts/predict.py predicts from a parquet that has them"
         )
-    recipe = make_recipe(dataclasses.replace(config, precision="float32"), steps_per_epoch=1)
+    recipe = make_recipe(
+        dataclasses.replace(config, precision="float32"), DataInfo(steps_per_epoch=1)
+    )
 
     def predict(variables: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         image = inputs["image"].transpose(0, 2, 3, 1)

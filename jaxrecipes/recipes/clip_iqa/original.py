@@ -22,6 +22,7 @@ from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource, FreezeConfig, 
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import history_entry, host, save_run
 from jaxrecipes.runs.trained import Trained, Weights
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 
 _log = logging.getLogger("jaxrecipes")
@@ -61,7 +62,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         clip=_source(network.clip), heads=network.heads, freeze=_freeze(source.name)
     )
     recipe = dataclasses.replace(
-        make_recipe(config, steps_per_epoch=1), init=lambda key: (params, {})
+        make_recipe(config, DataInfo(steps_per_epoch=1)), init=lambda key: (params, {})
     )
     state = create_state(recipe, jax.random.key(config.seed))
     save_run(

@@ -18,7 +18,7 @@ from jaxrecipes.recipes.clip_iqa.freezing import INERT, freezing_plan
 from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, pretrained
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
-from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
 SCORES = ("quality", "consistency")
@@ -54,15 +54,8 @@ def loss_weights(config: IqaRunConfig) -> dict[str, float]:
     return weights | ({"explanation": loss.w_exp} if loss.explanations else {})
 
 
-def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None) -> Recipe:
-    """The recipe of a config.
-
-    Args:
-      config: what to train.
-      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
-      train: not needed.
-    """
-    del train
+def make_recipe(config: IqaRunConfig, data: DataInfo) -> Recipe:
+    """The recipe of a config."""
     heads, loss, augment = config.heads, config.loss, config.augment
     model = ClipIqa(config.network, Policy(config.precision).compute_dtype)
     rates = _rates(config)
@@ -77,12 +70,12 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
             "crop_scale_max": augment.crop_scale_max,
             "flip_prob": augment.flip_prob,
         }
-    plan = freezing_plan(config, steps_per_epoch=steps_per_epoch)
+    plan = freezing_plan(config, steps_per_epoch=data.steps_per_epoch)
     hparams = build_hparams(
         config,
         own,
         batch_size=config.data.batch_size,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=data.steps_per_epoch,
         restarts=[start for start, _ in plan] if config.freeze.restart else (),
     )
     # Dropout at a rate that is 0 and stays 0 is left out of the program.
@@ -156,7 +149,7 @@ def make_recipe(config: IqaRunConfig, *, steps_per_epoch: int, train: Any = None
     stages: dict[str, Any] = {"frozen": plan[0][1]}
     if len(plan) > 1:
         stages = {"frozen": (), "frozen_plan": plan, "restart": config.freeze.restart}
-    shared = shared_parts(config, steps_per_epoch) | stages
+    shared = shared_parts(config, data.steps_per_epoch) | stages
     return Recipe(
         name=config.RECIPE,
         init=init,

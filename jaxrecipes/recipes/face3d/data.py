@@ -9,15 +9,15 @@ from jaxrecipes.recipes.faces import inputs as face_inputs
 from jaxrecipes.recipes.faces.data import FacePairs
 
 
-def load_splits(
+def load_data(
     config: Face3DRunConfig,
     *,
     report_dir: pathlib.Path | None = None,
     train: bool = True,
     run_dir: pathlib.Path | None = None,
 ) -> dict[str, FacePairs]:
-    """The splits that have pairs; see `face_data.load_splits`."""
-    return face_data.load_splits(
+    """The splits that have pairs; see `face_data.load_data`."""
+    return face_data.load_data(
         config,
         feat_dim=config.model.feature_size,
         report_dir=report_dir,

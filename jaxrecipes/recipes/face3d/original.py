@@ -40,6 +40,7 @@ from jaxrecipes.runs.torch_runs import (
 )
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import TrainState, create_state
 
 _log = logging.getLogger("jaxrecipes")
@@ -64,7 +65,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         config = _config(checkpoint)
     count = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(count / checkpoint.epoch)) if checkpoint.epoch else 1
-    recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
     variables = jax.tree.map(jnp.asarray, (checkpoint.params, checkpoint.batch_stats))
     ready = dataclasses.replace(recipe, init=lambda key: variables)
     state = _with_checkpoint(create_state(ready, jax.random.key(config.seed)), checkpoint, config)

@@ -13,7 +13,6 @@ from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face3d.network import face3d, inert_parameters
 from jaxrecipes.recipes.faces.augment import augment, augment_hparams
-from jaxrecipes.recipes.faces.data import FacePairs
 from jaxrecipes.recipes.faces.pose_text_source import (
     check_clip,
     read_table,
@@ -23,7 +22,7 @@ from jaxrecipes.recipes.faces.pose_text_source import (
 from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
 from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
-from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
 _TERMS = {"mse": mean_squared_error, "cosine": cosine_loss}
@@ -52,20 +51,17 @@ def loss_weights(config: Face3DRunConfig) -> dict[str, float]:
     return {loss.kind: 1.0}
 
 
-def make_recipe(
-    config: Face3DRunConfig, *, steps_per_epoch: int, train: FacePairs | None = None
-) -> Recipe:
+def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
     """The recipe of a config.
 
     Args:
       config: what to train.
-      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
-      train: with it the recipe can start a run, whose pose encoder reads its CLIP here; without
-        it one that needs a CLIP can only go on from a checkpoint.
+      data: with `data.train` the recipe can start a run, whose pose encoder reads its CLIP here;
+        without it, one that needs a CLIP can only go on from a checkpoint.
     """
     model_config, loss = config.model, config.loss
     model = face3d(model_config, Policy(config.precision).compute_dtype)
-    starts = model_config.encodes_text and train is not None
+    starts = model_config.encodes_text and data.train is not None
     clip = config.pose_text_clip if starts else None
     table = read_table(clip, model_config.pose_text_dim)
     weights = loss_weights(config)
@@ -80,7 +76,7 @@ def make_recipe(
         **augment_hparams(config),
     }
     hparams = build_hparams(
-        config, own, batch_size=config.data.batch_size, steps_per_epoch=steps_per_epoch
+        config, own, batch_size=config.data.batch_size, steps_per_epoch=data.steps_per_epoch
     )
     # What is 0 and stays 0 is left out of the program.
     on = {name: value != 0 or name in config.schedules for name, value in own.items()}
@@ -139,5 +135,5 @@ def make_recipe(
         pass_metrics=retrieval_metrics,
         tag=seed_tag,
         keep_scale_on_nonfinite_loss=True,
-        **shared_parts(config, steps_per_epoch),
+        **shared_parts(config, data.steps_per_epoch),
     )

@@ -98,7 +98,7 @@ class FacePairs:
         return 0
 
 
-def load_splits(
+def load_data(
     config: RunConfig,
     *,
     feat_dim: int,
@@ -162,10 +162,6 @@ def load_splits(
         for name, chosen in kept_splits.items()
         if train or name != "train"
     }
-
-
-def training_order(config: RunConfig, train: FacePairs, *, batch_size: int) -> None:
-    """None: every pair is drawn once an epoch, as by the original."""
 
 
 def data_config(config: RunConfig) -> FaceDataConfig:

@@ -19,7 +19,7 @@ _FIRST_VAL = 10_000_000
 seed."""
 
 
-def load_splits(
+def load_data(
     config: HandRunConfig,
     *,
     report_dir: pathlib.Path | None = None,

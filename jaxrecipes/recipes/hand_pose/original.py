@@ -23,6 +23,7 @@ from jaxrecipes.recipes.hand_pose.recipe import make_recipe
 from jaxrecipes.recipes.hand_pose.sources import hand_model
 from jaxrecipes.runs.torch_runs import history_entry, host, save_run
 from jaxrecipes.runs.trained import Trained, Weights
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 
 _log = logging.getLogger("jaxrecipes")
@@ -52,7 +53,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         hand=_keep_hand(source, workdir, use_torch=use_torch),
     )
     recipe = dataclasses.replace(
-        make_recipe(config, steps_per_epoch=1), init=lambda key: (params, batch_stats)
+        make_recipe(config, DataInfo(steps_per_epoch=1)), init=lambda key: (params, batch_stats)
     )
     state = create_state(recipe, jax.random.key(config.seed))
     step = _step(source)

@@ -27,7 +27,7 @@ from jaxrecipes.recipes.hand_pose.sources import check_sources, hand_model, pret
 from jaxrecipes.schedules import Schedule
 from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
-from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
 _ERRORS = ("micro_mpjpe", "micro_mpjpe_rel", "micro_mpvpe", "micro_mpvpe_rel", "micro_rte")
@@ -70,15 +70,8 @@ def check_config(config: HandRunConfig) -> None:
     )
 
 
-def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = None) -> Recipe:
-    """The recipe of a config.
-
-    Args:
-      config: what to train.
-      steps_per_epoch: optimizer steps between validations, which schedules in epochs refer to.
-      train: not needed.
-    """
-    del train
+def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
+    """The recipe of a config."""
     network, loss, augment = config.network, config.loss, config.augment
     model = HandPose(network, Policy(config.precision).compute_dtype)
     hand = hand_model(config.hand)
@@ -116,7 +109,7 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         config,
         own,
         batch_size=config.data.batch_size,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=data.steps_per_epoch,
         declared_by=(pixels,),
     )
     if config.dropout.scope == "all" and "output_dropout_rate" not in config.schedules:
@@ -194,7 +187,7 @@ def make_recipe(config: HandRunConfig, *, steps_per_epoch: int, train: Any = Non
         parts += [f"{name}={values[name]:.4f}" for name in _ERRORS]
         return " ".join(parts)
 
-    shared = shared_parts(config, steps_per_epoch)
+    shared = shared_parts(config, data.steps_per_epoch)
     rules = (*config.optim.frozen, *constants(network), *((_BACKBONE,) if frozen else ()))
     return Recipe(
         name=config.RECIPE,

@@ -21,7 +21,7 @@ from jaxrecipes.recipes.hand_pose.shards import HandClips
 from jaxrecipes.recipes.hand_pose.skeletons import PREDICTED, TRUE, Skeleton, draw_skeletons
 from jaxrecipes.report.contact_sheet import contact_sheet, side_by_side
 from jaxrecipes.train.evaluate import Evaluation
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 
 __all__ = ["prediction_columns", "write_report", "write_samples"]
 
@@ -43,7 +43,7 @@ def write_report(
 
     Of clips, the last frame is shown. Joints count as they do in the metrics.
     """
-    recipe = make_recipe(config, steps_per_epoch=1)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=1))
     names = ("joint_cam", "joint_rel", "joint_img", "joint_valid", "patch_bbox")
     labels = _seen(recipe, _without_pixels(clips), names)
     found = {name: np.asarray(evaluation.outputs[name])[:, -1] for name in names[:3]}

@@ -54,7 +54,7 @@ class Eyes:
         return {"name": self.names, "label": self.arrays["label"]}
 
 
-def load_splits(
+def load_data(
     config: OcecRunConfig,
     *,
     report_dir: pathlib.Path | None = None,

@@ -34,6 +34,7 @@ from jaxrecipes.runs.torch_runs import (
 )
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import TrainState, create_state
 
 _log = logging.getLogger("jaxrecipes")
@@ -58,7 +59,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         config = _config(checkpoint)
     step = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(step / max(1, checkpoint.epoch)))
-    recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
     state = create_state(recipe, jax.random.key(config.seed))
     state = _with_checkpoint(state, checkpoint, config)
 

@@ -15,12 +15,11 @@ from jaxrecipes.losses import bce_with_logits, focal_label_smooth_ce, mixed_loss
 from jaxrecipes.metrics import BinaryCounts, roc_auc
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
-from jaxrecipes.recipes.ocec.data import Eyes
 from jaxrecipes.recipes.ocec.labelled_images import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.network import Ocec, check_image_size
 from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
-from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
 CLASS_NAMES = ("closed", "open")
@@ -38,21 +37,20 @@ def check_config(config: OcecRunConfig) -> None:
     check_monitored(config, lower=losses, higher=("accuracy", "precision", "recall", "f1", "auc"))
 
 
-def make_recipe(
-    config: OcecRunConfig, *, steps_per_epoch: int, train: Eyes | None = None
-) -> Recipe:
+def make_recipe(config: OcecRunConfig, data: DataInfo) -> Recipe:
     """The recipe of a config.
 
     Args:
       config: what to train.
-      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
-      train: the training split; it gives the loss its pos_weight unless the config sets one.
+      data: its training split gives the loss its pos_weight unless the config sets one.
     """
     model = Ocec(config.model, dtype=Policy(config.precision).compute_dtype)
     loss, augment = config.loss, config.augment
     pos_weight = loss.pos_weight
     if pos_weight is None:
-        pos_weight = 1.0 if train is None else class_pos_weight(train.arrays["label"])
+        pos_weight = (
+            1.0 if data.train is None else class_pos_weight(np.asarray(data.train.arrays["label"]))
+        )
     own = {
         "dropout_rate": config.model.dropout,
         "drop_path_rate": config.drop_path_rate,
@@ -72,7 +70,7 @@ def make_recipe(
         | _loss_hparams(config, pos_weight)
         | {name: getattr(augment, name) for name in _MIX_ALPHAS},
         batch_size=config.data.batch_size,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=data.steps_per_epoch,
     )
     off = {name for name, is_on in on.items() if not is_on}
     off |= {alpha for prob, alpha in zip(_MIX_PROBS, _MIX_ALPHAS, strict=True) if not on[prob]}
@@ -146,7 +144,7 @@ def make_recipe(
         make_tx=build_optimizer(config.optim),
         augment=augment_batch,
         pass_metrics=pass_metrics,
-        **shared_parts(config, steps_per_epoch),
+        **shared_parts(config, data.steps_per_epoch),
     )
 
 

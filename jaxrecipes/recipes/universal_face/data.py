@@ -9,15 +9,15 @@ from jaxrecipes.recipes.faces.data import FacePairs
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 
 
-def load_splits(
+def load_data(
     config: UniversalFaceRunConfig,
     *,
     report_dir: pathlib.Path | None = None,
     train: bool = True,
     run_dir: pathlib.Path | None = None,
 ) -> dict[str, FacePairs]:
-    """The splits that have pairs; see `face_data.load_splits`."""
-    return face_data.load_splits(
+    """The splits that have pairs; see `face_data.load_data`."""
+    return face_data.load_data(
         config,
         feat_dim=config.model.feat_dim,
         report_dir=report_dir,

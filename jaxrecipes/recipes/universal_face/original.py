@@ -25,7 +25,7 @@ from jaxrecipes.recipes.universal_face.recipe import make_recipe
 from jaxrecipes.runs import torch_runs
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.state import TrainState, create_state
 
 _log = logging.getLogger("jaxrecipes")
@@ -60,7 +60,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         config = _config(checkpoint)
     step = checkpoint.optimizer.count if checkpoint.optimizer else 0
     steps_per_epoch = max(1, round(step / max(1, checkpoint.epoch)))
-    recipe = make_recipe(config, steps_per_epoch=steps_per_epoch)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
     state = _state(recipe, checkpoint, config)
     val: dict[str, float] = {}
     if checkpoint.best_val_cosine is not None and not checkpoint.projections_drawn:

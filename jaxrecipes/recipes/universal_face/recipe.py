@@ -18,7 +18,6 @@ from jaxrecipes.losses import (
 from jaxrecipes.metrics import Mean
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.faces.augment import augment, augment_hparams
-from jaxrecipes.recipes.faces.data import FacePairs
 from jaxrecipes.recipes.faces.pose_text_source import (
     check_clip,
     read_table,
@@ -29,7 +28,7 @@ from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFace
 from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
-from jaxrecipes.train.recipe import Batch, Hparams, Recipe
+from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
 TERMS = (
@@ -63,18 +62,15 @@ def check_config(config: UniversalFaceRunConfig) -> None:
     )
 
 
-def make_recipe(
-    config: UniversalFaceRunConfig, *, steps_per_epoch: int, train: FacePairs | None = None
-) -> Recipe:
+def make_recipe(config: UniversalFaceRunConfig, data: DataInfo) -> Recipe:
     """The recipe of a config.
 
     Args:
       config: what to train.
-      steps_per_epoch: optimizer steps in an epoch, which schedules in epochs refer to.
-      train: with it the recipe can start a run, whose pose encoder reads its CLIP here; without
-        it one that needs a CLIP can only go on from a checkpoint.
+      data: with `data.train` the recipe can start a run, whose pose encoder reads its CLIP here;
+        without it, one that needs a CLIP can only go on from a checkpoint.
     """
-    starts = config.model.use_clip_pose_encoder and train is not None
+    starts = config.model.use_clip_pose_encoder and data.train is not None
     clip = config.pose_text_clip if starts else None
     table = read_table(clip, config.model.pose_text_dim)
     model = UniversalFace(config.model, dtype=Policy(config.precision).compute_dtype)
@@ -90,7 +86,7 @@ def make_recipe(
         config,
         rates | loss_hparams(config.loss) | augment_hparams(config),
         batch_size=config.data.batch_size,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=data.steps_per_epoch,
     )
 
     def init(key: jax.Array) -> tuple[Any, Any]:
@@ -160,7 +156,7 @@ def make_recipe(
         }
 
     fixed = "^loss_projections/" + ("feat_to_id/" if config.train_loss_projections else "")
-    shared = shared_parts(config, steps_per_epoch)
+    shared = shared_parts(config, data.steps_per_epoch)
     return Recipe(
         name=config.RECIPE,
         init=init,

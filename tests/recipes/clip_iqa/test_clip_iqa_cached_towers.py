@@ -16,6 +16,7 @@ from jaxrecipes.recipes.clip_iqa.config import (
 from jaxrecipes.recipes.clip_iqa.embeddings import cacheable, clip_params, with_embeddings
 from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
+from jaxrecipes.train.recipe import DataInfo
 
 STILL = AugmentConfig(enabled=False)
 
@@ -63,7 +64,7 @@ def test_scores_are_the_same_from_what_frozen_towers_gave_once(source, freeze):
     assert "tokens" not in cached
     model = ClipIqa(config.network)
     params = model.init_params(jax.random.key(0)) | {"clip": clip}
-    recipe = make_recipe(config, steps_per_epoch=1)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=1))
 
     @jax.jit
     def scores(batch):

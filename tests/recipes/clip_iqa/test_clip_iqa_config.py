@@ -10,6 +10,7 @@ from jaxrecipes.recipes.clip_iqa.freezing import freezing_plan
 from jaxrecipes.recipes.clip_iqa.recipe import check_config, make_recipe
 from jaxrecipes.recipes.clip_iqa.suggest import suggest
 from jaxrecipes.runs.init_from import first_stage_config
+from jaxrecipes.train.recipe import DataInfo
 
 FILE = str(pathlib.Path(__file__).parents[3] / "configs/clip_iqa.py")
 
@@ -135,7 +136,7 @@ def test_freezing_that_makes_no_sense_is_refused(fields, message):
 
 
 def test_a_restart_wants_a_plan_and_a_schedule_that_can_begin_anew():
-    recipe = make_recipe(preset("progressive", "--freeze.restart"), steps_per_epoch=75)
+    recipe = make_recipe(preset("progressive", "--freeze.restart"), DataInfo(steps_per_epoch=75))
     assert [step for step in range(2250) if recipe.restarts_at(step)] == [750, 1500]
     assert recipe.hparams["learning_rate"](750) == 0 != recipe.hparams["learning_rate"](749)
     with pytest.raises(ValueError, match=r"restart is for freeze\.plan"):

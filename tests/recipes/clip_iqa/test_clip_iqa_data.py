@@ -20,9 +20,10 @@ from jaxrecipes.recipes.clip_iqa.config import (
     IqaRunConfig,
     LossConfig,
 )
-from jaxrecipes.recipes.clip_iqa.data import load_inputs, load_splits
+from jaxrecipes.recipes.clip_iqa.data import load_data, load_inputs
 from jaxrecipes.recipes.clip_iqa.freezing import freezing_plan
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
+from jaxrecipes.train.recipe import DataInfo
 
 TINY = ClipConfig(
     vision=ClipVisionConfig(
@@ -59,34 +60,36 @@ def folder(tmp_path):
 
 
 def test_rows_are_split_as_by_the_original(folder):
-    splits = load_splits(run_config(folder))
+    splits = load_data(run_config(folder))
     assert splits["val"].names == ["1.png", "8.png"]
     assert len(splits["train"]) == 8
     np.testing.assert_allclose(splits["val"].arrays["quality"], [0.1, 0.8])
 
 
 def test_training_images_are_stored_larger_and_know_their_size(folder):
-    splits = load_splits(run_config(folder))
+    splits = load_data(run_config(folder))
     assert splits["train"].arrays["image"].shape[1:] == (18, 18, 3)
     np.testing.assert_array_equal(splits["train"].arrays["image_size"], [[24, 40]] * 8)
     assert splits["val"].arrays["image"].shape[1:] == (16, 16, 3)
-    plain = load_splits(run_config(folder, augment=AugmentConfig(enabled=False)))
+    plain = load_data(run_config(folder, augment=AugmentConfig(enabled=False)))
     assert plain["train"].arrays["image"].shape[1:] == (16, 16, 3)
-    whole = load_splits(run_config(folder, data={"stored_size": 100}))
+    whole = load_data(run_config(folder, data={"stored_size": 100}))
     assert whole["train"].arrays["image"].shape[1:] == (24, 40, 3)
 
 
 def test_the_middle_of_larger_images_can_be_evaluated(folder):
     tiny = ClipSource(size="custom", custom=TINY, image_size=24)
-    whole = load_splits(dataclasses.replace(run_config(folder), clip=tiny))
+    whole = load_data(dataclasses.replace(run_config(folder), clip=tiny))
     config = run_config(folder, data={"eval_size": 24, "stored_size": 24})
-    splits = load_splits(config)
+    splits = load_data(config)
     expected = whole["val"].arrays["image"][:, 4:20, 4:20]
     np.testing.assert_array_equal(splits["val"].arrays["image"], expected)
 
     train = splits["train"].arrays["image"]
     assert train.shape[1:] == (24, 24, 3)
-    seen = make_recipe(config, steps_per_epoch=1).inputs({"image": jnp.asarray(train)})["image"]
+    seen = make_recipe(config, DataInfo(steps_per_epoch=1)).inputs({"image": jnp.asarray(train)})[
+        "image"
+    ]
     middle = normalize(jnp.asarray(train[:, 4:20, 4:20]), IMAGE_MEAN, IMAGE_STD)
     np.testing.assert_allclose(seen, middle, atol=1e-6)
     with pytest.raises(ValueError, match=r"data\.eval_size is 8; the network takes images of 16"):
@@ -94,7 +97,7 @@ def test_the_middle_of_larger_images_can_be_evaluated(folder):
 
 
 def test_a_prompt_is_stored_once_and_as_short_as_it_fits(folder):
-    train = load_splits(run_config(folder))["train"]
+    train = load_data(run_config(folder))["train"]
     tokens = train.arrays["tokens"]
     assert tokens.shape == (8, 16)
     assert len(tokens.table) == len(set(train.prompts)) == 5
@@ -102,7 +105,7 @@ def test_a_prompt_is_stored_once_and_as_short_as_it_fits(folder):
 
 
 def test_prompts_can_be_kept_apart(folder):
-    splits = load_splits(run_config(folder, data={"split": "prompts"}))
+    splits = load_data(run_config(folder, data={"split": "prompts"}))
     assert not set(splits["train"].prompts) & set(splits["val"].prompts)
 
 
@@ -110,7 +113,7 @@ def test_an_image_without_an_explanation_is_marked(folder):
     config = run_config(
         folder, data={"explanation_column": "why"}, loss=LossConfig(explanations=True)
     )
-    train = load_splits(config)["train"]
+    train = load_data(config)["train"]
     marks = [float(int(name[0]) % 2) for name in train.names]
     np.testing.assert_array_equal(train.arrays["has_explanation"], marks)
     assert train.arrays["explanation_tokens"].shape == (8, 16)
@@ -119,8 +122,8 @@ def test_an_image_without_an_explanation_is_marked(folder):
 def test_a_missing_image_stops_the_run_or_is_left_out(folder):
     (folder / "8.png").unlink()
     with pytest.raises(FileNotFoundError, match="1 of 10 images"):
-        load_splits(run_config(folder))
-    splits = load_splits(run_config(folder, data={"on_unreadable": "skip"}), report_dir=folder)
+        load_data(run_config(folder))
+    splits = load_data(run_config(folder, data={"on_unreadable": "skip"}), report_dir=folder)
     assert splits["val"].names == ["1.png"]
     assert (folder / "unreadable_val.csv").is_file()
 
@@ -130,7 +133,7 @@ def test_a_vocabulary_that_is_too_small_is_an_error(folder):
     clip = ClipSource(size="custom", custom=dataclasses.replace(TINY, text=text))
     config = dataclasses.replace(run_config(folder), clip=clip)
     with pytest.raises(ValueError, match="it must be 49408"):
-        load_splits(config)
+        load_data(config)
 
 
 def test_inputs_need_no_scores(folder):
@@ -155,7 +158,7 @@ def test_embeddings_can_stand_in_for_images(tmp_path):
     file = tmp_path / "d.parquet"
     pq.write_table(pa.table({**rows, "image_embedding": list(vectors)}), file)
     config = run_config(tmp_path, data={"path": str(file), "image_embeddings": True})
-    train = load_splits(config)["train"]
+    train = load_data(config)["train"]
     assert set(train.arrays) == {"image_embedding", "tokens", "quality", "consistency"}
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(train.arrays["image_embedding"], unit[:3], rtol=1e-5)
@@ -167,14 +170,14 @@ def test_embeddings_can_stand_in_for_images(tmp_path):
     wider = dataclasses.replace(TINY, projection_dim=16)
     clip = ClipSource(size="custom", custom=wider)
     with pytest.raises(ValueError, match=r"has 8 numbers, .*projection_dim is 16"):
-        load_splits(dataclasses.replace(config, clip=clip))
+        load_data(dataclasses.replace(config, clip=clip))
     with pytest.raises(ValueError, match=r"data\.image_embeddings is for parquet files"):
         run_config(tmp_path, data={"path": None, "image_embeddings": True})
 
 
 def test_embedded_validation_has_captions_of_its_own(tmp_path):
     config = run_config(tmp_path, data={"path": None, "embedded_train": 50, "embedded_val": 20})
-    splits = load_splits(config)
+    splits = load_data(config)
     assert len(splits["train"]) == 50
     assert len(splits["val"]) == 20
     assert not set(splits["train"].prompts) & set(splits["val"].prompts)
@@ -183,9 +186,9 @@ def test_embedded_validation_has_captions_of_its_own(tmp_path):
 @pytest.mark.parametrize("split", ["rows", "prompts"])
 def test_what_a_run_holds_out_stays_so_when_rows_are_added(folder, split):
     config, where = run_config(folder, data={"split": split}), {"run_dir": folder}
-    first = load_splits(config, report_dir=folder, **where)
+    first = load_data(config, report_dir=folder, **where)
     with (folder / "d.csv").open("a", newline="") as stream:
         csv.writer(stream).writerow(("0.png", "another prompt", 1, 1, ""))
-    again, evaluated = load_splits(config, **where), load_splits(config, train=False, **where)
+    again, evaluated = load_data(config, **where), load_data(config, train=False, **where)
     assert again["val"].names == evaluated["val"].names == first["val"].names
     assert again["train"].names == [*first["train"].names, "0.png"]

@@ -11,14 +11,17 @@ from jaxrecipes.config import from_dict
 from jaxrecipes.convert import load_torch, save_torch
 from jaxrecipes.export.stablehlo import load_stablehlo
 from jaxrecipes.models.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
-from jaxrecipes.recipes import clip_iqa
 from jaxrecipes.recipes.clip_iqa.config import ClipSource, FreezeConfig, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.network_config import HeadsConfig
 from jaxrecipes.recipes.clip_iqa.original import export_torch, file_name, import_torch
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.runs.exports import export_onnx, export_stablehlo
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import Trained
 from jaxrecipes.train import create_state
+from jaxrecipes.train.recipe import DataInfo
+
+CLIP_IQA = load_recipe("clip_iqa")
 
 TINY = ClipConfig(
     vision=ClipVisionConfig(
@@ -33,9 +36,9 @@ TINY = ClipConfig(
 
 def trained(**fields):
     config = IqaRunConfig(clip=ClipSource(size="custom", custom=TINY), **fields)
-    recipe = make_recipe(config, steps_per_epoch=1)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=1))
     state = jax.jit(lambda key: create_state(recipe, key))(jax.random.key(0))
-    return Trained(clip_iqa, config, recipe, state, 0, {"history": []})
+    return Trained(CLIP_IQA, config, recipe, state, 0, {"history": []})
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ def test_files_have_the_originals_names(heads, freeze, name):
 def test_stablehlo_gives_the_scores_of_images_and_token_ids(residual, tmp_path):
     file = tmp_path / "model.stablehlo"
     export_stablehlo(residual, file, weights="auto")
-    network, (params, batch_stats) = clip_iqa.deployed(residual), residual.weights("auto")
+    network, (params, batch_stats) = CLIP_IQA.deployed(residual), residual.weights("auto")
     inputs = network.examples
     want = jax.jit(network.function)({"params": params, "batch_stats": batch_stats}, inputs)
     got = load_stablehlo(file)(inputs)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from jaxrecipes.models.clip.weights import read_clip
-from jaxrecipes.recipes.clip_iqa import CONFIG, make_recipe
+from jaxrecipes.recipes.clip_iqa import Config, make_recipe
 from jaxrecipes.recipes.clip_iqa.config import ClipSource
 from jaxrecipes.train import create_state
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import starting_weights
 
 
@@ -22,7 +23,7 @@ def tiny_clip(golden):
 
 def recipe_from(folder, architecture):
     source = ClipSource(size="custom", custom=architecture, weights=str(folder))
-    return make_recipe(CONFIG(clip=source), steps_per_epoch=10)
+    return make_recipe(Config(clip=source), DataInfo(steps_per_epoch=10))
 
 
 def test_a_run_starts_from_all_weights_of_the_towers(tiny_clip):

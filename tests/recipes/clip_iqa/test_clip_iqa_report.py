@@ -9,6 +9,7 @@ from jaxrecipes.recipes.clip_iqa.config import SMALL, ClipSource, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.data import RatedImages
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe, score_metrics
 from jaxrecipes.train.evaluate import Evaluation
+from jaxrecipes.train.recipe import DataInfo
 
 RNG = np.random.default_rng(0)
 COUNT = 24
@@ -82,7 +83,7 @@ def test_report_of_cached_embeddings_has_no_images(images, outputs, tmp_path):
 
 
 def test_samples_show_what_the_step_crops_from_larger_images(images, tmp_path):
-    recipe = make_recipe(CONFIG, steps_per_epoch=1)
+    recipe = make_recipe(CONFIG, DataInfo(steps_per_epoch=1))
     stored = np.repeat(images.arrays["image"], 2, axis=2)
     sizes = np.full((COUNT, 2), [64, 128], np.int32)
     arrays = images.arrays | {"image": stored, "image_size": sizes}

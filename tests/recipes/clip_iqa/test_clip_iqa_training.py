@@ -26,6 +26,7 @@ from jaxrecipes.runs.torch_runs import with_variables
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.stages import with_moments
 
 MODES = {
@@ -122,7 +123,7 @@ def test_the_rules_freeze_what_the_original_freezes_or_never_uses(golden, origin
 def test_loss_and_gradients_equal_the_originals(golden, original, mode):
     arrays = golden("clip_iqa/grads")
     network, params = original("iqa_traditional" if "trad" in mode else "iqa_residual")
-    recipe = make_recipe(run_config(network, mode, explanations=True), steps_per_epoch=1)
+    recipe = make_recipe(run_config(network, mode, explanations=True), DataInfo(steps_per_epoch=1))
     batch = batch_of(arrays)
     trainable, frozen = split_frozen(params, recipe.frozen)
     hparams = {name: schedule(0) for name, schedule in recipe.hparams.items()}
@@ -173,7 +174,7 @@ def test_ten_steps_equal_the_originals(golden, original, name):
         ),
         lr_schedule=LrScheduleConfig(kind="cosine", warmup_ratio=float(arrays["warmup_ratio"])),
     )
-    recipe = make_recipe(config, steps_per_epoch=10)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     state = create_state(dataclasses.replace(recipe, init=lambda key: (params, {})), SEED)
     state = with_variables(state, params, {})
     step = jax.jit(make_train_step(recipe))
@@ -217,7 +218,7 @@ def test_progressive_unfreezing_equals_the_originals(golden, original):
         ),
         freeze=FreezeConfig(mode="partial", plan=dict(enumerate(layers, start=1))),
     )
-    recipe = make_recipe(config, steps_per_epoch=per_stage)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=per_stage))
     state = create_state(dataclasses.replace(recipe, init=lambda key: (params, {})), SEED)
     state = with_variables(state, params, {})
     for i in range(steps):

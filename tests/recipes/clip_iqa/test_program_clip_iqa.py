@@ -17,6 +17,7 @@ from jaxrecipes.recipes.clip_iqa.config import (
 )
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.train import create_state, make_train_step
+from jaxrecipes.train.recipe import DataInfo
 
 DEPTH, BATCH, TOKENS = 2, 8, 12
 CLIP = ClipConfig(
@@ -40,7 +41,7 @@ def lowered_step(freeze, *, text=None):
         freeze=freeze,
         augment=AugmentConfig(enabled=False),
     )
-    recipe = make_recipe(config, steps_per_epoch=10)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     shapes = {"image": ((32, 32, 3), jnp.uint8), "tokens": ((TOKENS,), jnp.int32)}
     if text is not None:
         del shapes["tokens"]

@@ -10,13 +10,16 @@ import pytest
 
 from jaxrecipes.convert import load_torch
 from jaxrecipes.losses import composite_loss
-from jaxrecipes.recipes import face3d
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
 from jaxrecipes.recipes.face3d.original_checkpoint import read_checkpoint, write_checkpoint
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import DataInfo
+
+FACE3D = load_recipe("face3d")
 
 ROOT = pathlib.Path(__file__).parents[3]
 SMALL = Face3DConfig(d_model=24, nhead=2, num_layers=1, dim_feedforward=8)
@@ -38,7 +41,7 @@ def original(golden):
 def test_presets_are_the_source_documents(presets):
     def numbers(name):
         config = presets[name]
-        face3d.check_config(config)
+        FACE3D.check_config(config)
         lr, loss = config.lr_schedule, config.loss
         rate, patience = config.optim.learning_rate, config.early_stopping.patience_epochs
         weights = (loss.mse_weight, loss.cosine_weight)
@@ -62,7 +65,7 @@ def test_loss_is_the_originals_and_extensions_that_are_off_do_not_change_it(gold
     values = {}
     for name, extra in (("off", {}), ("scheduled", {"schedules": {"focal_gamma": "constant(0)"}})):
         config = Face3DRunConfig(model=SMALL, loss=LossConfig(kind=kind), **extra)
-        recipe = face3d.make_recipe(config, steps_per_epoch=1)
+        recipe = FACE3D.make_recipe(config, DataInfo(steps_per_epoch=1))
         hparams = evaluate(jax.tree.map(jnp.float32, dict(recipe.hparams)), jnp.int32(0))
         values[name], _ = composite_loss(recipe.loss_terms(pred, batch, hparams), hparams)
     key = {"combined": "0.3_0.7/value"}.get(kind, kind)
@@ -85,7 +88,7 @@ def test_warm_up_and_cosine_follow_the_original_epoch_by_epoch(golden, trace):
         ),
         model=SMALL,
     )
-    schedule = face3d.make_recipe(config, steps_per_epoch=2).hparams["learning_rate"]
+    schedule = FACE3D.make_recipe(config, DataInfo(steps_per_epoch=2)).hparams["learning_rate"]
     steps = 2 * jnp.arange(args["epochs"])
     rates = jax.vmap(lambda step: evaluate({"rate": schedule}, step)["rate"])(steps)
     np.testing.assert_allclose(rates, arrays[f"{prefix}/lr_used"], rtol=2e-5)
@@ -100,7 +103,7 @@ def test_a_written_checkpoint_equals_the_original(original, tmp_path):
 
 
 def test_an_imported_run_stands_where_the_original_stood_and_goes_back(original, tmp_path):
-    face3d.import_torch(original, tmp_path / "run", use_torch=False)
+    FACE3D.import_torch(original, tmp_path / "run", use_torch=False)
     trained = open_trained(tmp_path / "run")
     want = load_torch(original)
     assert trained.step == 60
@@ -108,7 +111,7 @@ def test_an_imported_run_stands_where_the_original_stood_and_goes_back(original,
     assert float(trained.hparams["learning_rate"]) == pytest.approx(1e-5)
     stopping = trained.state.early_stopping
     assert int(stopping.num_bad_epochs) == want["epochs_without_improvement"]
-    face3d.export_torch(trained, tmp_path / "back.pth", weights="raw")
+    FACE3D.export_torch(trained, tmp_path / "back.pth", weights="raw")
     got = load_torch(tmp_path / "back.pth")
     same = ("epoch", "model_state_dict", "optimizer_state_dict", "train_loss_history")
     for name in (*same, "val_loss_history", "val_cosine_sim_history", "best_val_loss"):
@@ -148,10 +151,10 @@ def test_wrong_models_are_named(model, message):
 
 def test_the_fallback_of_the_text_encoder_needs_no_clip():
     model = Face3DConfig(model_type="decoder_only_clip", use_clip_pose_encoder=False)
-    face3d.check_config(Face3DRunConfig(model=model))
+    FACE3D.check_config(Face3DRunConfig(model=model))
 
 
 def test_inputs_without_poses_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.ones((2, 24), np.float32))
     with pytest.raises(ValueError, match="needs the pose of each face"):
-        face3d.load_inputs(Face3DRunConfig(model=SMALL), [tmp_path / "x.npy"])
+        FACE3D.load_inputs(Face3DRunConfig(model=SMALL), [tmp_path / "x.npy"])

@@ -14,6 +14,7 @@ from jaxrecipes.recipes.face3d.original_weights import network_config
 from jaxrecipes.recipes.face3d.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import with_variables
 from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import make_train_step
 
@@ -41,7 +42,7 @@ def start(cfg: dict, state_dict: dict[str, np.ndarray], **changes):
         early_stopping=EarlyStoppingConfig(),
         loss=LossConfig(mse_weight=cfg["mse_weight"], cosine_weight=cfg["cosine_weight"]),
     )
-    recipe = dataclasses.replace(make_recipe(config, steps_per_epoch=4), **changes)
+    recipe = dataclasses.replace(make_recipe(config, DataInfo(steps_per_epoch=4)), **changes)
     return recipe, with_variables(create_state(recipe, jax.random.key(0)), params, batch_stats)
 
 

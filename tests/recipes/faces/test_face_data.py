@@ -8,7 +8,7 @@ import pytest
 
 from jaxrecipes.data.indexed import IndexedRows
 from jaxrecipes.recipes.faces.augment import augment, augment_hparams
-from jaxrecipes.recipes.faces.data import FaceDataConfig, load_splits, training_order
+from jaxrecipes.recipes.faces.data import FaceDataConfig, load_data
 from jaxrecipes.recipes.faces.inputs import load_inputs
 from jaxrecipes.train.config import RunConfig
 
@@ -37,7 +37,7 @@ def folder(golden, tmp_path_factory):
 
 def test_splits_hold_the_originals_pairs_in_compact_tables(golden, folder):
     original = golden("face3d/data_pipeline")
-    splits = load_splits(config(path=str(folder)), feat_dim=8, keypoints=True)
+    splits = load_data(config(path=str(folder)), feat_dim=8, keypoints=True)
     assert list(splits) == ["train", "val", "test"]
     for name, split in splits.items():
         rows = original["pairs/all"][original[f"split/all/ratio613_seed42/{name}"]]
@@ -58,7 +58,7 @@ def test_splits_hold_the_originals_pairs_in_compact_tables(golden, folder):
 
 
 def test_nobody_is_in_two_splits_and_labels_tell_people_apart(folder):
-    splits = load_splits(config(path=str(folder)), feat_dim=8)
+    splits = load_data(config(path=str(folder)), feat_dim=8)
     people = [set(split.persons) for split in splits.values()]
     assert not people[0] & people[1] | people[0] & people[2] | people[1] & people[2]
     pairs = {
@@ -72,7 +72,7 @@ def test_nobody_is_in_two_splits_and_labels_tell_people_apart(folder):
 def test_the_yaw_filter_takes_the_entry_it_is_told(folder):
     for index in (0, 1):
         data = {"path": str(folder), "min_yaw_angle": 10.0, "max_yaw_angle": 60.0}
-        splits = load_splits(config(**data, yaw_index=index), feat_dim=8)
+        splits = load_data(config(**data, yaw_index=index), feat_dim=8)
         for split in splits.values():
             angles = np.abs(np.asarray(split.arrays["pose"])[:, index])
             assert angles.min() >= 10
@@ -80,38 +80,37 @@ def test_the_yaw_filter_takes_the_entry_it_is_told(folder):
 
 
 def test_people_without_pairs_are_listed(folder, tmp_path, caplog):
-    load_splits(config(path=str(folder)), feat_dim=8, report_dir=tmp_path)
+    load_data(config(path=str(folder)), feat_dim=8, report_dir=tmp_path)
     assert (tmp_path / "people_without_pairs.txt").read_text() == "person_016\n"
     assert "1 of 17 people" in caplog.text
 
 
 def test_embedded_faces_have_the_networks_width_and_the_configs_sizes():
     data = {"embedded_people": 20, "embedded_views": 4}
-    splits = load_splits(config(**data), feat_dim=32, keypoints=True)
+    splits = load_data(config(**data), feat_dim=32, keypoints=True)
     assert {name: len(split) for name, split in splits.items()} == {
         "train": 48,
         "val": 24,
         "test": 8,
     }
     assert splits["train"].arrays["src"].shape == (48, 32)
-    evaluated = load_splits(config(**data), feat_dim=32, train=False)
+    evaluated = load_data(config(**data), feat_dim=32, train=False)
     assert list(evaluated) == ["val", "test"]
     assert set(evaluated["val"].arrays) == {"src", "tgt", "pose", "person"}
     np.testing.assert_array_equal(evaluated["val"].arrays["src"], splits["val"].arrays["src"])
-    assert training_order(config(), splits["train"], batch_size=4) is None
 
 
 def test_the_split_follows_its_own_seed_not_the_runs():
     data = {"embedded_people": 20, "embedded_views": 1}
-    first = load_splits(config(**data), feat_dim=32)
-    other_run = load_splits(dataclasses.replace(config(**data), seed=7), feat_dim=32)
-    other_split = load_splits(config(**data, split_seed=7), feat_dim=32)
+    first = load_data(config(**data), feat_dim=32)
+    other_run = load_data(dataclasses.replace(config(**data), seed=7), feat_dim=32)
+    other_split = load_data(config(**data, split_seed=7), feat_dim=32)
     assert first["val"].persons == other_run["val"].persons != other_split["val"].persons
 
 
 def test_a_folder_of_another_width_is_refused(folder):
     with pytest.raises(ValueError, match="have 8 numbers, the network wants 512"):
-        load_splits(config(path=str(folder)), feat_dim=512)
+        load_data(config(path=str(folder)), feat_dim=512)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_settings_that_cannot_be_are_refused(data, message):
 
 def test_too_few_people_are_one_clear_error():
     with pytest.raises(ValueError, match="the val split is empty: 3 people"):
-        load_splits(config(embedded_people=3), feat_dim=32)
+        load_data(config(embedded_people=3), feat_dim=32)
 
 
 def test_inputs_are_files_of_embeddings_and_folders(folder, tmp_path):
@@ -189,7 +188,7 @@ def test_people_are_reflected_only_when_a_config_asks_for_it():
 
 def test_people_stay_in_their_split_when_others_come(tmp_path):
     def people(count):
-        splits = load_splits(
+        splits = load_data(
             config(embedded_people=count), feat_dim=32, report_dir=tmp_path, run_dir=tmp_path
         )
         return {name: set(split.persons) for name, split in splits.items()}

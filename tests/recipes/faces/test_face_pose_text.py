@@ -15,7 +15,6 @@ from jaxrecipes.models.clip.config_files import from_huggingface
 from jaxrecipes.models.clip.network import Clip
 from jaxrecipes.models.clip.rules import clip_rules
 from jaxrecipes.models.clip.weights import write_clip
-from jaxrecipes.recipes import face3d, universal_face
 from jaxrecipes.recipes.face3d import network as face3d_networks
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face3d.decoder import TextPoseEncoder
@@ -27,8 +26,12 @@ from jaxrecipes.recipes.universal_face.blocks import PoseAttention
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFace, UniversalFaceConfig
 from jaxrecipes.recipes.universal_face.original_weights import loss_to_torch
+from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state, starting_weights
 from jaxrecipes.train.step import make_train_step
+
+face3d, universal_face = load_recipe("face3d"), load_recipe("universal_face")
 
 WIDTH = 64  # of CLIP's features here
 UNIVERSAL = UniversalFaceConfig(
@@ -98,7 +101,7 @@ def recipes(folder):
     made = {}
     for name, (module, config) in RECIPES.items():
         config = dataclasses.replace(config, pose_text_clip=folder)
-        recipe = module.make_recipe(config, steps_per_epoch=2, train=[])
+        recipe = module.make_recipe(config, DataInfo(steps_per_epoch=2, train=[]))
         params, batch_stats = jax.jit(recipe.init)(jax.random.key(0))
         made[name] = dataclasses.replace(recipe, init=lambda key, v=(params, batch_stats): v)
     return made
@@ -200,7 +203,7 @@ def test_a_run_goes_on_without_the_clip_and_none_starts_without(name):
     module, config = RECIPES[name]
     config = dataclasses.replace(config, pose_text_clip="checkpoint")
     module.check_config(config)
-    recipe = module.make_recipe(config, steps_per_epoch=2, train=[])
+    recipe = module.make_recipe(config, DataInfo(steps_per_epoch=2, train=[]))
     shapes = jax.eval_shape(recipe.init, jax.random.key(0))[1]
     assert {leaf.shape for leaf in tables(shapes)} == {(45, WIDTH)}
     with pytest.raises(jax.errors.JaxRuntimeError, match="--pose_text_clip"):
@@ -219,7 +222,7 @@ def test_a_missing_or_unfit_clip_is_refused(name, folder):
     model = dataclasses.replace(config.model, pose_text_dim=512)
     config = dataclasses.replace(config, model=model, pose_text_clip=folder)
     with pytest.raises(ValueError, match=r"give --model\.pose_text_dim 64"):
-        module.make_recipe(config, steps_per_epoch=2, train=[])
+        module.make_recipe(config, DataInfo(steps_per_epoch=2, train=[]))
     with pytest.raises(
         ValueError, match=r"pose_text_dropout is 1.5; it wants 0 <= pose_text_dropout < 1"
     ):

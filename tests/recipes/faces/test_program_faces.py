@@ -12,13 +12,14 @@ from jaxrecipes.recipes import face3d, universal_face
 from jaxrecipes.recipes.face3d.network import Face3DConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
 from jaxrecipes.train import create_state, make_train_step
+from jaxrecipes.train.recipe import DataInfo
 
 WIDTH, BATCH = 80, 4
 
 
 def compiled_step(module, model):
     """(step as HLO text, shapes of the weights)."""
-    recipe = module.make_recipe(module.CONFIG(model=model), steps_per_epoch=10)
+    recipe = module.make_recipe(module.Config(model=model), DataInfo(steps_per_epoch=10))
     shapes = {"src": (WIDTH,), "tgt": (WIDTH,), "pose": (3,), "person": ()}
     batch = {
         name: jax.ShapeDtypeStruct((BATCH, *shape), jnp.int32 if name == "person" else jnp.float32)

@@ -5,16 +5,16 @@ import pathlib
 import pytest
 
 from jaxrecipes.config import from_dict, load_config, to_dict
-from jaxrecipes.runs import module as recipes
+from jaxrecipes.runs.recipe_module import load_recipe
 
 FILE = str(pathlib.Path(__file__).parents[3] / "configs/hand_pose.py")
-HAND_POSE = recipes.load("hand_pose")
+HAND_POSE = load_recipe("hand_pose")
 
 
 @pytest.mark.parametrize("preset", ["default", "stage1", "stage1_seed", "before", "stage2"])
 def test_a_preset_is_read_back_from_what_a_run_stores(preset):
     config = load_config(f"{FILE}:{preset}")
-    assert from_dict(HAND_POSE.CONFIG, to_dict(config)) == config
+    assert from_dict(HAND_POSE.Config, to_dict(config)) == config
 
 
 def test_the_source_documents_settings_are_those_of_its_presets():

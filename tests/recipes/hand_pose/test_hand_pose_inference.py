@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrecipes.recipes import hand_pose
 from jaxrecipes.recipes.hand_pose.config import (
     SMALL,
     BackboneSource,
@@ -20,8 +19,12 @@ from jaxrecipes.recipes.hand_pose.hands.draw import as_sequences, synthetic_hand
 from jaxrecipes.recipes.hand_pose.losses import hand_scale
 from jaxrecipes.recipes.hand_pose.shards import write_hand_shards
 from jaxrecipes.runs.inference import with_data_path
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import Trained
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import starting_weights
+
+HAND_POSE = load_recipe("hand_pose")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def evaluated_on(shards, path, **data):
     config = HandRunConfig(data=data, backbone=BackboneSource(size="custom"), model=SMALL)
     trained = Trained(types.SimpleNamespace(), config, None, None, 0, {})
     config = with_data_path(trained, path and str(shards / path)).config
-    return hand_pose.load_splits(config, train=False)
+    return HAND_POSE.load_data(config, train=False)
 
 
 @pytest.mark.parametrize(("path", "count"), [(None, 4), ("parted", 2), ("others", 4)])
@@ -62,12 +65,12 @@ def test_the_folder_test_that_make_dataset_writes_is_the_test_split(shards, path
 def test_a_run_wants_shards_that_are_parted(shards):
     config = HandRunConfig(data=HandDataConfig(path=str(shards / "others")))
     with pytest.raises(FileNotFoundError, match=r"no folders train and val; give data\.val_path"):
-        hand_pose.load_splits(config)
+        HAND_POSE.load_data(config)
 
 
 def test_a_hand_of_unknown_scale_is_placed_by_its_predicted_one():
     config = HandRunConfig(backbone=BackboneSource(size="custom"), model=SMALL)
-    recipe = hand_pose.make_recipe(config, steps_per_epoch=1)
+    recipe = HAND_POSE.make_recipe(config, DataInfo(steps_per_epoch=1))
     batch = {
         "joint_cam": np.full((2, 1, 21, 3), np.nan, np.float32),
         "joint_valid": np.zeros((2, 1, 21), np.float32),
@@ -111,8 +114,8 @@ def test_only_a_new_run_reads_the_files_of_the_decoders_constants(tmp_path):
         model=dataclasses.replace(SMALL, handec=handec),
         loss=LossConfig(heatmap_sigma=0.2),
     )
-    hand_pose.check_config(config)
-    recipe = hand_pose.make_recipe(config, steps_per_epoch=1)
+    HAND_POSE.check_config(config)
+    recipe = HAND_POSE.make_recipe(config, DataInfo(steps_per_epoch=1))
     params, _ = jax.eval_shape(recipe.init, jax.random.key(0))
     assert params["handec"]["output_mean"].shape == mean.shape
     with pytest.raises(FileNotFoundError, match="stats"):

@@ -12,7 +12,6 @@ from jaxrecipes.config import to_dict
 from jaxrecipes.data.fingerprint import of_split
 from jaxrecipes.models.dinov2.config import Dinov2Config
 from jaxrecipes.optim import leaves_by_path
-from jaxrecipes.recipes import hand_pose
 from jaxrecipes.recipes.hand_pose.config import (
     AugmentConfig,
     BackboneSource,
@@ -28,6 +27,7 @@ from jaxrecipes.recipes.hand_pose.network_config import (
     TemporalConfig,
 )
 from jaxrecipes.runs.init_from import with_init_from
+from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import LoopConfig, LrScheduleConfig, OptimConfig
@@ -35,7 +35,10 @@ from jaxrecipes.train.feed import fetch
 from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.loop import Run
 from jaxrecipes.train.programs import Programs
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.splits import make_run_data
+
+HAND_POSE = load_recipe("hand_pose")
 
 CONFIG = HandRunConfig(
     seed=1,
@@ -69,7 +72,7 @@ CONFIG = HandRunConfig(
 
 
 def data_of(config, workdir=None):
-    splits = hand_pose.load_splits(config, report_dir=workdir)
+    splits = HAND_POSE.load_data(config, report_dir=workdir)
     return {name: split.arrays for name, split in splits.items()}
 
 
@@ -103,7 +106,9 @@ def run_of(config, arrays, workdir, programs=None):
     """A run, and its programs for others that differ in numbers alone."""
     mesh = make_mesh()
     data = make_run_data(arrays, config, mesh)
-    recipe = with_drawn_weights(hand_pose.make_recipe(config, steps_per_epoch=data.steps_per_epoch))
+    recipe = with_drawn_weights(
+        HAND_POSE.make_recipe(config, DataInfo(steps_per_epoch=data.steps_per_epoch))
+    )
     if config.init_from is not None:
         recipe = with_init_from(simpler(recipe), config)
     programs = programs or Programs(
@@ -184,7 +189,7 @@ def test_runs_of_other_settings_validate_on_the_same_samples():
 @pytest.mark.parametrize("change", [{"val_seed": 43}, {"embedded_val": 9}])
 def test_other_validation_samples_have_another_fingerprint(change):
     other = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, **change))
-    vals = [hand_pose.load_splits(config)["val"] for config in (CONFIG, other)]
+    vals = [HAND_POSE.load_data(config)["val"] for config in (CONFIG, other)]
     prints = [of_split(val.identity) for val in vals]
     assert prints[0] != prints[1]
 
@@ -210,7 +215,9 @@ def test_stage_2_trains_the_refiner_alone(undisturbed, tmp_path):
     assert set(params) == set(first_stage) | new
     for path, leaf in first_stage.items():
         np.testing.assert_array_equal(params[path], leaf, err_msg=path)
-    drawn = with_drawn_weights(hand_pose.make_recipe(config, steps_per_epoch=1)).init(None)[0]
+    drawn = with_drawn_weights(HAND_POSE.make_recipe(config, DataInfo(steps_per_epoch=1))).init(
+        None
+    )[0]
     for path, leaf in leaves_by_path(drawn).items():
         if path in new:
             assert np.any(params[path] != leaf), path

@@ -23,7 +23,7 @@ from jaxrecipes.recipes.hand_pose.network_config import HandDecoderConfig, HandP
 from jaxrecipes.recipes.hand_pose.recipe import make_recipe
 from jaxrecipes.recipes.hand_pose.shards import HandClips
 from jaxrecipes.train.evaluate import Evaluation
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 
 COUNT = 10
 CONFIG = HandRunConfig(
@@ -54,7 +54,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def recipe():
-    return make_recipe(CONFIG, steps_per_epoch=1)
+    return make_recipe(CONFIG, DataInfo(steps_per_epoch=1))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from jaxrecipes.recipes.hand_pose.config import (
 from jaxrecipes.recipes.hand_pose.original_hand import hand_model
 from jaxrecipes.recipes.hand_pose.original_weights import from_torch, to_torch
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import make_train_step
 
@@ -55,7 +56,7 @@ def trained(golden):
     )
     patch = pytest.MonkeyPatch()
     patch.setattr(hand_recipe, "hand_model", lambda source: hand_model(weights))
-    recipe = hand_recipe.make_recipe(config, steps_per_epoch=4)
+    recipe = hand_recipe.make_recipe(config, DataInfo(steps_per_epoch=4))
     patch.undo()
     recipe = dataclasses.replace(
         recipe, init=lambda key: (params, {}), augment=lambda key, batch, hparams: batch
@@ -113,7 +114,7 @@ def test_rates_and_dropout_follow_the_source_documents_schedules(golden, preset)
     config = dataclasses.replace(
         load_config(f"{FILE}:{preset}", []), backbone=BackboneSource(size="custom"), model=SMALL
     )
-    hparams = hand_recipe.make_recipe(config, steps_per_epoch=3000).hparams
+    hparams = hand_recipe.make_recipe(config, DataInfo(steps_per_epoch=3000)).hparams
     steps = arrays["in/steps"]
     rates = np.array([hparams["learning_rate"](int(step)) for step in steps])
     np.testing.assert_allclose(rates, arrays["out/lr_regressor"], rtol=1e-5, atol=1e-10)
@@ -131,7 +132,7 @@ def test_dropout_may_rise_slowly():
     config = dataclasses.replace(
         load_config(FILE, []), dropout=DropoutConfig(rate=0.2, warmup_steps=10, ramp_steps=4)
     )
-    rate = hand_recipe.make_recipe(config, steps_per_epoch=5).hparams["dropout_rate"]
+    rate = hand_recipe.make_recipe(config, DataInfo(steps_per_epoch=5)).hparams["dropout_rate"]
     got = [float(rate(step)) for step in (0, 9, 10, 12, 14, 100)]
     np.testing.assert_allclose(got, [0, 0, 0, 0.1, 0.2, 0.2], atol=1e-6)
 
@@ -143,7 +144,7 @@ def test_another_schedule_of_dropout_is_that_of_all_in_its_scope(scope, other):
         schedules={"dropout_rate": "0.3"},
         backbone=BackboneSource(size="custom"),
     )
-    hparams = hand_recipe.make_recipe(config, steps_per_epoch=5).hparams
+    hparams = hand_recipe.make_recipe(config, DataInfo(steps_per_epoch=5)).hparams
     got = [float(hparams[name](0)) for name in ("dropout_rate", "output_dropout_rate")]
     np.testing.assert_allclose(got, [0.3, other])
 
@@ -154,7 +155,7 @@ def test_any_optimizer_moves_the_backbone_by_its_own_rate(optimizer):
         optim=OptimConfig(optimizer=optimizer, learning_rate=0.1, weight_decay=0.0, eps=0.0),
         backbone=BackboneSource(size="custom", learning_rate=0.01),
     )
-    recipe = hand_recipe.make_recipe(config, steps_per_epoch=5)
+    recipe = hand_recipe.make_recipe(config, DataInfo(steps_per_epoch=5))
     hparams = {name: value(5000) for name, value in recipe.hparams.items()}
     params = {"backbone": {"w": np.ones(2)}, "handec": {"w": np.ones(2)}}
     tx, grads = recipe.make_tx(hparams), jax.tree.map(lambda x: 0.5 * x, params)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from jaxrecipes.convert import from_torch, to_torch
-from jaxrecipes.recipes.ocec import check_config, make_recipe
 from jaxrecipes.recipes.ocec.config import AugmentConfig, EyeDataConfig, LossConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.network import OcecConfig
+from jaxrecipes.recipes.ocec.recipe import check_config, make_recipe
 from jaxrecipes.train import create_state, make_train_step
 from jaxrecipes.train.build import build_hparams, learning_rate_schedule
 from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig, RunConfig
+from jaxrecipes.train.recipe import DataInfo
 
 NO_AUGMENTATION = AugmentConfig(flip_prob=0.0, distort_prob=0.0, clahe_prob=0.0)
 
@@ -32,7 +33,7 @@ def run_config(golden, arrays, **fields):
 
 def trained(config, arrays, batches):
     """The losses and the final state dict of a training from the golden starting weights."""
-    recipe = make_recipe(config, steps_per_epoch=10)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     state_dict = {k.removeprefix("sd/"): v for k, v in arrays.items() if k.startswith("sd/")}
     _, params, batch_stats = from_torch("ocec", state_dict, vars(config.model))
     state = jax.jit(lambda key: create_state(recipe, key))(jax.random.key(0))
@@ -104,7 +105,7 @@ def small_config(**fields):
 
 
 def test_the_focal_loss_predicts_with_twice_the_logit():
-    recipe = make_recipe(small_config(loss=LossConfig(kind="focal")), steps_per_epoch=10)
+    recipe = make_recipe(small_config(loss=LossConfig(kind="focal")), DataInfo(steps_per_epoch=10))
     batch = {"label": jnp.array([1, 0], jnp.int32)}
     counts = recipe.metrics(jnp.array([0.3, 0.3]), batch, {})["classification"]
     assert (int(counts.tp), int(counts.fp)) == (1, 1)
@@ -116,7 +117,7 @@ def test_only_what_is_on_is_a_hyperparameter():
     config = small_config(
         augment=NO_AUGMENTATION, schedules={"mixup_prob": "delayed(0.5, start_step=epoch)"}
     )
-    recipe = make_recipe(config, steps_per_epoch=10)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     assert {"mixup_prob", "mixup_alpha", "dropout_rate"} <= recipe.hparams.keys()
     assert (
         not {"flip_prob", "cutmix_prob", "cutmix_alpha", "drop_path_rate"} & recipe.hparams.keys()
@@ -127,14 +128,14 @@ def test_only_what_is_on_is_a_hyperparameter():
 def test_an_unknown_hyperparameter_names_the_nearest():
     config = small_config(schedules={"dropout_rat": "0.5"})
     with pytest.raises(ValueError, match="dropout_rate"):
-        make_recipe(config, steps_per_epoch=10)
+        make_recipe(config, DataInfo(steps_per_epoch=10))
 
 
 def test_mixed_batches_carry_both_labels_and_count_the_dominant_one():
     config = small_config(
         augment=AugmentConfig(flip_prob=0, distort_prob=0, clahe_prob=0, mixup_prob=1.0)
     )
-    recipe = make_recipe(config, steps_per_epoch=10)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     rng = np.random.default_rng(0)
     batch = {
         "image": jnp.asarray(rng.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)),

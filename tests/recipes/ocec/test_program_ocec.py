@@ -13,6 +13,7 @@ from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import LoopConfig
 from jaxrecipes.train.programs import Programs
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.splits import make_run_data
 
 STEPS_PER_CALL = 8
@@ -42,7 +43,7 @@ class Trainer:
         mesh = make_mesh(1)
         self.data = make_run_data({"train": arrays}, self.config, mesh)
         self.recipe = make_recipe(
-            self.config, steps_per_epoch=self.data.steps_per_epoch, train=train
+            self.config, DataInfo(steps_per_epoch=self.data.steps_per_epoch, train=train)
         )
         self.key = jax.random.key(0)
         self.programs = Programs(self.recipe, self.data, steps_per_call=STEPS_PER_CALL, mesh=mesh)

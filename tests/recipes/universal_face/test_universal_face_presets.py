@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from jaxrecipes.losses import cosine_similarity
-from jaxrecipes.recipes import universal_face
+from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import current_hparams, make_train_step
+
+UNIVERSAL_FACE = load_recipe("universal_face")
 
 CONFIG = pathlib.Path(__file__).parents[3] / "configs/universal_face.py"
 
@@ -28,7 +31,7 @@ def presets():
 def test_seed_and_before_are_the_two_columns_of_the_source_document(presets):
     seed, before = presets.get_config("seed"), presets.get_config("before")
     for config in (seed, before):
-        universal_face.check_config(config)
+        UNIVERSAL_FACE.check_config(config)
         assert (config.epochs, config.data.batch_size, config.optim.clip_norm) == (150, 32, 1.0)
     names = ("lambda_id", "lambda_pose", "lambda_contrast", "lambda_similarity_protection")
     names += ("temperature", "protection_margin")
@@ -52,7 +55,7 @@ def test_the_default_brings_unseen_people_nearer_to_their_photos(presets):
         model=dataclasses.replace(config.model, transformer_depth=1, dropout=0.0),
         attention_dropout=0.0,
     )
-    splits = universal_face.load_splits(config)
+    splits = UNIVERSAL_FACE.load_data(config)
     names = ("src", "tgt", "pose", "person")
     train, val = (
         {name: np.asarray(splits[split].arrays[name]) for name in names}
@@ -60,7 +63,7 @@ def test_the_default_brings_unseen_people_nearer_to_their_photos(presets):
     )
     size = config.data.batch_size
     steps = len(train["person"]) // size
-    recipe = universal_face.make_recipe(config, steps_per_epoch=steps)
+    recipe = UNIVERSAL_FACE.make_recipe(config, DataInfo(steps_per_epoch=steps))
     rng = np.random.default_rng(0)
     rows = [rng.permutation(len(train["person"]))[: steps * size] for _ in range(config.epochs)]
     rows = np.concatenate(rows).reshape(-1, size)

@@ -19,6 +19,7 @@ from jaxrecipes.recipes.universal_face.recipe import (
     make_recipe,
 )
 from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import current_hparams, make_train_step
 
@@ -48,7 +49,7 @@ def start(golden, case, *, optim=None, **fields):
         optim=optim or OptimConfig(),
         **fields,
     )
-    recipe = make_recipe(config, steps_per_epoch=4)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=4))
     params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
     ready = dataclasses.replace(recipe, init=lambda key: (params, batch_stats))
     return arrays, cfg, recipe, create_state(ready, jax.random.key(0))
@@ -166,9 +167,9 @@ def test_rates_of_0_are_left_out_unless_scheduled():
         model=model, schedules={"dropout_rate": "delayed(0.3, start_step=run/2)"}
     )
     assert {"dropout_rate", "attention_dropout_rate"} <= make_recipe(
-        config, steps_per_epoch=5
+        config, DataInfo(steps_per_epoch=5)
     ).hparams.keys()
-    recipe = make_recipe(dataclasses.replace(config, schedules={}), steps_per_epoch=5)
+    recipe = make_recipe(dataclasses.replace(config, schedules={}), DataInfo(steps_per_epoch=5))
     assert "dropout_rate" not in recipe.hparams
     assert {"temperature", "protection_margin", "loss_weight/ortho"} <= recipe.hparams.keys()
 
@@ -182,7 +183,7 @@ def test_a_plateau_that_minds_the_worse_end_is_refused():
 def test_the_defaults_are_the_source_documents():
     config = UniversalFaceRunConfig()
     check_config(config)
-    recipe = make_recipe(config, steps_per_epoch=10)
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     wanted = {
         "id_similarity": 3.0,
         "pose": 0.2,

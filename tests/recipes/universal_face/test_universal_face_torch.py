@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrecipes.recipes.universal_face import export_torch, import_torch
+from jaxrecipes.recipes.universal_face.original import export_torch, import_torch
 from jaxrecipes.recipes.universal_face.original_checkpoint import read_checkpoint, write_checkpoint
 from jaxrecipes.runs.trained import open_trained
 
