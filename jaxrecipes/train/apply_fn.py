@@ -1,37 +1,79 @@
-"""The model seam: a Linen or an NNX network as `apply_fn(params, batch_stats, inputs, *, hparams,
-train, key)`.
+"""A Linen or an NNX network as two functions, one that draws its weights and one that applies them.
 
-A network is called as `model(inputs, train=..., **rates)`: the hyperparameters that it takes at
-call time (dropout and drop-path rates) are named once, here.
+A network is called as `model(inputs, train=..., **rates)`. The rates are hyperparameters, such as
+that of dropout: in training, an argument that is called like a hyperparameter is given its value.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from jaxrecipes.train.recipe import ApplyFn
+Tree = Any
+Hparams = Mapping[str, jax.Array]
 
 
-def linen_apply(
-    model: nn.Module, *, rates: tuple[str, ...] = (), fixed: Mapping[str, Any] | None = None
-) -> ApplyFn:
-    """The seam of a Linen module; `rates` names the hyperparameters passed to `__call__` as keyword
-    arguments in training, beside what is `fixed`.
+class ApplyFn(Protocol):
+    """What the rest of the library sees of a network."""
+
+    def __call__(
+        self,
+        params: Tree,
+        batch_stats: Tree,
+        inputs: Any,
+        *,
+        hparams: Hparams,
+        train: bool,
+        key: jax.Array,
+    ) -> tuple[Any, Tree]: ...
+
+
+def linen_init(
+    model: nn.Module, example: Any, **options: Any
+) -> Callable[[jax.Array], tuple[Tree, Tree]]:
+    """`key -> (params, batch_stats)` of a Linen module.
+
+    Args:
+      model: the network.
+      example: shapes and dtypes of its inputs.
+      **options: further arguments of its call.
+    """
+
+    def init(key: jax.Array) -> tuple[Tree, Tree]:
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), example)
+        variables = model.init(key, zeros, **_train(model, False), **options)
+        others = variables.keys() - {"params", "batch_stats"}
+        if others:
+            raise ValueError(
+                f"the network keeps the collections {', '.join(sorted(others))}; a recipe's state "
+                "has params and batch_stats alone"
+            )
+        return variables.get("params", {}), variables.get("batch_stats", {})
+
+    return init
+
+
+def linen_apply(model: nn.Module, *, fixed: Mapping[str, Any] | None = None) -> ApplyFn:
+    """The `apply_fn` of a Linen module.
+
+    Args:
+      model: the network.
+      fixed: further arguments of its call in training.
     """
 
     def apply_fn(params, batch_stats, inputs, *, hparams, train, key):
         variables = {"params": params, "batch_stats": batch_stats}
-        arguments = {name: hparams[name] for name in rates}
         if not train:
-            return model.apply(variables, inputs, train=False), batch_stats
+            return model.apply(variables, inputs, **_train(model, False)), batch_stats
         outputs, updated = model.apply(
             variables,
             inputs,
-            train=True,
-            **arguments,
+            **_train(model, True),
+            **_rates(type(model), hparams),
             **(fixed or {}),
             rngs={"dropout": key},
             mutable=["batch_stats"],
@@ -39,6 +81,18 @@ def linen_apply(
         return outputs, updated.get("batch_stats", batch_stats)
 
     return apply_fn
+
+
+def _rates(network: type, hparams: Hparams) -> dict[str, Any]:
+    """The arguments of the network's call that are called like a hyperparameter."""
+    arguments = inspect.signature(network.__call__).parameters
+    return {name: hparams[name] for name in arguments if name in hparams}
+
+
+def _train(model: nn.Module, train: bool) -> dict[str, bool]:
+    """The argument `train`, for a network that differs between training and evaluation."""
+    arguments = inspect.signature(type(model).__call__).parameters
+    return {"train": train} if "train" in arguments else {}
 
 
 def nnx_split(model: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:
@@ -53,8 +107,8 @@ def nnx_split(model: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Any], dict[str
     )
 
 
-def nnx_apply(model: nnx.Module, *, rates: tuple[str, ...] = ()) -> ApplyFn:
-    """The seam of an NNX module whose only other state is batch statistics; it is called with `key`
+def nnx_apply(model: nnx.Module) -> ApplyFn:
+    """An NNX module whose only other state is batch statistics; it is called with `key`
     while training.
 
     The module takes `(inputs, *, train, **rates, key)`: randomness comes in as the key, not as
@@ -63,7 +117,7 @@ def nnx_apply(model: nnx.Module, *, rates: tuple[str, ...] = ()) -> ApplyFn:
     graphdef, param_state, stats_state = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
 
     def apply_fn(params, batch_stats, inputs, *, hparams, train, key):
-        arguments = {name: hparams[name] for name in rates} | {"key": key} if train else {}
+        arguments = _rates(type(model), hparams) | {"key": key} if train else {}
         # Without copy=True a merge under jit changes variables of another trace level.
         network = nnx.merge(
             graphdef, _filled(param_state, params), _filled(stats_state, batch_stats), copy=True

@@ -15,9 +15,9 @@ from jaxrecipes.fields import declared_hparams
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.schedules import Schedule, as_schedule, constant
+from jaxrecipes.train.apply_fn import Hparams
 from jaxrecipes.train.config import OptimConfig, RunConfig
 from jaxrecipes.train.hparams import check_hparams
-from jaxrecipes.train.recipe import Hparams
 
 
 def build_hparams(

@@ -4,8 +4,9 @@ nothing else.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
+import flax.linen as nn
 import jax
 import optax
 
@@ -13,29 +14,13 @@ from jaxrecipes.data.examples import Examples
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.schedules import Schedule
+from jaxrecipes.train.apply_fn import ApplyFn, Hparams, Tree, linen_apply, linen_init
+from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.config import RunConfig
 
-Tree = Any
 Batch = dict[str, jax.Array]
-Hparams = Mapping[str, jax.Array]
 PassMetrics = Callable[[Any, Mapping[str, Any]], dict[str, float]]
 Pretrained = Callable[[Tree, Tree], tuple[Tree, Tree]]
-
-
-class ApplyFn(Protocol):
-    """The model seam: the rest of the library sees a network as this one function (see
-    `train/apply_fn.py`).
-    """
-
-    def __call__(
-        self,
-        params: Tree,
-        batch_stats: Tree,
-        inputs: Any,
-        *,
-        hparams: Hparams,
-        train: bool,
-        key: jax.Array,
-    ) -> tuple[Any, Tree]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +46,11 @@ def _no_augmentation(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
 
 def _as_stored(batch: Batch) -> Batch:
     return batch
+
+
+def _no_metrics(outputs: Any, batch: Batch, hparams: Hparams) -> dict[str, Any]:
+    del outputs, batch, hparams
+    return {}
 
 
 def _all_outputs(outputs: Any, batch: Batch) -> Any:
@@ -130,9 +120,9 @@ class Recipe:
     apply_fn: ApplyFn
     inputs: Callable[[Batch], Any]
     loss_terms: Callable[[Any, Batch, Hparams], dict[str, jax.Array]]
-    metrics: Callable[[Any, Batch, Hparams], dict[str, Any]]
     hparams: Mapping[str, Schedule]
     make_tx: Callable[[Hparams], optax.GradientTransformation]
+    metrics: Callable[[Any, Batch, Hparams], dict[str, Any]] = _no_metrics
     augment: Callable[[jax.Array, Batch, Hparams], Batch] = _no_augmentation
     preprocess: Callable[[Batch], Batch] = _as_stored
     predictions: Callable[[Any, Batch], Any] = _all_outputs
@@ -162,6 +152,75 @@ class Recipe:
                 "want steps in ascending order from 0 on, and frozen empty"
             )
 
+    @classmethod
+    def from_config(
+        cls,
+        config: RunConfig,
+        data: DataInfo,
+        *,
+        hparams: Mapping[str, Schedule] | None = None,
+        **fields: Any,
+    ) -> "Recipe":
+        """A recipe that takes optimizer, averages, plateau and such from the config.
+
+        Args:
+          config: of the run.
+          data: what is known of its data.
+          hparams: every hyperparameter's schedule; None: the shared ones alone.
+          **fields: of the recipe; they come before what the config says.
+        """
+        if hparams is None:
+            hparams = build_hparams(
+                config,
+                {},
+                batch_size=config.data.batch_size,
+                steps_per_epoch=data.steps_per_epoch,
+            )
+        made = {
+            "name": getattr(config, "RECIPE", ""),
+            "hparams": hparams,
+            "make_tx": build_optimizer(config.optim),
+        }
+        return cls(**(made | shared_parts(config, data.steps_per_epoch) | fields))
+
+    @classmethod
+    def from_linen(
+        cls,
+        model: nn.Module,
+        config: RunConfig,
+        data: DataInfo,
+        *,
+        inputs: Callable[[Batch], Any],
+        example: Any = None,
+        fixed: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> "Recipe":
+        """The recipe of a Linen network, see `from_config`.
+
+        In training, an argument of the network's call that is called like a hyperparameter is
+        given its value.
+
+        Args:
+          model: called as `model(inputs, train=...)`, or as `model(inputs)` where training and
+            evaluation are alike.
+          config: of the run.
+          data: what is known of its data.
+          inputs: `batch -> inputs` of the network.
+          example: shapes and dtypes of inputs; None: what `inputs` makes of two examples.
+          fixed: further arguments of the call in training.
+          **fields: as of `from_config`.
+        """
+        if example is None:
+            example = _two_inputs(data, inputs)
+        return cls.from_config(
+            config,
+            data,
+            init=linen_init(model, example),
+            apply_fn=linen_apply(model, fixed=fixed),
+            inputs=inputs,
+            **fields,
+        )
+
     def frozen_at(self, step: int) -> tuple[str, ...]:
         """The freezing rules of the step that is taken at `step`."""
         passed = [rules for start, rules in self.frozen_plan if start <= step]
@@ -178,3 +237,16 @@ class Recipe:
     def stage_end(self, step: int) -> int | None:
         """The step at which the next stage begins, or None in the last one."""
         return next((start for start, _ in self.frozen_plan if start > step), None)
+
+
+def _two_inputs(data: DataInfo, inputs: Callable[[Batch], Any]) -> Any:
+    """Shapes and dtypes of what the network sees of two examples."""
+    if data.example is None:
+        raise ValueError(
+            "nothing is known of the shape of the examples; give `example` to Recipe.from_linen, "
+            "or `DataInfo.example`"
+        )
+    batch = {
+        name: jax.ShapeDtypeStruct((2, *one.shape), one.dtype) for name, one in data.example.items()
+    }
+    return jax.eval_shape(inputs, batch)

@@ -28,9 +28,7 @@ def test_an_nnx_model_trains_through_the_same_step():
     model = NnxToy(nnx.Rngs(0))
     _, params, batch_stats = nnx_split(model)
     assert params["layers"]["0"]["kernel"].shape == (NUM_FEATURES, 8)
-    recipe = toy_recipe(
-        init=lambda key: (params, batch_stats), apply_fn=nnx_apply(model, rates=("dropout_rate",))
-    )
+    recipe = toy_recipe(init=lambda key: (params, batch_stats), apply_fn=nnx_apply(model))
     state = jax.jit(lambda key: create_state(recipe, key))(jax.random.key(0))
     step = jax.jit(make_train_step(recipe))
     losses = []

@@ -26,7 +26,7 @@ def convolutional_recipe():
     def init(key):
         return model.init(key, jnp.zeros((2, 6)), train=False)["params"], {}
 
-    return toy_recipe(init=init, apply_fn=linen_apply(model, rates=()))
+    return toy_recipe(init=init, apply_fn=linen_apply(model))
 
 
 def config_with(steps_per_call):

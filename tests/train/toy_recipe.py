@@ -71,7 +71,7 @@ def toy_recipe(*, hparams=None, make_tx=optim.adamw, width=8, **fields):
     return Recipe(
         name="toy",
         init=fields.pop("init", init),
-        apply_fn=fields.pop("apply_fn", linen_apply(model, rates=("dropout_rate",))),
+        apply_fn=fields.pop("apply_fn", linen_apply(model)),
         inputs=lambda batch: batch["x"],
         loss_terms=loss_terms,
         metrics=metrics,

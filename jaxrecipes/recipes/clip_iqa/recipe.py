@@ -17,7 +17,7 @@ from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.freezing import INERT, freezing_plan
 from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, pretrained
-from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.build import build_hparams, build_optimizer
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -149,20 +149,19 @@ def make_recipe(config: IqaRunConfig, data: DataInfo) -> Recipe:
     stages: dict[str, Any] = {"frozen": plan[0][1]}
     if len(plan) > 1:
         stages = {"frozen": (), "frozen_plan": plan, "restart": config.freeze.restart}
-    shared = shared_parts(config, data.steps_per_epoch) | stages
-    return Recipe(
-        name=config.RECIPE,
+    return Recipe.from_config(
+        config,
+        data,
         init=init,
         pretrained=pretrained(config.clip),
         apply_fn=apply_fn,
         inputs=inputs,
         loss_terms=loss_terms,
-        metrics=lambda outputs, batch, hparams: {},
         hparams={name: schedule for name, schedule in hparams.items() if name not in off},
         make_tx=build_optimizer(config.optim, inert=inert),
         augment=augment_batch,
         pass_metrics=pass_metrics,
-        **shared,
+        **stages,
     )
 
 

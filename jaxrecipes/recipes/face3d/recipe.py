@@ -20,8 +20,8 @@ from jaxrecipes.recipes.faces.pose_text_source import (
     without_table,
 )
 from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
-from jaxrecipes.train.apply_fn import linen_apply
-from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.apply_fn import linen_apply, linen_init
+from jaxrecipes.train.build import build_hparams, build_optimizer
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -85,16 +85,14 @@ def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
     off |= {name for name in rates if not on[name]}
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        inputs = {
-            "src": jnp.zeros((2, model_config.feature_size), jnp.float32),
-            "pose": jnp.zeros((2, 3), jnp.float32),
-            "keypoints_3d": jnp.zeros((2, model_config.num_keypoints, 3), jnp.float32),
+        shapes = {
+            "src": (2, model_config.feature_size),
+            "pose": (2, 3),
+            "keypoints_3d": (2, model_config.num_keypoints, 3),
         }
-        variables = model.init(key, inputs, train=False)
-        batch_stats = variables.get("batch_stats", {})
-        if model_config.encodes_text:
-            batch_stats = with_table(batch_stats, table)
-        return variables["params"], batch_stats
+        example = {n: jax.ShapeDtypeStruct(shape, jnp.float32) for n, shape in shapes.items()}
+        params, batch_stats = linen_init(model, example)(key)
+        return params, with_table(batch_stats, table) if model_config.encodes_text else batch_stats
 
     def inputs(batch: Batch) -> dict[str, jax.Array]:
         names = ("src", "pose", "keypoints_3d") if model_config.keypoints else ("src", "pose")
@@ -121,11 +119,12 @@ def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
             for name, x in pairs.items()
         }
 
-    return Recipe(
-        name=config.RECIPE,
+    return Recipe.from_config(
+        config,
+        data,
         init=init,
         pretrained=without_table if starts and table is None else None,
-        apply_fn=linen_apply(model, rates=tuple(name for name in rates if on[name])),
+        apply_fn=linen_apply(model),
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,
@@ -135,5 +134,4 @@ def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
         pass_metrics=retrieval_metrics,
         tag=seed_tag,
         keep_scale_on_nonfinite_loss=True,
-        **shared_parts(config, data.steps_per_epoch),
     )

@@ -26,7 +26,7 @@ from jaxrecipes.recipes.hand_pose.network import HandPose, constants
 from jaxrecipes.recipes.hand_pose.sources import check_sources, hand_model, pretrained
 from jaxrecipes.schedules import Schedule
 from jaxrecipes.train.apply_fn import linen_apply
-from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.build import build_hparams, build_optimizer
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -179,7 +179,7 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
 
     def log_line(step: int, steps: int, values: Mapping[str, float]) -> str:
         rate = float(hparams["learning_rate"](step))  # of the next update, as in the original
-        if shared["plateau"] is not None:
+        if config.lr_schedule.kind == "plateau":
             rate = values["hparams/learning_rate"]
         parts = [f"{step}/{steps} lr={rate:.4e} dropout={values['hparams/dropout_rate']:.3f}"]
         parts.append(f"total={values['loss']:.4f}")
@@ -187,17 +187,12 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
         parts += [f"{name}={values[name]:.4f}" for name in _ERRORS]
         return " ".join(parts)
 
-    shared = shared_parts(config, data.steps_per_epoch)
-    rules = (*config.optim.frozen, *constants(network), *((_BACKBONE,) if frozen else ()))
-    return Recipe(
-        name=config.RECIPE,
+    return Recipe.from_config(
+        config,
+        data,
         init=functools.partial(model.init_params, read_files=False),  # a new run gets them below
         pretrained=pretrained(config),
-        apply_fn=linen_apply(
-            model,
-            rates=("dropout_rate", "output_dropout_rate"),
-            fixed={"train_backbone": not frozen},
-        ),
+        apply_fn=linen_apply(model, fixed={"train_backbone": not frozen}),
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,
@@ -209,7 +204,7 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
         tag=_tag,
         step_metrics=_ERRORS,
         log_line=log_line,
-        **(shared | {"frozen": rules}),
+        frozen=(*config.optim.frozen, *constants(network), *((_BACKBONE,) if frozen else ())),
     )
 
 

@@ -17,8 +17,7 @@ from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.labelled_images import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.network import Ocec, check_image_size
-from jaxrecipes.train.apply_fn import linen_apply
-from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.build import build_hparams
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -84,11 +83,6 @@ def make_recipe(config: OcecRunConfig, data: DataInfo) -> Recipe:
     )
     mix_ops = MixOps(mixup=on["mixup_prob"], cutmix=on["cutmix_prob"])
 
-    def init(key: jax.Array) -> tuple[Any, Any]:
-        images = jnp.zeros((2, *config.data.image_size, 3), jnp.float32)
-        variables = model.init(key, images, train=False)
-        return variables["params"], variables.get("batch_stats", {})
-
     def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
         image_key, mix_key = jax.random.split(key)
         images = augment_images(image_key, batch["image"], hparams, ops=augment_ops)
@@ -131,20 +125,17 @@ def make_recipe(config: OcecRunConfig, data: DataInfo) -> Recipe:
             "auc": roc_auc(arrays["label"], logits) if np.isfinite(logits).all() else float("nan")
         }
 
-    return Recipe(
-        name=config.RECIPE,
-        init=init,
-        apply_fn=linen_apply(
-            model, rates=tuple(r for r in ("dropout_rate", "drop_path_rate") if on[r])
-        ),
+    return Recipe.from_linen(
+        model,
+        config,
+        data,
+        example=jax.ShapeDtypeStruct((2, *config.data.image_size, 3), jnp.float32),
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,
         hparams=hparams,
-        make_tx=build_optimizer(config.optim),
         augment=augment_batch,
         pass_metrics=pass_metrics,
-        **shared_parts(config, data.steps_per_epoch),
     )
 
 

@@ -27,7 +27,7 @@ from jaxrecipes.recipes.faces.pose_text_source import (
 from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFace
-from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.build import build_hparams
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -156,9 +156,9 @@ def make_recipe(config: UniversalFaceRunConfig, data: DataInfo) -> Recipe:
         }
 
     fixed = "^loss_projections/" + ("feat_to_id/" if config.train_loss_projections else "")
-    shared = shared_parts(config, data.steps_per_epoch)
-    return Recipe(
-        name=config.RECIPE,
+    return Recipe.from_config(
+        config,
+        data,
         init=init,
         pretrained=without_table if starts and table is None else None,
         apply_fn=apply_fn,
@@ -166,11 +166,10 @@ def make_recipe(config: UniversalFaceRunConfig, data: DataInfo) -> Recipe:
         loss_terms=loss_terms,
         metrics=metrics,
         hparams=hparams,
-        make_tx=build_optimizer(config.optim),
         augment=augment,
         pass_metrics=retrieval_metrics,
         tag=seed_tag,
-        **shared | {"frozen": (*shared["frozen"], fixed)},
+        frozen=(*config.optim.frozen, fixed),
     )
 
 
