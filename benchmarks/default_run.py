@@ -8,8 +8,7 @@ import jax
 import numpy as np
 from timing import Contestant
 
-from jaxrecipes import cli
-from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
@@ -28,8 +27,8 @@ _LITTLE = {
 
 def prepared(name: str, flags: Sequence[str] = ()) -> tuple[RunConfig, Recipe, RunData]:
     """(config, recipe, data) of `configs/NAME.py` under these flags, on one device."""
-    config = cli.config_from(str(_CONFIGS / f"{name}.py"), [*_LITTLE.get(name, ()), *flags])
-    module = load_recipe(config.RECIPE)
+    flags = [*_LITTLE.get(name, ()), *flags]
+    module, config = recipe_and_config(str(_CONFIGS / f"{name}.py"), flags)
     splits = module.load_data(config, report_dir=None, train=True)
     batch_size = examples_per_step(config)
     order = module.training_order(config, splits["train"], batch_size=batch_size)

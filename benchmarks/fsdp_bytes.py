@@ -22,8 +22,7 @@ import jax
 import numpy as np
 from report import machine, print_table, write_json
 
-from jaxrecipes import cli
-from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.sharding import make_mesh, shard_bytes
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
@@ -75,8 +74,7 @@ def main() -> None:
     args, overrides = parser.parse_known_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(args.devices))
-    config = cli.config_from(args.config, overrides)
-    module = load_recipe(config.RECIPE)
+    module, config = recipe_and_config(args.config, overrides)
     train = module.load_data(config, report_dir=None, train=True)["train"]
     recipe = module.make_recipe(config, DataInfo(steps_per_epoch=100, train=train))
     columns = {
@@ -85,7 +83,7 @@ def main() -> None:
         )
         for devices in args.devices
     }
-    print(f"{config.RECIPE}, a global batch of {config.data.batch_size}; on each device:")
+    print(f"{module.name}, a global batch of {config.data.batch_size}; on each device:")
     print_table(columns)
     write_json({"machine": machine("jax"), "devices": columns}, args.json)
 

@@ -3,17 +3,13 @@
 import argparse
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 
 from jaxrecipes.checkpoint import CheckpointCorrupt
-from jaxrecipes.config import from_dict, load_config, with_overrides
 from jaxrecipes.errors import os_error, shortened
-from jaxrecipes.json_files import read_json
 from jaxrecipes.paths import user_path
-from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import Trained, open_trained
 from jaxrecipes.train.loop import TrainingDivergedError
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
@@ -77,25 +73,6 @@ def path(text: str) -> pathlib.Path:
         return user_path(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def config_from(spec: str, overrides: Sequence[str]) -> Any:
-    """The config that `--config` names, with the flags after it.
-
-    Args:
-      spec: `FILE.py[:PRESET]`, or the `config.json` of a run.
-      overrides: flags of fields.
-
-    Raises:
-      ValueError: what `load_config` raises, or a file that is no run's config.
-    """
-    if not spec.endswith(".json"):
-        return load_config(spec, overrides)
-    stored = read_json(user_path(spec))
-    if not isinstance(stored, dict) or "recipe" not in stored:
-        raise ValueError(f"{spec} is not the config.json of a run: it names no recipe")
-    module = load_recipe(stored.pop("recipe"))
-    return with_overrides(from_dict(module.Config, stored), overrides, spec)
 
 
 def add_checkpoint_flags(

@@ -6,6 +6,7 @@ The dataclasses themselves live beside what they configure (`train/config.py`, t
 
 import contextlib
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -28,6 +29,9 @@ from jaxrecipes.errors import cause, nearest, shortened, unknown_name
 from jaxrecipes.fields import FieldError, check_fields, located, plain
 from jaxrecipes.flags import REGISTRY
 from jaxrecipes.paths import user_path
+
+FILE_MODULES = "jaxrecipes_file_"
+"""What the names of modules begin with that come from a single file; see `import_file`."""
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
@@ -67,20 +71,34 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
         misspelt field, or a value of a wrong type.
     """
     path, _, preset = spec.partition(":")
-    module = _import_file(user_path(path))
-    if not callable(getattr(module, "get_config", None)):
-        raise ValueError(f"{path} defines no get_config(preset='default')")
+    return config_of(import_file(user_path(path)), preset or "default", overrides, spec=spec)
+
+
+def config_of(
+    module: types.ModuleType, preset: str, overrides: Sequence[str] = (), *, spec: str
+) -> Any:
+    """The config that a module calls `preset`, with the flags after it; see `load_config`.
+
+    A module without `get_config` has one preset, the default: its `Config()`.
+    """
+    path, get_config = module.__file__, getattr(module, "get_config", None)
+    if not callable(get_config if hasattr(module, "get_config") else getattr(module, "Config", 0)):
+        raise ValueError(
+            f"{path} defines no get_config(preset='default'), and is no recipe: one has Config, "
+            "load_data and make_recipe"
+        )
+    if get_config is None and preset != "default":
+        raise unknown_name("preset", preset, ["default"])
     try:
-        with told_of_user_code("get_config", str(module.__file__)):
-            config = module.get_config(preset or "default")
+        with told_of_user_code("get_config" if get_config else "Config()", str(path)):
+            config = get_config(preset) if get_config else module.Config()
     except ValueError as error:
         if isinstance(error.__cause__, TypeError):
             raise _clear_type_error(error.__cause__, module, error) from error.__cause__
-        if isinstance(error.__cause__, KeyError) and error.__cause__.args == (preset or "default",):
+        if isinstance(error.__cause__, KeyError) and error.__cause__.args == (preset,):
             raise ValueError(f"{error}; there is no such preset") from error.__cause__
         raise
-    made = dataclasses.is_dataclass(config) and not isinstance(config, type)
-    if not made or not isinstance(getattr(config, "RECIPE", None), str):
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise ValueError(
             f"get_config of {path} returned {shortened(repr(config), 80)}; "
             "it wants a recipe's config, such as OcecRunConfig"
@@ -92,7 +110,7 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
 def load_function(spec: str, name: str) -> Callable[..., Any] | None:
     """The function `name` of the file that `--config SPEC` names; None where it has none."""
     path, _, _ = spec.partition(":")
-    return None if path.endswith(".json") else getattr(_import_file(user_path(path)), name, None)
+    return None if path.endswith(".json") else getattr(import_file(user_path(path)), name, None)
 
 
 @contextlib.contextmanager
@@ -168,19 +186,32 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list
     return lines
 
 
-def _import_file(path: pathlib.Path) -> types.ModuleType:
+def import_file(path: pathlib.Path) -> types.ModuleType:
+    """The Python file as a module; imported once unless it changes.
+
+    Raises:
+      ValueError: there is none, or it does not run.
+    """
     if path.suffix != ".py" or not path.is_file():
         known = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
         if path.suffix != ".py" or not known:
             raise ValueError(f"config {str(path)!r} is no file; want FILE.py or FILE.py:PRESET")
         raise unknown_name("config file", str(path), known)
-    spec = importlib.util.spec_from_file_location(f"jaxrecipes_config_{path.stem}", path)
+    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
+    name = f"{FILE_MODULES}{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    with told_of_user_code("does not run", str(path)):
-        spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look their types up there
+    try:
+        with told_of_user_code("does not run", str(path)):
+            spec.loader.exec_module(module)
+    except ValueError:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -20,7 +20,7 @@ from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
 from jaxrecipes.json_files import write_json
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
 
@@ -40,33 +40,32 @@ def main() -> None:
     if len(set(own.presets)) < len(own.presets):
         raise ValueError(f"--presets names one twice: {' '.join(own.presets)}")
     check_output_folder(own.workdir)
-    configs = {name: cli.config_from(f"{own.config}:{name}", overrides) for name in own.presets}
-    for config in configs.values():
-        load_recipe(config.RECIPE).check_config(config)
-    set_up_jax(configs[own.presets[0]])
+    found = {name: recipe_and_config(f"{own.config}:{name}", overrides) for name in own.presets}
+    for module, config in found.values():
+        module.check_config(config)
+    set_up_jax(found[own.presets[0]][1])
     # Devices are touched from here on.
     from jaxrecipes.report.comparison import as_json, compare_runs
     from jaxrecipes.report.comparison_plot import plot
     from jaxrecipes.report.comparison_tables import as_markdown
     from jaxrecipes.runs.train import train
 
-    folders = {name: own.workdir / name for name in configs}
-    for number, (name, config) in enumerate(configs.items(), start=1):
+    folders = {name: own.workdir / name for name in found}
+    for number, (name, (module, config)) in enumerate(found.items(), start=1):
         folders[name].mkdir(parents=True, exist_ok=True)
         set_up_logging(folders[name] / "train.log")
         logging.getLogger("jaxrecipes").info(
-            "preset %s, %d of %d: %s", name, number, len(configs), folders[name]
+            "preset %s, %d of %d: %s", name, number, len(found), folders[name]
         )
-        module = load_recipe(config.RECIPE)
         finished = train(module, config, to_dict(config), folders[name])
         if finished is None or finished.interrupted:
             return
     if jax.process_index() == 0:
-        found = compare_runs(folders, metrics=own.metrics)
-        text = as_markdown(found)
+        comparison = compare_runs(folders, metrics=own.metrics)
+        text = as_markdown(comparison)
         write_bytes(own.workdir / "comparison.md", text.encode())
-        write_json(own.workdir / "comparison.json", as_json(found))
-        plot(found, own.workdir / "comparison.png")
+        write_json(own.workdir / "comparison.json", as_json(comparison))
+        plot(comparison, own.workdir / "comparison.png")
         print(text, end="")
 
 

@@ -47,10 +47,9 @@ def main() -> None:
         raise ValueError("--to-torch needs --checkpoint, the folder of a run")
     check_output_file(arguments.to_torch, what="--to-torch")
     trained = cli.trained_from(arguments)
-    if arguments.name != trained.config.RECIPE:
+    if module.name != trained.module.name:
         raise ValueError(
-            f"{arguments.checkpoint} holds a run of {trained.config.RECIPE!r}, "
-            f"not of {arguments.name!r}"
+            f"{arguments.checkpoint} holds a run of {trained.module.name!r}, not of {module.name!r}"
         )
     module.export_torch(trained, arguments.to_torch, weights=arguments.weights)
 

@@ -23,7 +23,7 @@ from jaxrecipes.paths import check_output_folder
 from jaxrecipes.report.plots import learning_rate_finder
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import with_init_from
-from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.run_files import new_folder
@@ -48,8 +48,7 @@ def main() -> None:
         raise ValueError(f"--num_steps is {own.num_steps}; want 2 or more")
     check_rates(own.start_rate, own.end_rate)
     check_output_folder(own.output or pathlib.Path("runs"), what="--output")
-    config = cli.config_from(own.config, overrides)
-    module = load_recipe(config.RECIPE)
+    module, config = recipe_and_config(own.config, overrides)
     module.check_config(config)
     if config.first_stage is not None:
         raise ValueError(
@@ -70,7 +69,7 @@ def main() -> None:
         make_mesh(),
     )
     recipe = module.make_recipe(
-        config, DataInfo(steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+        config, DataInfo.of(splits["train"], steps_per_epoch=data.steps_per_epoch)
     )
     recipe = with_init_from(recipe, config)
     create = jax.jit(lambda key, given: create_state(recipe, key, given=given))

@@ -32,7 +32,7 @@ def main() -> None:
     arguments = flags.parse_args()
     check_output_file(arguments.output, inputs=arguments.inputs)
     trained = cli.trained_from(arguments)
-    examples = trained.module.load_inputs(trained.config, arguments.inputs)
+    examples = trained.module.load_inputs(trained, arguments.inputs)
     (result,) = evaluate(trained, examples, arguments.weights)
     columns = trained.module.prediction_columns(trained.config, examples, result.outputs)
     text = io.StringIO()

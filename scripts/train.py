@@ -19,7 +19,7 @@ from jaxrecipes import cli
 from jaxrecipes.config import to_dict
 from jaxrecipes.paths import check_output_folder
 from jaxrecipes.runs.init_from import first_stage_config
-from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.train.run_files import new_folder
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 
@@ -41,18 +41,17 @@ def main() -> None:
     if own.help:
         flags.print_help()
         if own.config:
-            cli.config_from(own.config, ["--help"])
+            recipe_and_config(own.config, ["--help"])
         return
     if own.config is None:
         flags.error("--config is required, such as --config configs/ocec.py")
-    config = cli.config_from(own.config, overrides)
-    module = load_recipe(config.RECIPE)
+    module, config = recipe_and_config(own.config, overrides)
     module.check_config(config)
     if config.first_stage is not None:
         module.check_config(first_stage_config(config))
     if own.workdir is None and (config.parallel.num_processes or 1) > 1:
         flags.error("give --workdir, the same to all processes that train together")
-    workdir = own.workdir or new_folder(pathlib.Path("runs"), config.RECIPE)
+    workdir = own.workdir or new_folder(pathlib.Path("runs"), module.name)
     check_output_folder(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     set_up_logging(workdir / "train.log")

@@ -23,7 +23,7 @@ import sys
 from jaxrecipes import cli
 from jaxrecipes.config import load_function, to_dict
 from jaxrecipes.paths import check_output_folder
-from jaxrecipes.runs.recipe_module import load_recipe
+from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.runtime import set_up_jax, set_up_logging
 from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
@@ -56,8 +56,7 @@ def main() -> None:
         raise ValueError(f"--trials is {own.trials}; want 1 or more")
     if importlib.util.find_spec("optuna") is None:
         raise ImportError("searching needs Optuna: pip install 'jaxrecipes[tune]'")
-    config = cli.config_from(own.config, overrides)
-    module = load_recipe(config.RECIPE)
+    module, config = recipe_and_config(own.config, overrides)
     module.check_config(config)
     if config.first_stage is not None:
         raise ValueError(
@@ -73,7 +72,7 @@ def main() -> None:
         config, module.make_recipe(config, DataInfo(steps_per_epoch=1)).hparams, module.check_config
     )
 
-    workdir = own.workdir or pathlib.Path("runs") / f"tune-{config.RECIPE}"
+    workdir = own.workdir or pathlib.Path("runs") / f"tune-{module.name}"
     check_output_folder(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     set_up_logging(workdir / "tune.log")
@@ -88,7 +87,7 @@ def main() -> None:
     study = Study(
         workdir,
         storage=own.storage,
-        name=config.RECIPE,
+        name=module.name,
         config=to_dict(config),
         space=space,
         base=config,
@@ -100,7 +99,9 @@ def main() -> None:
     search = Search(module, config, space, study)
     if not search.run(own.trials, timeout_s=own.timeout):
         return
-    best = write_search_report(study, config, space, metric=search.metric, mode=config.select_mode)
+    best = write_search_report(
+        study, config, space, recipe=module, metric=search.metric, mode=config.select_mode
+    )
     log = logging.getLogger("jaxrecipes")
     log.info("best: trial %d, %s %.5g", best.number, search.metric, best.value)
     log.info("train.py --config %s; report: %s", workdir / "best.py", workdir / "report.md")

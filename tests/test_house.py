@@ -73,8 +73,8 @@ def test_the_library_imports_no_recipe(room):
 def test_training_eyes_loads_a_part_of_the_library():
     code = (
         "import sys; from jaxrecipes import cli\n"
-        "from jaxrecipes.runs.recipe_module import load_recipe\n"
-        "load_recipe(cli.config_from('configs/ocec.py', []).RECIPE)\n"
+        "from jaxrecipes.runs.recipe_config import recipe_and_config\n"
+        "recipe_and_config('configs/ocec.py')\n"
         "import jaxrecipes.runs.train\n"
         "print('\\n'.join(n for n in sys.modules if n.startswith('jaxrecipes')))"
     )

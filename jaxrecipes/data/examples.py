@@ -1,11 +1,13 @@
 """The splits of a recipe's data on the host."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from jaxrecipes.data.fingerprint import Identity
-from jaxrecipes.data.indexed import Arrays
+from jaxrecipes.data.indexed import Arrays, IndexedRows
 
 
 class Examples(Protocol):
@@ -32,19 +34,70 @@ class Examples(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArrayExamples:
-    """A split that is nothing but its arrays, which are also its identity."""
+    """A split that is nothing but its arrays, which are also what it is recognised by.
+
+    Attributes:
+      arrays: `[N, ...]` by name.
+      texts: `[N]` texts by name, such as what each example is called; they stay on the host.
+    """
 
     arrays: Arrays
+    texts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     left_out: int = 0
 
     @property
     def identity(self) -> Identity:
-        return self.arrays
+        return {**self.arrays, **self.texts}
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
 
-def as_examples(split: Any) -> Examples:
-    """The split itself, or the arrays of a dict as a split."""
-    return ArrayExamples(split) if isinstance(split, Mapping) else split
+def as_examples(split: Any, where: str) -> Examples:
+    """A split as it is, or made of a dict of arrays and lists of texts.
+
+    Numbers of 64 bits become those of 32 that a device computes with.
+
+    Args:
+      split: the one or the other.
+      where: what it is, for messages: "load_data of my_recipe.py: the split train".
+
+    Raises:
+      ValueError: no array, arrays of different lengths, or numbers that do not fit 32 bits.
+    """
+    if not isinstance(split, Mapping):
+        if not hasattr(split, "arrays"):
+            raise ValueError(
+                f"{where} is a {type(split).__name__}; want a dict of arrays, or `Examples`"
+            )
+        return split
+    arrays, texts = {}, {}
+    for name, values in split.items():
+        array = values if isinstance(values, IndexedRows) else np.asarray(values)
+        if isinstance(array, np.ndarray) and array.dtype.kind in "UO":
+            texts[name] = [str(value) for value in array.tolist()]
+        else:
+            arrays[name] = _in_32_bits(array, f"{where}, {name}")
+    lengths = {name: len(x) if len(np.shape(x)) else 0 for name, x in {**arrays, **texts}.items()}
+    if not arrays or len(set(lengths.values())) > 1 or 0 in lengths.values():
+        counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
+        raise ValueError(
+            f"{where} has arrays of the lengths {counts or 'none'}; want arrays [N, ...] of one N"
+        )
+    return ArrayExamples(arrays, texts)
+
+
+def _in_32_bits(array: np.ndarray | IndexedRows, where: str) -> np.ndarray | IndexedRows:
+    narrow = {"f": np.float32, "i": np.int32, "u": np.uint32}
+    if isinstance(array, IndexedRows) or array.dtype.kind == "b":
+        return array
+    if array.dtype.kind not in narrow:
+        raise ValueError(f"{where} is an array of {array.dtype}; want numbers, or texts")
+    if array.dtype.itemsize <= 4:
+        return array
+    cast = array.astype(narrow[array.dtype.kind])
+    if array.dtype.kind != "f" and (cast != array).any():
+        raise ValueError(f"{where} has numbers that do not fit {cast.dtype}")
+    if array.dtype.kind == "f" and not np.array_equal(np.isfinite(cast), np.isfinite(array)):
+        raise ValueError(f"{where} has numbers that do not fit float32")
+    return cast

@@ -45,7 +45,7 @@ def first_stage_config(config: Any) -> Any:
             flags += [f"--{name.removeprefix('--')}", *shlex.split(value)]
     alone = dataclasses.replace(config, first_stage=None)
     try:
-        staged = with_overrides(alone, flags, f"configs/{config.RECIPE}.py")
+        staged = with_overrides(alone, flags, "FILE")
     except ValueError as error:
         raise ValueError(f"first_stage: {error}") from error
     if staged.first_stage is not None:

@@ -153,7 +153,7 @@ def _prepared(
     splits = module.load_data(config, report_dir=report_dir, train=True, run_dir=workdir)
     data = recipe_data(module, config, splits, mesh)
     recipe = module.make_recipe(
-        config, DataInfo(steps_per_epoch=data.steps_per_epoch, train=splits["train"])
+        config, DataInfo.of(splits["train"], steps_per_epoch=data.steps_per_epoch)
     )
     return splits, data, recipe, mesh
 

@@ -95,7 +95,7 @@ def open_trained(
             )
         chosen = latest if isinstance(step, str) else step
         metadata = checkpoints.metadata(chosen)
-        module = load_recipe(metadata["recipe"])
+        module = load_recipe(metadata["recipe"], directory.parent)
         config = from_dict(module.Config, metadata["config"])
         if step == "best":
             # The manager ranks by its mode, which the config knows. An earlier checkpoint may have
@@ -104,7 +104,7 @@ def open_trained(
                 chosen = latest if ranked.best_step is None else ranked.best_step
             metadata = checkpoints.metadata(chosen)
             config = from_dict(module.Config, metadata["config"])
-        recipe = module.make_recipe(config, DataInfo(steps_per_epoch=metadata["steps_per_epoch"]))
+        recipe = module.make_recipe(config, DataInfo.stored(metadata))
         position = chosen + metadata.get("steps_ahead", 0)
         stage = recipe.stage_at(max(0, position - 1))  # of the last step; the next begins with it
         late = late_paths(checkpoints.shapes(chosen))

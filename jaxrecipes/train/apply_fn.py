@@ -89,7 +89,7 @@ def _rates(network: type, hparams: Hparams) -> dict[str, Any]:
     return {name: hparams[name] for name in arguments if name in hparams}
 
 
-def _train(model: nn.Module, train: bool) -> dict[str, bool]:
+def _train(model: nn.Module, train: bool) -> dict[str, Any]:
     """The argument `train`, for a network that differs between training and evaluation."""
     arguments = inspect.signature(type(model).__call__).parameters
     return {"train": train} if "train" in arguments else {}

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.files import write_bytes
 from jaxrecipes.json_files import write_json
 from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.paths import user_path
@@ -135,6 +136,8 @@ class Run:
                 write_json(
                     self._workdir / "config.json", {"recipe": self._recipe.name} | self._config_dict
                 )
+                if self._recipe.file is not None:
+                    write_bytes(self._workdir / self._recipe.file.name, self._recipe.file.content)
             with open_writer(
                 self._workdir / "tensorboard",
                 process_index=jax.process_index(),

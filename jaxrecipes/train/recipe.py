@@ -3,6 +3,7 @@ nothing else.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,19 @@ PassMetrics = Callable[[Any, Mapping[str, Any]], dict[str, float]]
 Pretrained = Callable[[Tree, Tree], tuple[Tree, Tree]]
 
 
+@dataclasses.dataclass(frozen=True)
+class RecipeFile:
+    """The source of a recipe that is a single file; a run keeps a copy of it."""
+
+    name: str
+    content: bytes = dataclasses.field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """What the content is recognised by."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataInfo:
     """What a recipe is told of the data that it is made for.
@@ -37,6 +51,37 @@ class DataInfo:
     steps_per_epoch: int
     train: Examples | None = None
     example: Mapping[str, jax.ShapeDtypeStruct] | None = None
+
+    @classmethod
+    def of(cls, train: Examples, *, steps_per_epoch: int) -> "DataInfo":
+        """Of a training split."""
+        example = {
+            name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+            for name, array in train.arrays.items()
+        }
+        return cls(steps_per_epoch=steps_per_epoch, train=train, example=example)
+
+    @classmethod
+    def stored(cls, metadata: Mapping[str, Any]) -> "DataInfo":
+        """Of a checkpoint; see `example_as_json`."""
+        example = metadata.get("example")
+        if example is not None:
+            example = {
+                name: jax.ShapeDtypeStruct(tuple(one["shape"]), one["dtype"])
+                for name, one in example.items()
+            }
+        return cls(steps_per_epoch=metadata["steps_per_epoch"], example=example)
+
+
+def example_as_json(
+    example: Mapping[str, jax.ShapeDtypeStruct] | None,
+) -> dict[str, dict[str, Any]] | None:
+    """What a checkpoint stores of `DataInfo.example`."""
+    if example is None:
+        return None
+    return {
+        name: {"shape": list(one.shape), "dtype": str(one.dtype)} for name, one in example.items()
+    }
 
 
 def _no_augmentation(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
@@ -68,6 +113,8 @@ class Recipe:
 
     Attributes:
       name: the recipe's name, stored with every checkpoint.
+      file: the recipe's own file, if it is a single one; None for those of a package.
+      example: shape and dtype of one example of each array, stored with every checkpoint.
       init: `key -> (params, batch_stats)`, nested dicts of float32 arrays.
       pretrained: shapes of `(params, batch_stats)` -> host arrays, nested dicts with some of their
         paths, that a new run starts from in place of those that `init` draws. Called once a run,
@@ -143,6 +190,8 @@ class Recipe:
     tag: Callable[[str], str] = _same_tag
     step_metrics: tuple[str, ...] = ()
     log_line: Callable[[int, int, Mapping[str, float]], str] | None = None
+    file: RecipeFile | None = None
+    example: Mapping[str, jax.ShapeDtypeStruct] | None = None
 
     def __post_init__(self):
         starts = [start for start, _ in self.frozen_plan]
@@ -176,7 +225,7 @@ class Recipe:
                 batch_size=config.data.batch_size,
                 steps_per_epoch=data.steps_per_epoch,
             )
-        made = {
+        made: dict[str, Any] = {
             "name": getattr(config, "RECIPE", ""),
             "hparams": hparams,
             "make_tx": build_optimizer(config.optim),
@@ -210,12 +259,14 @@ class Recipe:
           fixed: further arguments of the call in training.
           **fields: as of `from_config`.
         """
-        if example is None:
-            example = _two_inputs(data, inputs)
+
+        def init(key: jax.Array) -> tuple[Tree, Tree]:
+            return linen_init(model, _two_inputs(data, inputs) if example is None else example)(key)
+
         return cls.from_config(
             config,
             data,
-            init=linen_init(model, example),
+            init=init,
             apply_fn=linen_apply(model, fixed=fixed),
             inputs=inputs,
             **fields,

@@ -17,7 +17,7 @@ from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.sharding import state_shardings
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import Recipe, example_as_json
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
@@ -87,6 +87,10 @@ def check_resumable(
         )
     folder = checkpoints.directory.parent
     changed_config = config_changes(metadata["config"], config, config_dict)
+    if recipe.file is not None and recipe.file.digest != metadata.get("recipe_file"):
+        changed_config.append(
+            f"{recipe.file.name} has changed; {folder / recipe.file.name} is what the run stands on"
+        )
     stored = metadata.get("data")  # none of runs that came from elsewhere
     data_changes = differences(stored, data.fingerprint) if stored else []
     timeline, position = timeline_at(metadata, config, step, data.steps_per_epoch)
@@ -264,6 +268,8 @@ def checkpoint_metadata(
     """What is stored beside a checkpoint's arrays."""
     return {
         "recipe": recipe.name,
+        "recipe_file": None if recipe.file is None else recipe.file.digest,
+        "example": example_as_json(recipe.example),
         "config": config,
         **dataclasses.asdict(timeline),
         "history": history,

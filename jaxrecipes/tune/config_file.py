@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import pathlib
+import sys
 from typing import Any
 
+from jaxrecipes.config import FILE_MODULES
 from jaxrecipes.files import write_bytes
 
 
@@ -21,13 +23,20 @@ def write_config_file(config: Any, path: pathlib.Path, *, about: str) -> None:
     modules: dict[str, list[str]] = {}
     for found in types:
         modules.setdefault(found.__module__, []).append(found.__name__)
-    imports = [
-        f"from {m} import {', '.join(sorted(names))}" for m, names in sorted(modules.items())
-    ]
+    imports, recipe = [], []
+    for module, names in sorted(modules.items()):
+        if module.startswith(FILE_MODULES):  # a recipe that is one file, a copy of which is beside
+            imports += ["import pathlib", "", "from jaxrecipes.config import import_file"]
+            file = pathlib.Path(str(sys.modules[module].__file__)).name
+            recipe = ["", f"recipe = import_file(pathlib.Path(__file__).with_name({file!r}))"]
+            recipe += [f"{name} = recipe.{name}" for name in sorted(names)]
+        else:
+            imports.append(f"from {module} import {', '.join(sorted(names))}")
     lines = [
         f'"""{about}"""',
         "",
         *imports,
+        *recipe,
         "",
         "",
         f'def get_config(preset: str = "default") -> {type(config).__name__}:',

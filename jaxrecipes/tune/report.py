@@ -12,6 +12,7 @@ from jaxrecipes.files import write_bytes
 from jaxrecipes.json_files import write_json
 from jaxrecipes.report import search as plots
 from jaxrecipes.report.progress import duration
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.tune.config_file import write_config_file
 from jaxrecipes.tune.results import (
     Sensitivity,
@@ -28,15 +29,22 @@ _SHOWN = 10
 
 
 def write_search_report(
-    study: Study, base: Any, space: Space, *, metric: str, mode: Literal["min", "max"]
+    study: Study,
+    base: Any,
+    space: Space,
+    *,
+    recipe: RecipeModule,
+    metric: str,
+    mode: Literal["min", "max"],
 ) -> TrialRow:
     """Writes trials.csv, trials.json, search.json, best.py, best_config.json, plots/*.png and
-    report.md into the search's folder.
+    report.md into the search's folder, and a copy of a recipe that is one file.
 
     Args:
       study: the search.
       base: the config that trials start from.
       space: what they varied.
+      recipe: what they trained.
       metric: what they were compared by.
       mode: whether lower or higher is better.
 
@@ -51,7 +59,9 @@ def write_search_report(
     write_bytes(workdir / "trials.csv", _csv(rows, list(space.parameters)).encode())
     best = best_row(rows, mode=mode)
     config = space.config(base, best.values)
-    write_json(workdir / "best_config.json", {"recipe": config.RECIPE} | to_dict(config))
+    write_json(workdir / "best_config.json", {"recipe": recipe.name} | to_dict(config))
+    if recipe.file is not None:
+        write_bytes(workdir / recipe.file.name, recipe.file.content)
     about = f"The best of {len(rows)} trials: trial {best.number}, {metric} {best.value:.5g}."
     write_config_file(config, workdir / "best.py", about=about)
 

@@ -92,7 +92,7 @@ class Shared:
         assert self._data is not None
         recipe = self._module.make_recipe(
             config,
-            DataInfo(steps_per_epoch=self._data.steps_per_epoch, train=self._splits["train"]),
+            DataInfo.of(self._splits["train"], steps_per_epoch=self._data.steps_per_epoch),
         )
         return with_init_from(recipe, config)
 

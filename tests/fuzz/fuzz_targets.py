@@ -20,7 +20,6 @@ from fuzz_mutators import damaged, damaged_json, damaged_pickle, damaged_text, d
 from PIL import Image
 from safetensors.numpy import save
 
-from jaxrecipes import cli
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import field_paths, to_dict, with_overrides
 from jaxrecipes.convert.weight_files import read_state_dict
@@ -45,6 +44,7 @@ from jaxrecipes.recipes.ocec.make_parquet import make_parquet
 from jaxrecipes.recipes.ocec.original_weights import read_checkpoint
 from jaxrecipes.report.comparison import as_json, compare_runs
 from jaxrecipes.report.page import write_page
+from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.schedules.expression import parse
 from jaxrecipes.train.config import RunConfig
@@ -96,7 +96,7 @@ def targets(base: pathlib.Path) -> dict[str, Make]:
 
 @functools.cache
 def _default(name: str) -> RunConfig:
-    return cli.config_from(str(ROOT / "configs" / f"{name}.py"), [])
+    return recipe_and_config(str(ROOT / "configs" / f"{name}.py"), [])[1]
 
 
 def _checked(name: str, config: Any) -> None:
@@ -121,7 +121,7 @@ def _json_config(name: str) -> Make:
         file = _written(folder / "config.json", damaged_json(rng, stored))
 
         def use() -> None:
-            config = cli.config_from(str(file), [])
+            config = recipe_and_config(str(file), [])[1]
             _checked(config.RECIPE, config)
 
         return use
@@ -134,7 +134,7 @@ def _config_file() -> Make:
 
     def make(rng: random.Random, folder: pathlib.Path) -> Callable[[], None]:
         file = _written(folder / "own.py", damaged_text(rng, text))
-        return lambda: _checked("universal_face", cli.config_from(str(file), []))
+        return lambda: _checked("universal_face", recipe_and_config(str(file), [])[1])
 
     return make
 

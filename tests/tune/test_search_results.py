@@ -5,9 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from toy_search import toy_run_config, toy_study
+from toy_search import ToyModule, toy_run_config, toy_study
 
 from jaxrecipes.config import load_config, to_dict
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.tune import results
 from jaxrecipes.tune.config_file import write_config_file
 from jaxrecipes.tune.report import write_search_report
@@ -44,7 +45,14 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def written(study):
-    best = write_search_report(study, toy_run_config(), SPACE, metric="loss_ema", mode="min")
+    best = write_search_report(
+        study,
+        toy_run_config(),
+        SPACE,
+        recipe=RecipeModule("toy", ToyModule()),
+        metric="loss_ema",
+        mode="min",
+    )
     return study.workdir, best
 
 

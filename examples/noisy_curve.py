@@ -1,0 +1,106 @@
+"""A recipe in one file: fit a curve to samples of which some are far off.
+
+It begins with the squared error, which learns quickly, and goes over to the absolute error, which
+outliers hardly pull at.
+
+  python scripts/train.py --config examples/noisy_curve.py --workdir runs/curve
+
+docs/tutorial.md goes through it line by line.
+"""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrecipes.fields import Checked, Count, NonNegative, Share, hparam
+from jaxrecipes.metrics import Mean
+from jaxrecipes.nn import dropout
+from jaxrecipes.train import DataInfo, Recipe
+from jaxrecipes.train.build import build_hparams
+from jaxrecipes.train.config import DataConfig, OptimConfig, RunConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig(Checked):
+    """Weights of the loss's terms."""
+
+    squared: NonNegative = hparam(1.0, "loss_weight/squared")
+    """Weight of the squared error."""
+    absolute: NonNegative = hparam(0.0, "loss_weight/absolute")
+    """Weight of the absolute error."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(RunConfig):
+    """A curve y(x) on [-1, 1]."""
+
+    epochs: Count = 20
+    data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(batch_size=32))
+    optim: OptimConfig = dataclasses.field(default_factory=lambda: OptimConfig(learning_rate=0.01))
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    schedules: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {
+            "loss_weight/squared": "cosine(1.0, steps=run)",
+            "loss_weight/absolute": "linear(0.0, 1.0, steps=run)",
+        }
+    )
+    width: Count = 32
+    """Of the network's hidden layers."""
+    dropout: Share = hparam(0.05, "dropout_rate")
+    """Dropout rate after each of them."""
+
+
+class Curve(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool, dropout_rate: Any = 0.0) -> jax.Array:
+        for _ in range(2):
+            x = nn.tanh(nn.Dense(self.width)(x))
+            if train:
+                x = dropout(self.make_rng("dropout"), x, dropout_rate)
+        return nn.Dense(1)(x)[:, 0]
+
+
+def load_data(config: Config) -> dict[str, dict[str, np.ndarray]]:
+    rng = np.random.default_rng(config.seed)
+    splits = {}
+    for name, count in {"train": 512, "val": 128}.items():
+        x = rng.uniform(-1.0, 1.0, (count, 1))
+        y = np.sin(4.0 * x[:, 0]) + rng.normal(0.0, 0.05, count)
+        y[rng.random(count) < 0.1] += 2.0  # outliers
+        splits[name] = {"x": x, "y": y}
+    return splits
+
+
+def make_recipe(config: Config, data: DataInfo) -> Recipe:
+    curve = Curve(config.width)
+
+    def loss_terms(y: jax.Array, batch: Any, hparams: Any) -> dict[str, jax.Array]:
+        error = y - batch["y"]
+        return {"squared": error**2, "absolute": jnp.abs(error)}
+
+    def metrics(y: jax.Array, batch: Any, hparams: Any) -> dict[str, Any]:
+        off = jnp.abs(y - jnp.sin(4.0 * batch["x"][:, 0]))
+        return {"distance": Mean.from_values(off, batch.get("mask"))}
+
+    own = {
+        "dropout_rate": config.dropout,
+        "loss_weight/squared": config.loss.squared,
+        "loss_weight/absolute": config.loss.absolute,
+    }
+    return Recipe.from_linen(
+        curve,
+        config,
+        data,
+        inputs=lambda batch: batch["x"],
+        loss_terms=loss_terms,
+        metrics=metrics,
+        hparams=build_hparams(
+            config, own, batch_size=config.data.batch_size, steps_per_epoch=data.steps_per_epoch
+        ),
+    )
