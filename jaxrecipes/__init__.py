@@ -1,3 +1,35 @@
-"""PyTorch training recipes as pure, jitted, sharded JAX, where every hyperparameter is data."""
+"""PyTorch training recipes as pure, jitted, sharded JAX, where every hyperparameter is data.
+
+For Python and notebooks: `fit` trains as `jaxrecipes train` does, `load_run` opens a run's folder;
+docs/from_python.md has both, and what mirrors the other commands.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrecipes.commands.compare import compare
+    from jaxrecipes.commands.convert import import_torch
+    from jaxrecipes.commands.find_lr import find_lr
+    from jaxrecipes.commands.train import fit
+    from jaxrecipes.commands.tune import search
+    from jaxrecipes.runs.loaded import load_run
 
 __version__ = "0.1.0"
+__all__ = ["compare", "find_lr", "fit", "import_torch", "load_run", "search"]
+
+# Imported when first used, so that `import jaxrecipes.schedules` loads schedules alone.
+_HOMES = {
+    "compare": "commands.compare",
+    "find_lr": "commands.find_lr",
+    "fit": "commands.train",
+    "import_torch": "commands.convert",
+    "load_run": "runs.loaded",
+    "search": "commands.tune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -141,6 +141,36 @@ def field_paths(config: Any, path: str = "") -> Iterator[str]:
             yield name
 
 
+def with_fields(config: Any, values: Mapping[str, Any] | None) -> Any:
+    """The config with other values by dotted names, set all at once so that its checks see the
+    final combination.
+
+    Raises:
+      ValueError: there is no such field (names the nearest), or a value that it does not allow.
+    """
+    known = list(field_paths(config))
+    for name in values or {}:
+        if name not in known:
+            raise unknown_name("field", name, known)
+    try:
+        return _with_fields(config, values or {})
+    except FieldError as error:
+        raise located(error, type(config)) from None
+
+
+def _with_fields(config: Any, values: Mapping[str, Any]) -> Any:
+    inner: dict[str, dict[str, Any]] = {}
+    changes: dict[str, Any] = {}
+    for path, value in values.items():
+        head, dot, rest = path.partition(".")
+        if dot:
+            inner.setdefault(head, {})[rest] = value
+        else:
+            changes[head] = value
+    changes |= {head: _with_fields(getattr(config, head), rest) for head, rest in inner.items()}
+    return dataclasses.replace(config, **changes) if changes else config
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The config as nested dicts, just as JSON gives them back (tuples become lists)."""
     return json.loads(json.dumps(_CONVERTER.unstructure(config)))

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import errno
+import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 WRONG_TYPES = (TypeError, AttributeError, LookupError, OverflowError, ValueError)
@@ -107,3 +108,11 @@ def named_rows(rows: Sequence[int], what: str = "") -> str:
     shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
     noun = "row" if len(rows) == 1 else "rows"
     return " ".join(filter(None, (f"{len(rows)} {noun}", what, f"(from 0): {shown}")))
+
+
+def install_command(extra: str) -> str:
+    """How whoever reads it installs an optional part of the library: from PyPI, or a checkout."""
+    root = pathlib.Path(__file__).parents[1]
+    source = str(root) if (root / "pyproject.toml").is_file() else "jaxrecipes"
+    editable = "-e " if source != "jaxrecipes" else ""
+    return f"pip install {editable}'{source}[{extra}]'"

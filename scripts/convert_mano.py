@@ -1,27 +1,9 @@
 #!/usr/bin/env python3
-"""Turns a MANO file into an npz of the same names, which needs neither Python 2 nor chumpy.
-
-  python scripts/convert_mano.py MANO_RIGHT.pkl --output MANO_RIGHT.npz
-
-The pickle is read without running code that it may hold. MANO's licence holds for the npz too.
-"""
+"""`jaxrecipes convert_mano`, for a checkout."""
 
 import sys
 
-from jaxrecipes import cli
-from jaxrecipes.models.hand.mano import convert_mano
-from jaxrecipes.paths import check_output_file
-
-
-def main() -> None:
-    flags = cli.parser(__doc__)
-    flags.add_argument("file", type=cli.path, help="MANO_RIGHT.pkl of MANO's authors")
-    flags.add_argument("--output", required=True, type=cli.path, help="the npz to write")
-    arguments = flags.parse_args()
-    check_output_file(arguments.output, inputs=[arguments.file])
-    fields = convert_mano(arguments.file, arguments.output)
-    print(f"{arguments.output}: {len(fields['v_template'])} vertices, {len(fields['f'])} triangles")
-
+from jaxrecipes.commands import call
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(call("convert_mano"))

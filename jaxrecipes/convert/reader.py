@@ -13,7 +13,7 @@ import ml_dtypes
 
 from jaxrecipes.convert.pickles import UnsafeCheckpointError, unpickle
 from jaxrecipes.convert.torch_objects import TorchObjects, Unread, torch_name
-from jaxrecipes.errors import cause
+from jaxrecipes.errors import cause, install_command
 from jaxrecipes.files import check_content
 
 _NEED = "is not plain data (save the state dict alone, or plain numbers)"
@@ -115,7 +115,7 @@ def _load_with_torch(path: str | os.PathLike[str]) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError("use_torch=True needs PyTorch: pip install jaxrecipes[torch]") from error
+        raise ImportError(f"use_torch=True needs PyTorch: {install_command('torch')}") from error
 
     def array(tensor: Any) -> Any:
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.errors import install_command
 from jaxrecipes.files import write_bytes
 
 
@@ -20,7 +21,7 @@ def import_aim() -> Any:
         import aim
     except ImportError as error:
         raise ImportError(
-            "loop.aim_repo is given, which needs the package aim: pip install 'jaxrecipes[aim]', "
+            f"loop.aim_repo is given, which needs the package aim: {install_command('aim')}, "
             "or leave loop.aim_repo out"
         ) from error
     return aim

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from jaxrecipes.convert.safetensors import save_safetensors
 from jaxrecipes.export.onnx import onnx_model, save_onnx
 from jaxrecipes.export.stablehlo import save_stablehlo
 from jaxrecipes.runs.trained import Trained, Weights
+
+Format = Literal["onnx", "stablehlo", "safetensors"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,16 @@ class Deployed:
             name: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
             for name, array in self.examples.items()
         }
+
+
+def export(
+    trained: Trained, path: pathlib.Path, format: Format, *, weights: Weights, opset: int
+) -> str:
+    """Writes the file of a trained model; says what there is to say of it."""
+    if format == "onnx":
+        return export_onnx(trained, path, weights=weights, opset=opset)
+    write = export_stablehlo if format == "stablehlo" else export_safetensors
+    return write(trained, path, weights=weights)
 
 
 def export_onnx(trained: Trained, path: pathlib.Path, *, weights: Weights, opset: int) -> str:

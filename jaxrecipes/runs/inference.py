@@ -48,6 +48,21 @@ def evaluate_all(trained: Trained, examples: Examples) -> dict[str, float]:
     }
 
 
+def split_of(trained: Trained, name: str) -> Examples:
+    """One split of the data that a model is looked at with: "train", "val" or "test".
+
+    Raises:
+      ValueError: there is no such split.
+    """
+    splits = trained.module.load_data(
+        trained.config, report_dir=None, train=name == "train", run_dir=trained.folder
+    )
+    if name not in splits:
+        there = ", ".join(splits) or "none to evaluate"
+        raise ValueError(f"the data has no {name} split; it has {there}")
+    return splits[name]
+
+
 def with_data_path(trained: Trained, path: str | None) -> Trained:
     """The same model with other data; None keeps the data that it was trained on."""
     if path is None:

@@ -2,10 +2,17 @@
 
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrecipes.config import FILE_MODULES, config_of, from_dict, import_file, with_overrides
+from jaxrecipes.config import (
+    FILE_MODULES,
+    config_of,
+    from_dict,
+    import_file,
+    with_fields,
+    with_overrides,
+)
 from jaxrecipes.errors import shortened
 from jaxrecipes.json_files import read_json
 from jaxrecipes.paths import user_path
@@ -39,7 +46,7 @@ def recipe_and_config(spec: str, overrides: Sequence[str] = ()) -> tuple[RecipeM
     module = import_file(user_path(path))
     if not (hasattr(module, "make_recipe") or hasattr(module, "load_data")):
         config = config_of(module, preset, overrides, spec=spec)
-        return recipe_of(config, path), config
+        return recipe_of(config, f"get_config of {path} returned"), config
     recipe = recipe_file(user_path(path))
     config = config_of(module, preset, overrides, spec=spec)
     if not isinstance(config, recipe.Config):
@@ -48,8 +55,25 @@ def recipe_and_config(spec: str, overrides: Sequence[str] = ()) -> tuple[RecipeM
     return recipe, config
 
 
+def chosen(config: Any, fields: Mapping[str, Any] | None = None) -> tuple[RecipeModule, Any]:
+    """The recipe and its config, from either, with other values by dotted names.
+
+    Args:
+      config: a recipe's config, or what `recipe_and_config` takes.
+      fields: field -> value in its place, such as `{"optim.learning_rate": 3e-4}`.
+
+    Raises:
+      ValueError: what `recipe_and_config` raises, or a field that is not there.
+    """
+    if isinstance(config, str):
+        recipe, config = recipe_and_config(config)
+    else:
+        recipe = recipe_of(config, "the config is")
+    return recipe, with_fields(config, fields)
+
+
 def recipe_of(config: Any, where: str) -> RecipeModule:
-    """The recipe that a config belongs to.
+    """The recipe that a config belongs to; `where` begins the message if there is none.
 
     Raises:
       ValueError: to none.
@@ -62,8 +86,7 @@ def recipe_of(config: Any, where: str) -> RecipeModule:
         if hasattr(config, "RECIPE"):
             return load_recipe(config.RECIPE)
     raise ValueError(
-        f"get_config of {where} returned {shortened(repr(config), 80)}; "
-        "it wants a recipe's config, such as OcecRunConfig"
+        f"{where} {shortened(repr(config), 80)}; it wants a recipe's config, such as OcecRunConfig"
     )
 
 

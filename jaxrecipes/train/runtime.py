@@ -2,24 +2,24 @@
 cache, the allocator.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
 
 import jax
 
 from jaxrecipes.allocator import keep_freed_memory
-from jaxrecipes.errors import cause, os_error
+from jaxrecipes.errors import cause, install_command, os_error
 from jaxrecipes.paths import user_path
 from jaxrecipes.sharding import initialize_distributed
 from jaxrecipes.train.config import RunConfig
 
 
-def set_up_logging(log_file: pathlib.Path | None = None) -> None:
-    """The library's messages as plain lines on standard error, and with time and level in
-    `log_file`.
-    """
+def set_up_logging() -> None:
+    """The library's messages as plain lines on standard error."""
     logger = logging.getLogger("jaxrecipes")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -28,10 +28,24 @@ def set_up_logging(log_file: pathlib.Path | None = None) -> None:
     console.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(console)
     logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells each step of each save
-    if log_file is not None:
-        handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
-        logger.addHandler(handler)
+
+
+@contextlib.contextmanager
+def logged_to(file: pathlib.Path) -> Iterator[None]:
+    """Appends the library's messages in the block to a file, with time and level."""
+    logger = logging.getLogger("jaxrecipes")
+    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    if not logger.isEnabledFor(logging.INFO):
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()
 
 
 def set_up_jax(config: RunConfig) -> None:
@@ -63,7 +77,7 @@ def start_devices() -> None:
         wanted = jax.config.jax_platforms or ""  # type: ignore[attr-defined]
         advice = "set JAX_PLATFORMS=cpu, or leave it out"
         if "cuda" in wanted or "gpu" in wanted:
-            plugin = "pip install 'jaxrecipes[cuda12]' (or [cuda13]) on a machine with a GPU"
+            plugin = f"{install_command('cuda12')} (or [cuda13]) on a machine with a GPU"
             advice = f"{plugin}, or {advice}"
         said = f". JAX says: {cause(error)}" if str(error) else ""
         raise ValueError(

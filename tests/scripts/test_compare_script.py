@@ -11,7 +11,7 @@ def trainings(monkeypatch):
     """(folder, config) of each run; that of the preset `balanced` is interrupted."""
     asked = []
 
-    def train(module, config, config_dict, workdir):
+    def train(module, config, config_dict, workdir, **allowed):
         asked.append((workdir.name, config))
         loss = config.optim.learning_rate
         outcome = {"epoch": 1, "step": 8, "loss": loss}

@@ -36,7 +36,7 @@ def test_a_search_leaves_the_best_config_tables_plots_and_a_page(searched, scrip
     assert read_json(workdir / "best_config.json") == {"recipe": "ocec"} | to_dict(config)
     assert len(list((workdir / "plots").iterdir())) == 4
     assert (workdir / "report.md").exists()
-    assert f"train.py --config {workdir / 'best.py'}" in done.err
+    assert f"jaxrecipes train --config {workdir / 'best.py'}" in done.err
 
     again = script("tune", *SEARCH, "--ema.decay", "0.9", "--workdir", workdir)
     assert again.code == 0, again.err
@@ -54,4 +54,5 @@ def test_without_optuna_the_script_says_how_to_get_it(script, tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "optuna", None)
     done = script("tune", *TINY, "--workdir", tmp_path)
     assert done.code == 2
-    assert done.err.strip().endswith("searching needs Optuna: pip install 'jaxrecipes[tune]'")
+    assert "searching needs Optuna: pip install " in done.err
+    assert done.err.strip().endswith("[tune]'")

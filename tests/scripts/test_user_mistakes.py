@@ -117,7 +117,7 @@ def test_a_missing_plugin_names_the_extra(monkeypatch, error):
 
     monkeypatch.setattr(jax, "devices", devices)
     monkeypatch.setattr(type(jax.config), "jax_platforms", "cuda", raising=False)
-    with pytest.raises(ValueError, match=r"JAX_PLATFORMS='cuda'.*jaxrecipes\[cuda12\]"):
+    with pytest.raises(ValueError, match=r"JAX_PLATFORMS='cuda'.*pip install .*\[cuda12\]"):
         runtime.start_devices()
 
 

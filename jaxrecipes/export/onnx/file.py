@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxrecipes.errors import install_command
 from jaxrecipes.files import write_bytes
 
 BATCHES = (1, 3, 8)  # sizes that a file with a dynamic batch is checked with
@@ -84,7 +85,7 @@ def check_onnx(
         import onnxruntime
     except ImportError as error:
         raise ImportError(
-            "checking an ONNX file needs onnxruntime: pip install 'jaxrecipes[export]'"
+            f"checking an ONNX file needs onnxruntime: {install_command('export')}"
         ) from error
     inputs = jax.tree.map(_as_input, inputs)
     count = min(len(x) for x in jax.tree.leaves(inputs))

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrecipes.errors import install_command
+
 MIN_OPSET = 17  # the first with LayerNormalization
 _NOTES = ("rank", "count", "before", "ndim", "same_shape")
 
@@ -25,7 +27,7 @@ def import_onnx() -> Any:
         import onnx
     except ImportError as error:
         raise ImportError(
-            "ONNX export needs the packages onnx and onnxruntime: pip install 'jaxrecipes[export]'"
+            f"ONNX export needs the packages onnx and onnxruntime: {install_command('export')}"
         ) from error
     return onnx
 

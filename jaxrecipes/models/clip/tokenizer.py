@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import install_command, unknown_name
 from jaxrecipes.paths import user_path
 
 Cleaning = Literal["openai", "huggingface"]
@@ -252,7 +252,7 @@ def _compose(text: str) -> str:
     if not text.isascii():
         warnings.warn(
             "ftfy is not installed: letters outside ASCII are composed but not repaired, so some "
-            "texts get other ids than from OpenAI's tokenizer; pip install ftfy",
+            f"texts get other ids than from OpenAI's tokenizer; {install_command('text')}",
             stacklevel=2,
         )
     return unicodedata.normalize("NFC", text)

@@ -1,0 +1,189 @@
+"""Searches hyperparameters: many short runs, the poor ones stopped early, the best written as a
+config.
+
+  jaxrecipes tune --config NAME[:PRESET] [--workdir DIR] [--trials N]
+                         [--search FIELD=LOW:HIGH[:log] ...] [--FIELD VALUE ...]
+
+What is searched lies beside the config (its `search_space`); a FIELD that is given a value is not
+searched, and --search adds a field or changes its range: --search optim.learning_rate=1e-4:1e-2:log
+--search model.num_blocks=2:6 --search loss.kind=bce,focal.
+
+The same command on the same DIR goes on where the search was stopped or killed, up to N trials in
+all. Several processes, on one host or many, share the trials when all are given the same DIR (and
+the same --storage). The result: best.py and best_config.json for train --config, report.md,
+trials.csv, search.json and plots in DIR.
+"""
+
+import importlib.util
+import logging
+import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxrecipes import cli
+from jaxrecipes.config import load_function, to_dict
+from jaxrecipes.errors import install_command
+from jaxrecipes.paths import check_output_folder, user_path
+from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
+from jaxrecipes.runs.recipe_module import RecipeModule
+from jaxrecipes.train.recipe import DataInfo
+from jaxrecipes.train.runtime import logged_to, set_up_jax
+from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
+
+if TYPE_CHECKING:
+    from jaxrecipes.tune.results import TrialRow
+
+Sampler = Literal["tpe", "random"]
+Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
+
+
+def main() -> None:
+    flags = cli.parser(__doc__)
+    flags.add_argument("--config", required=True, help="NAME or FILE.py, with :PRESET or without")
+    flags.add_argument(
+        "--workdir", type=cli.path, help="folder of the search (default runs/tune-RECIPE)"
+    )
+    flags.add_argument("--trials", type=int, default=50, help="in all (50)")
+    flags.add_argument(
+        "--search", action="append", default=[], metavar="FIELD=RANGE", help="see above"
+    )
+    flags.add_argument("--storage", help="database URL or path of a journal (DIR/study.db)")
+    flags.add_argument("--timeout", type=float, help="seconds after which no trial is started")
+    flags.add_argument(
+        "--pruner",
+        choices=["median", "percentile", "halving", "hyperband", "none"],
+        default="median",
+        help="which trials are stopped early (median)",
+    )
+    flags.add_argument(
+        "--sampler", choices=["tpe", "random"], default="tpe", help="how values are drawn (tpe)"
+    )
+    flags.add_argument("--search_seed", type=int, default=0, help="seed of the draws (0)")
+    own, overrides = flags.parse_known_args()
+    _check_request(own.trials)
+    module, config = recipe_and_config(own.config, overrides)
+    _check_config(module, config)
+    space = _described(module, own.config, config).without(fixed_fields(config, overrides))
+    space = space.with_parameters(dict(parse_parameter(text, config) for text in own.search))
+    workdir = own.workdir or pathlib.Path("runs") / f"tune-{module.name}"
+    best = search(
+        config,
+        workdir,
+        space=space,
+        trials=own.trials,
+        storage=own.storage,
+        timeout_s=own.timeout,
+        sampler=own.sampler,
+        pruner=own.pruner,
+        seed=own.search_seed,
+    )
+    if best is not None:
+        logging.getLogger("jaxrecipes").info(
+            "jaxrecipes train --config %s; report: %s", workdir / "best.py", workdir / "report.md"
+        )
+
+
+def search(
+    config: Any,
+    workdir: str | pathlib.Path,
+    *,
+    space: Space | None = None,
+    fields: Mapping[str, Any] | None = None,
+    trials: int = 50,
+    storage: str | None = None,
+    timeout_s: float | None = None,
+    sampler: Sampler = "tpe",
+    pruner: Pruner = "median",
+    seed: int = 0,
+) -> "TrialRow | None":
+    """Searches hyperparameters, as `jaxrecipes tune` does.
+
+    Args:
+      config: a recipe's config that trials start from, or what `--config` takes.
+      workdir: folder of the search; the same call on the same folder goes on with it.
+      space: what is varied; None: what the recipe describes, without `fields`.
+      fields: values in place of the config's, by dotted name.
+      trials: in all.
+      storage: database URL or path of a journal; None: `study.db` in the folder.
+      timeout_s: seconds after which no trial is started.
+      sampler: how values are drawn.
+      pruner: which trials are stopped early.
+      seed: of the draws.
+
+    Returns:
+      the best trial; None when a signal stopped the search.
+
+    Raises:
+      ImportError: Optuna is not installed.
+      ValueError: nothing to search, or a range that the config refuses.
+    """
+    _check_request(trials)
+    spec = config if isinstance(config, str) else ""
+    module, config = chosen(config, fields)
+    _check_config(module, config)
+    if space is None:
+        space = _described(module, spec, config).without(set(fields or ()))
+    space.check(
+        config, module.make_recipe(config, DataInfo(steps_per_epoch=1)).hparams, module.check_config
+    )
+    folder = user_path(workdir)
+    check_output_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with logged_to(folder / "tune.log"):
+        set_up_jax(config)
+        import optuna
+
+        from jaxrecipes.tune.report import write_search_report
+        from jaxrecipes.tune.search import Search
+        from jaxrecipes.tune.study import Study
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = Study(
+            folder,
+            storage=storage,
+            name=module.name,
+            config=to_dict(config),
+            space=space,
+            base=config,
+            mode=config.select_mode,
+            sampler=sampler,
+            pruner=pruner,
+            seed=seed,
+        )
+        found = Search(module, config, space, study)
+        if not found.run(trials, timeout_s=timeout_s):
+            return None
+        best = write_search_report(
+            study,
+            config,
+            space,
+            recipe=module,
+            metric=found.metric,
+            mode=config.select_mode,
+        )
+        log = logging.getLogger("jaxrecipes")
+        log.info("best: trial %d, %s %.5g", best.number, found.metric, best.value)
+        return best
+
+
+def _check_request(trials: int) -> None:
+    if trials < 1:
+        raise ValueError(f"--trials is {trials}; want 1 or more")
+    if importlib.util.find_spec("optuna") is None:
+        raise ImportError(f"searching needs Optuna: {install_command('tune')}")
+
+
+def _described(module: RecipeModule, spec: str, config: Any) -> Space:
+    """The space beside the config in its file, or else the recipe's own."""
+    own = load_function(spec, "search_space") if ".py" in spec else None
+    described = own or module.hook("search_space")
+    return described(config) if described else Space({})
+
+
+def _check_config(module: RecipeModule, config: Any) -> None:
+    module.check_config(config)
+    if config.first_stage is not None:
+        raise ValueError(
+            "tune searches one stage: give --first_stage None, and for the second stage "
+            "--init_from RUN/stage1"
+        )
