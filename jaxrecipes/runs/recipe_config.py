@@ -16,7 +16,7 @@ from jaxrecipes.config import (
 from jaxrecipes.errors import shortened
 from jaxrecipes.json_files import read_json
 from jaxrecipes.paths import user_path
-from jaxrecipes.runs.recipe_module import RecipeModule, load_recipe, package_names, recipe_file
+from jaxrecipes.runs.recipe_module import RecipeModule, load_recipe, recipe_file
 from jaxrecipes.train.config import RunConfig
 
 
@@ -38,7 +38,7 @@ def recipe_and_config(spec: str, overrides: Sequence[str] = ()) -> tuple[RecipeM
         return _of_run(user_path(spec), overrides, spec)
     path, _, preset = spec.partition(":")
     preset = preset or "default"
-    if path in package_names():
+    if path.isidentifier():
         recipe = load_recipe(path)
         presets = recipe.hook("get_config")
         names = recipe.names if presets is None else sys.modules[presets.__module__]
