@@ -20,7 +20,6 @@ from jaxrecipes.fields import Checked, Count, NonNegative, Share, hparam
 from jaxrecipes.metrics import Mean
 from jaxrecipes.nn import dropout
 from jaxrecipes.train import DataInfo, Recipe
-from jaxrecipes.train.build import build_hparams
 from jaxrecipes.train.config import DataConfig, OptimConfig, RunConfig
 
 
@@ -78,8 +77,6 @@ def load_data(config: Config) -> dict[str, dict[str, np.ndarray]]:
 
 
 def make_recipe(config: Config, data: DataInfo) -> Recipe:
-    curve = Curve(config.width)
-
     def loss_terms(y: jax.Array, batch: Any, hparams: Any) -> dict[str, jax.Array]:
         error = y - batch["y"]
         return {"squared": error**2, "absolute": jnp.abs(error)}
@@ -88,19 +85,11 @@ def make_recipe(config: Config, data: DataInfo) -> Recipe:
         off = jnp.abs(y - jnp.sin(4.0 * batch["x"][:, 0]))
         return {"distance": Mean.from_values(off, batch.get("mask"))}
 
-    own = {
-        "dropout_rate": config.dropout,
-        "loss_weight/squared": config.loss.squared,
-        "loss_weight/absolute": config.loss.absolute,
-    }
     return Recipe.from_linen(
-        curve,
+        Curve(config.width),
         config,
         data,
         inputs=lambda batch: batch["x"],
         loss_terms=loss_terms,
         metrics=metrics,
-        hparams=build_hparams(
-            config, own, batch_size=config.data.batch_size, steps_per_epoch=data.steps_per_epoch
-        ),
     )

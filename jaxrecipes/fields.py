@@ -99,6 +99,17 @@ def declared_hparams(*configs: Any) -> dict[str, Interval]:
     }
 
 
+def declared_values(config: Any) -> dict[str, Any]:
+    """The value of every hyperparameter that a field of the config, or within, declares."""
+    return {
+        name: getattr(part, field.name)
+        for part in _parts(config)
+        for field in dataclasses.fields(part)
+        for name in field.metadata.get("hparams", ()) or (field.name,)
+        if "hparams" in field.metadata
+    }
+
+
 def bounds_of(hint: Any) -> Interval:
     """The bounds that a number's type declares; in `X | None` those of X."""
     if typing.get_origin(hint) is Annotated:

@@ -95,7 +95,8 @@ def _in_32_bits(array: np.ndarray | IndexedRows, where: str) -> np.ndarray | Ind
         raise ValueError(f"{where} is an array of {array.dtype}; want numbers, or texts")
     if array.dtype.itemsize <= 4:
         return array
-    cast = array.astype(narrow[array.dtype.kind])
+    with np.errstate(over="ignore"):  # said below
+        cast = array.astype(narrow[array.dtype.kind])
     if array.dtype.kind != "f" and (cast != array).any():
         raise ValueError(f"{where} has numbers that do not fit {cast.dtype}")
     if array.dtype.kind == "f" and not np.array_equal(np.isfinite(cast), np.isfinite(array)):

@@ -12,6 +12,7 @@ import jax
 import optax
 
 from jaxrecipes.data.examples import Examples
+from jaxrecipes.fields import declared_values
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.schedules import Schedule
@@ -215,13 +216,15 @@ class Recipe:
         Args:
           config: of the run.
           data: what is known of its data.
-          hparams: every hyperparameter's schedule; None: the shared ones alone.
+          hparams: every hyperparameter's schedule; None: those that the config's fields declare.
           **fields: of the recipe; they come before what the config says.
         """
         if hparams is None:
+            shared = declared_values(config.optim) | declared_values(config.ema)
+            declared = declared_values(config)
             hparams = build_hparams(
                 config,
-                {},
+                {name: value for name, value in declared.items() if name not in shared},
                 batch_size=config.data.batch_size,
                 steps_per_epoch=data.steps_per_epoch,
             )

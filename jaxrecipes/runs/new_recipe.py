@@ -1,0 +1,34 @@
+"""A recipe to start from: one file that trains within seconds, and its test."""
+
+import importlib.resources
+import pathlib
+
+from jaxrecipes.files import write_bytes
+from jaxrecipes.runs.recipe_module import package_names
+
+
+def new_recipe(name: str, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes `NAME.py` and `test_NAME.py`.
+
+    Args:
+      name: of the recipe, as runs and checkpoints will call it.
+      folder: where to; it is made if need be.
+
+    Raises:
+      ValueError: the name is no Python name, or a recipe of the library's, or a file is there.
+    """
+    if not name.isidentifier() or name in package_names():
+        raise ValueError(
+            f"{name!r} cannot be a recipe's name; want letters, digits and _, and none of "
+            f"{', '.join(package_names())}"
+        )
+    templates = importlib.resources.files("jaxrecipes.templates")
+    files = {f"{prefix}{name}.py": f"{prefix}recipe.py" for prefix in ("", "test_")}
+    for file in files:
+        if (folder / file).exists():
+            raise ValueError(f"{folder / file} is there already; choose another name")
+    for file, template in files.items():
+        text = templates.joinpath(template).read_text()
+        text = text.replace("recipe.py", f"{name}.py").replace("runs/recipe", f"runs/{name}")
+        write_bytes(folder / file, text.encode())
+    return [folder / file for file in files]

@@ -1,0 +1,1 @@
+"""What `jaxrecipes new` writes: a recipe in one file, and its test."""
