@@ -26,7 +26,7 @@ from jaxrecipes.errors import install_command
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.recipe_module import RecipeModule
-from jaxrecipes.train.recipe import DataInfo
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.runtime import logged_to, set_up_jax
 from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
 
@@ -123,9 +123,13 @@ def search(
     _check_config(module, config)
     if space is None:
         space = _described(module, spec, config).without(set(fields or ()))
-    space.check(
-        config, module.make_recipe(config, DataInfo(steps_per_epoch=1)).hparams, module.check_config
-    )
+
+    def checked(trial: Any) -> Recipe:
+        """What a trial would train; raises for what it would be refused for."""
+        module.check_config(trial)
+        return module.make_recipe(trial, DataInfo(steps_per_epoch=1))
+
+    space.check(config, checked(config).hparams, checked)
     folder = user_path(workdir)
     check_output_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -138,14 +138,14 @@ class Space:
         return config
 
     def check(
-        self, base: Any, hparams: Mapping[str, Schedule], check_config: Callable[[Any], None]
+        self, base: Any, hparams: Mapping[str, Schedule], check_config: Callable[[Any], Any]
     ) -> None:
         """Checks the space before any time is spent.
 
         Args:
           base: the config that trials start from.
           hparams: the recipe's hyperparameters under it.
-          check_config: the recipe's check.
+          check_config: raises a ValueError for a config that a trial would be refused for.
 
         Raises:
           ValueError: nothing to search; a name that is neither a field nor a hyperparameter (names
