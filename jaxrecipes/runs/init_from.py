@@ -13,7 +13,6 @@ import numpy as np
 from jaxrecipes.config import with_overrides
 from jaxrecipes.errors import telling
 from jaxrecipes.optim import leaves_by_path
-from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.recipe import Pretrained, Recipe
 
@@ -55,6 +54,8 @@ def first_stage_config(config: Any) -> Any:
 
 def _weights_of(folder: str, *, otherwise: Pretrained | None, frozen: Sequence[str]) -> Pretrained:
     def read(params: Any, batch_stats: Any) -> tuple[Any, Any]:
+        from jaxrecipes.runs.trained import open_trained
+
         trained = open_trained(folder)
         wanted = {"params": params, "batch_stats": batch_stats}
         found = dict(zip(wanted, trained.weights(), strict=True))

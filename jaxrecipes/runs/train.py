@@ -13,10 +13,7 @@ from jax.sharding import Mesh
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.data.examples import Examples
-from jaxrecipes.json_files import read_json
 from jaxrecipes.report.aim_writer import import_aim
-from jaxrecipes.report.page import write_page
-from jaxrecipes.report.plots import training_curves
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import first_stage_config, with_init_from
 from jaxrecipes.runs.recipe_module import RecipeModule
@@ -121,23 +118,11 @@ def _train_one(
     if finished is None or not first:
         return finished
 
-    plots = workdir / "plots"
-    plots.mkdir(exist_ok=True)
-    evaluations = {"val": finished.val, "test": finished.test}
-    for split, evaluation in evaluations.items():
-        if evaluation is not None:
-            module.write_report(config, split, evaluation, splits[split], plots)
-    module.write_samples(recipe, splits["train"], finished.hparams, plots / "augmented_samples.png")
-    history = read_json(workdir / "history.json")
-    training_curves(history, plots / "curves.png", best_epoch=finished.summary["best"]["epoch"])
-    page = write_page(workdir)
-    selected = finished.summary["selected_by"]
-    _log.info(
-        "best: epoch %d, %s",
-        finished.summary["best"]["epoch"],
-        _shown(finished.summary["best"], selected),
-    )
-    _log.info("report: %s", page)
+    from jaxrecipes.runs.report import write_report  # plots take long to import
+
+    best, selected = finished.summary["best"], finished.summary["selected_by"]
+    _log.info("best: epoch %d, %s", best["epoch"], _shown(best, selected))
+    _log.info("report: %s", write_report(module, config, recipe, splits, finished, workdir))
     return finished
 
 

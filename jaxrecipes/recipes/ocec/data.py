@@ -1,57 +1,18 @@
 """The data of the OCEC recipe: a parquet of eye crops, or embedded procedural eyes."""
 
-import dataclasses
-import logging
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from jaxrecipes.data.decode import decode_images
-from jaxrecipes.data.fingerprint import Identity
-from jaxrecipes.data.image_folders import find_images, nameable
 from jaxrecipes.data.order import BatchOrder
+from jaxrecipes.recipes.ocec.class_balance import sampling_weights
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
-from jaxrecipes.recipes.ocec.eyes.draw import draw_eyes
-from jaxrecipes.recipes.ocec.labelled_images import (
-    LabelledImages,
-    check_labels,
-    check_trainable,
-    image_files,
-    read_labelled_images,
-    sampling_weights,
-)
+from jaxrecipes.recipes.ocec.examples import Eyes
 from jaxrecipes.report.progress import Progress
-
-_log = logging.getLogger("jaxrecipes")
 
 # Embedded eyes are drawn by index; validation starts far above any training set.
 _FIRST_VAL_INDEX = 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Eyes:
-    """One split in order.
-
-    Attributes:
-      arrays: `image` uint8 `[N, H, W, 3]` and `label` int32 `[N]`.
-      names: `[N]` paths, or made-up names of embedded eyes.
-      sources: `[N]` the video or collection that each comes from.
-      left_out: images that could not be read.
-    """
-
-    arrays: dict[str, np.ndarray]
-    names: list[str]
-    sources: list[str]
-    left_out: int = 0
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def identity(self) -> Identity:
-        """Paths and labels."""
-        return {"name": self.names, "label": self.arrays["label"]}
 
 
 def load_data(
@@ -76,13 +37,9 @@ def load_data(
     """
     if config.data.path is None:
         return _embedded(config.data, config.seed, train)
-    data = read_labelled_images(config.data.path)
-    if train:
-        check_trainable(data)
-    else:
-        check_labels(data)
-    wanted = [s for s, n in data.split_counts().items() if n and (train or s != "train")]
-    return {split: _decode(data.subset(split), config.data, split, report_dir) for split in wanted}
+    from jaxrecipes.recipes.ocec import image_data  # which loads all that decodes
+
+    return image_data.load_splits(config.data, train=train, report_dir=report_dir)
 
 
 def training_order(config: OcecRunConfig, train: Eyes, *, batch_size: int) -> BatchOrder | None:
@@ -94,68 +51,10 @@ def training_order(config: OcecRunConfig, train: Eyes, *, batch_size: int) -> Ba
 
 
 def load_inputs(config: OcecRunConfig, inputs: Sequence[pathlib.Path]) -> Eyes:
-    """Images to predict: files of any type, folders searched for images, and parquet files with
-    their rows of every split.
+    """Images to predict; see `image_data.load_inputs`."""
+    from jaxrecipes.recipes.ocec import image_data
 
-    Raises:
-      FileNotFoundError: nothing was found; single missing paths only warn.
-    """
-    parts = []
-    files: list[pathlib.Path] = []
-    for path in inputs:
-        if path.suffix == ".parquet" and path.is_file():
-            parts.append(_decode(read_labelled_images(path), config.data, path.name, None))
-        elif path.is_dir():
-            files += find_images(path)
-        elif path.is_file():
-            files += nameable([path])
-        else:
-            _log.warning("%s does not exist; left out", path)
-    if files:
-        parts.append(_decode(image_files(files), config.data, "images", None))
-    if not parts:
-        raise FileNotFoundError(f"no image found in {', '.join(map(str, inputs)) or 'the inputs'}")
-    arrays = {
-        name: np.concatenate([part.arrays[name] for part in parts]) for name in ("image", "label")
-    }
-    return Eyes(
-        arrays,
-        [name for part in parts for name in part.names],
-        [source for part in parts for source in part.sources],
-    )
-
-
-def _decode(
-    data: LabelledImages, config: EyeDataConfig, name: str, report_dir: pathlib.Path | None
-) -> Eyes:
-    listed = None if report_dir is None else report_dir / f"unreadable_{name}.csv"
-    with Progress(f"decoding {name}", total=len(data), unit="images", last_line=False) as progress:
-        decoded = decode_images(
-            data,
-            config.image_size,
-            exif_orientation=config.exif_orientation,
-            cache_dir=config.cache_dir,
-            on_unreadable=config.on_unreadable,
-            unreadable_file=listed,
-            num_threads=config.decode_workers,
-            progress=progress,
-        )
-    if decoded.unreadable:
-        first = decoded.unreadable[0]
-        _log.warning(
-            "%d of %d images of %s cannot be read and are left out; %s",
-            *(len(decoded.unreadable), len(data), name),
-            f"they are listed in {listed}"
-            if listed
-            else f"the first is {first.path}: {first.reason}",
-        )
-    kept = decoded.data
-    return Eyes(
-        {"image": decoded.images, "label": kept.labels},
-        list(kept.paths),
-        list(kept.source),
-        len(decoded.unreadable),
-    )
+    return image_data.load_inputs(config.data, inputs)
 
 
 def _embedded(config: EyeDataConfig, seed: int, train: bool) -> dict[str, Eyes]:
@@ -167,6 +66,8 @@ def _embedded(config: EyeDataConfig, seed: int, train: bool) -> dict[str, Eyes]:
 
 
 def _draw(image_size: tuple[int, int], seed: int, indices: range, split: str) -> Eyes:
+    from jaxrecipes.recipes.ocec.eyes.draw import draw_eyes
+
     height, width = image_size
     images, labels = [], []
     with Progress(f"drawing {split}", total=len(indices), unit="eyes", last_line=False) as progress:

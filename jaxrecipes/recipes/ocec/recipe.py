@@ -14,8 +14,8 @@ from jaxrecipes.data.augment.mix import MixOps, mix
 from jaxrecipes.losses import bce_with_logits, focal_label_smooth_ce, mixed_loss
 from jaxrecipes.metrics import BinaryCounts, roc_auc
 from jaxrecipes.precision import Policy
+from jaxrecipes.recipes.ocec.class_balance import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
-from jaxrecipes.recipes.ocec.labelled_images import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.network import Ocec, check_image_size
 from jaxrecipes.train.build import build_hparams
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe

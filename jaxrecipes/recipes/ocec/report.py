@@ -13,7 +13,7 @@ import numpy as np
 from jaxrecipes.compile_quickly import run_once
 from jaxrecipes.metrics import precision_recall_curve, roc_curve
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
-from jaxrecipes.recipes.ocec.data import Eyes
+from jaxrecipes.recipes.ocec.examples import Eyes
 from jaxrecipes.recipes.ocec.recipe import CLASS_NAMES, logit_scale
 from jaxrecipes.report import plots
 from jaxrecipes.train.evaluate import Evaluation

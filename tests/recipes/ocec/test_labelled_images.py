@@ -9,13 +9,12 @@ from PIL import Image
 
 from jaxrecipes.data.parquet_files import find_parquet_files
 from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
+from jaxrecipes.recipes.ocec.class_balance import pos_weight, sampling_weights
 from jaxrecipes.recipes.ocec.labelled_images import (
     NoUsableRowsError,
     check_labels,
     check_trainable,
-    pos_weight,
     read_labelled_images,
-    sampling_weights,
 )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
-from jaxrecipes.recipes.ocec.data import Eyes
+from jaxrecipes.recipes.ocec.examples import Eyes
 from jaxrecipes.recipes.ocec.network import OcecConfig
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.sharding import make_mesh
