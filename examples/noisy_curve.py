@@ -3,9 +3,9 @@
 It begins with the squared error, which learns quickly, and goes over to the absolute error, which
 outliers hardly pull at.
 
-  python scripts/train.py --config examples/noisy_curve.py --workdir runs/curve
+  jaxrecipes train --config examples/noisy_curve.py --workdir runs/curve
 
-docs/tutorial.md goes through it line by line.
+docs/tutorial.md explains every part.
 """
 
 import dataclasses

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from jaxrecipes.commands.train import fit
     from jaxrecipes.commands.tune import search
     from jaxrecipes.runs.loaded import load_run
+    from jaxrecipes.runs.new_recipe import new_recipe
 
 __version__ = "0.1.0"
-__all__ = ["compare", "find_lr", "fit", "import_torch", "load_run", "search"]
+__all__ = ["compare", "find_lr", "fit", "import_torch", "load_run", "new_recipe", "search"]
 
 # Imported when first used, so that `import jaxrecipes.schedules` loads schedules alone.
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "fit": "commands.train",
     "import_torch": "commands.convert",
     "load_run": "runs.loaded",
+    "new_recipe": "runs.new_recipe",
     "search": "commands.tune",
 }
 

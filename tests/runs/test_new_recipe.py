@@ -8,7 +8,7 @@ def test_a_new_recipe_passes_its_own_test(tmp_path):
     file, test = new_recipe("rings", tmp_path)
     assert (file.name, test.name) == ("rings.py", "test_rings.py")
     module = import_file(test)
-    assert file == module.FILE
+    assert str(file) == module.FILE
     (tmp_path / "run").mkdir()
     module.test_it_learns(tmp_path / "run")
 
