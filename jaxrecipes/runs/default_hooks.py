@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxrecipes.data.examples import Examples, as_examples
 from jaxrecipes.errors import telling
+from jaxrecipes.runs.evaluation_shapes import example_of, outputs_of, read_names
 from jaxrecipes.runs.exports import Deployed
 from jaxrecipes.runs.trained import Trained
-from jaxrecipes.train.recipe import DataInfo, Recipe
+from jaxrecipes.train.recipe import DataInfo
 
 
 def load_inputs(trained: Trained, inputs: Sequence[pathlib.Path]) -> Examples:
@@ -23,7 +24,7 @@ def load_inputs(trained: Trained, inputs: Sequence[pathlib.Path]) -> Examples:
     Raises:
       ValueError: another kind of file, an array that is missing or of another shape.
     """
-    example, needed = _example(trained.recipe), read_names(trained.recipe)
+    example, needed = example_of(trained.recipe), read_names(trained.recipe)
     parts = [_arrays(path, needed, example) for path in inputs]
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in needed}
     count = len(arrays[needed[0]])
@@ -47,37 +48,20 @@ def prediction_columns(examples: Examples, outputs: Any) -> dict[str, Sequence[A
 def deployed(trained: Trained) -> Deployed:
     """The function that evaluation computes, in float32, of the arrays that it reads."""
     config = dataclasses.replace(trained.config, precision="float32")
-    example = _example(trained.recipe)
+    example = example_of(trained.recipe)
     data = DataInfo(steps_per_epoch=trained.metadata["steps_per_epoch"], example=example)
     recipe, hparams = trained.module.make_recipe(config, data), trained.hparams
-    evaluate = _evaluation(recipe, hparams)
+
+    def evaluate(variables: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        outputs, batch = outputs_of(recipe, hparams, variables, inputs)
+        return named_outputs(recipe.predictions(outputs, batch))
+
     rng, examples = np.random.default_rng(0), {}
     for name in read_names(recipe):
         one = example[name]
         drawn = rng.normal(size=(8, *one.shape))
         examples[name] = (drawn if one.dtype.kind == "f" else drawn > 0).astype(one.dtype)
     return Deployed(function=evaluate, examples=examples)
-
-
-def read_names(recipe: Recipe) -> list[str]:
-    """The arrays of an example that evaluation reads to predict, in the order it reads them."""
-    example = _example(recipe)
-    names: list[str] = []
-    hparams = {name: jax.ShapeDtypeStruct((), np.float32) for name in recipe.hparams}
-    variables = dict(
-        zip(("params", "batch_stats"), jax.eval_shape(recipe.init, jax.random.key(0)), strict=True)
-    )
-    while True:
-        batch = {n: jax.ShapeDtypeStruct((2, *example[n].shape), example[n].dtype) for n in names}
-        try:
-            jax.eval_shape(lambda h, v, b: _evaluation(recipe, h)(v, b), hparams, variables, batch)
-        except KeyError as error:
-            missing = error.args[0]
-            if missing not in example or missing in names:
-                raise
-            names.append(missing)
-        else:
-            return names
 
 
 def named_outputs(outputs: Any) -> dict[str, Any]:
@@ -87,33 +71,6 @@ def named_outputs(outputs: Any) -> dict[str, Any]:
         "_".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path) or "output": leaf
         for path, leaf in leaves
     }
-
-
-def _evaluation(
-    recipe: Recipe, hparams: Mapping[str, Any]
-) -> Callable[[Any, dict[str, Any]], dict[str, Any]]:
-    def evaluate(variables: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        batch = recipe.preprocess(inputs)
-        outputs, _ = recipe.apply_fn(
-            variables["params"],
-            variables["batch_stats"],
-            recipe.inputs(batch),
-            hparams=hparams,
-            train=False,
-            key=jax.random.key(0),
-        )
-        return named_outputs(recipe.predictions(outputs, batch))
-
-    return evaluate
-
-
-def _example(recipe: Recipe) -> Mapping[str, jax.ShapeDtypeStruct]:
-    if recipe.example is None:
-        raise ValueError(
-            f"the run of {recipe.name} does not say what its examples look like; it was started by "
-            "an earlier version"
-        )
-    return recipe.example
 
 
 def _arrays(

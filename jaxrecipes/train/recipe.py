@@ -12,6 +12,7 @@ import jax
 import optax
 
 from jaxrecipes.data.examples import Examples
+from jaxrecipes.errors import unknown_name
 from jaxrecipes.fields import declared_values
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
@@ -233,7 +234,14 @@ class Recipe:
             "hparams": hparams,
             "make_tx": build_optimizer(config.optim),
         }
-        return cls(**(made | shared_parts(config, data.steps_per_epoch) | fields))
+        made |= shared_parts(config, data.steps_per_epoch) | fields
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        for name in fields.keys() - known.keys():
+            raise unknown_name("field of a Recipe", name, known)
+        for name in known.keys() - made.keys():
+            if known[name].default is dataclasses.MISSING:
+                raise ValueError(f"a Recipe needs {name}; see jaxrecipes.train.Recipe")
+        return cls(**made)
 
     @classmethod
     def from_linen(

@@ -18,15 +18,7 @@ def check_monitored(config: RunConfig, *, lower: Collection[str], higher: Collec
       ValueError: a metric that the recipe does not have (names the nearest), or one whose better
         end is the other one.
     """
-    lr_schedule, stopping = config.lr_schedule, config.early_stopping
-    watched = [("select_metric", "select_mode", config.select_metric, config.select_mode)]
-    if lr_schedule.kind == "plateau":
-        fields = "lr_schedule.monitor", "lr_schedule.mode"
-        watched.append((*fields, lr_schedule.monitor, lr_schedule.mode))
-    if stopping.patience_epochs is not None:
-        fields = "early_stopping.monitor", "early_stopping.mode"
-        watched.append((*fields, stopping.monitor, stopping.mode))
-    for field, mode_field, name, mode in watched:
+    for field, mode_field, name, mode in watched_metrics(config):
         if name not in (*lower, *higher):
             raise unknown_name(f"metric in {field}", name, (*lower, *higher))
         better = "min" if name in lower else "max"
@@ -35,3 +27,21 @@ def check_monitored(config: RunConfig, *, lower: Collection[str], higher: Collec
                 f"{field} is {name!r} with {mode_field} {mode!r}, which prefers the worst; "
                 f"give --{mode_field} {better}"
             )
+
+
+def watched_metrics(config: RunConfig) -> list[tuple[str, str, str, str]]:
+    """What the config selects by, and what the plateau and early stopping watch where they are on.
+
+    Returns:
+      (field, field of the mode, metric, mode) of each.
+    """
+    lr_schedule, stopping = config.lr_schedule, config.early_stopping
+    watched: list[tuple[str, str, str, str]]
+    watched = [("select_metric", "select_mode", config.select_metric, config.select_mode)]
+    if lr_schedule.kind == "plateau":
+        fields = "lr_schedule.monitor", "lr_schedule.mode"
+        watched.append((*fields, lr_schedule.monitor, lr_schedule.mode))
+    if stopping.patience_epochs is not None:
+        fields = "early_stopping.monitor", "early_stopping.mode"
+        watched.append((*fields, stopping.monitor, stopping.mode))
+    return watched

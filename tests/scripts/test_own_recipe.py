@@ -70,6 +70,23 @@ def test_an_edited_file_is_a_change_that_is_named(script, own_copy, tmp_path):
     assert (own_copy / "noisy_curve.py").read_text() == edited.read_text()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs: Count", "select_metric: str = 'distanse'\n    epochs: Count", "'distance'?"),
+        ("metrics=metrics", "metric=metrics", "unknown field of a Recipe 'metric'; did you mean"),
+        ("loss_terms=loss_terms,", "", "a Recipe needs loss_terms"),
+        ('{"squared": error', '{"sqared": error', "did you mean 'loss_weight/squared'?"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_said_before_it_trains(script, tmp_path, old, new, said):
+    (tmp_path / "mine.py").write_text(EXAMPLE.read_text().replace(old, new))
+    done = train(script, "--config", tmp_path / "mine.py", "--workdir", tmp_path / "run")
+    assert done.code == 2
+    assert said in done.err
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
 def test_evaluate_prints_what_the_run_reached(script, curve_run):
     done = script("evaluate", "--checkpoint", curve_run)
     best = read_json(curve_run / "summary.json")["best"]

@@ -26,7 +26,7 @@ def load_splits(
     config: EyeDataConfig, *, train: bool, report_dir: pathlib.Path | None
 ) -> dict[str, Eyes]:
     """The splits of the parquet at `config.path`; see `data.load_data`."""
-    data = read_labelled_images(config.path)
+    data = read_labelled_images(str(config.path))
     if train:
         check_trainable(data)
     else:
