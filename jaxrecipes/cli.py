@@ -4,15 +4,18 @@ import argparse
 import logging
 import pathlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import jax
 
 from jaxrecipes.checkpoint import CheckpointCorrupt
 from jaxrecipes.errors import os_error, shortened
 from jaxrecipes.paths import user_path
-from jaxrecipes.runs.trained import Trained, open_trained
 from jaxrecipes.train.loop import TrainingDivergedError
 from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
+
+if TYPE_CHECKING:
+    from jaxrecipes.runs.trained import Trained
 
 _LONGEST_LINE = 800
 USER_ERRORS = (ValueError, OSError, ImportError, CheckpointCorrupt, TrainingDivergedError)
@@ -94,12 +97,14 @@ def add_checkpoint_flags(
         )
 
 
-def trained_from(arguments: argparse.Namespace) -> Trained:
+def trained_from(arguments: argparse.Namespace) -> "Trained":
     """The model that the flags name.
 
     Raises:
       ValueError: `--step` is neither best, latest nor a number; or what `open_trained` raises.
     """
+    from jaxrecipes.runs.trained import open_trained  # training does without
+
     step = arguments.step
     if step not in ("best", "latest"):
         if not (step.isascii() and step.isdigit() and len(step) < 19):

@@ -19,7 +19,7 @@ def recipe_data(
 
     Args:
       module: the recipe.
-      config: of it.
+      config: the recipe's.
       splits: what `module.load_data` returned, or some of it.
       mesh: the devices.
 
@@ -35,7 +35,7 @@ def recipe_data(
 
 
 def fingerprint_of(splits: Mapping[str, Examples]) -> Fingerprint:
-    """What the splits are known by when a run or a search goes on."""
+    """What the splits are recognised by when a run or a search goes on."""
     return {
         name: of_split(split.identity, left_out=split.left_out) for name, split in splits.items()
     }

@@ -15,7 +15,6 @@ from jaxrecipes.config import to_dict
 from jaxrecipes.data.examples import Examples
 from jaxrecipes.report.aim_writer import import_aim
 from jaxrecipes.runs.data import recipe_data
-from jaxrecipes.runs.evaluation_shapes import check_watched
 from jaxrecipes.runs.init_from import first_stage_config, with_init_from
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
@@ -142,6 +141,8 @@ def _prepared(
         config, DataInfo.of(splits["train"], steps_per_epoch=data.steps_per_epoch)
     )
     if module.hook("check_config") is None:
+        from jaxrecipes.runs.evaluation_shapes import check_watched
+
         check_watched(config, recipe)
     return splits, data, recipe, mesh
 

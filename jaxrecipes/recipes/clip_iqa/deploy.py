@@ -1,4 +1,4 @@
-"""A trained clip_iqa model as a file: images and token ids to quality and consistency.
+"""A trained clip_iqa model as a file: from images and token ids to quality and consistency.
 
 `image` is `[batch, 3, S, S]` in [0, 1], `tokens` `[batch, T]` int32, T being the context length;
 both scores are `[batch]` in [0, 1].
@@ -23,7 +23,7 @@ def deployed(trained: Trained) -> Deployed:
     """Both towers and the heads.
 
     Raises:
-      ValueError: the model takes embeddings of another network, which a file of it lacks.
+      ValueError: the model takes embeddings that another network computed, which no file contains.
     """
     config, hparams = trained.config, trained.hparams
     if config.data.image_embeddings:

@@ -1,4 +1,4 @@
-"""A trained face3d model as a file: `src`, `pose` and `keypoints_3d`, if any, to `frontal`."""
+"""A trained face3d model as a file: from `src`, `pose` and perhaps `keypoints_3d` to `frontal`."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""A trained hand_pose model as a file: crops and their cameras to hands.
+"""A trained hand_pose model as a file: from crops and their cameras to hands.
 
 `patch` is `[batch, 3, S, S]` in [0, 1], a right hand's crop; `patch_bbox` `[batch, 4]` (x1, y1, x2,
-y2), `focal` and `princpt` `[batch, 2]` are in pixels of the image that it is from. What comes out:
+y2), `focal` and `princpt` `[batch, 2]` are in pixels of the image that the crop is from. Outputs:
 `pose` `[batch, 16 * numbers of a rotation]`, `betas` `[batch, 10]` and `trans` `[batch, 3]`.
 """
 

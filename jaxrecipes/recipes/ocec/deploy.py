@@ -1,4 +1,4 @@
-"""A trained OCEC model as a file: `images` `[batch, 3, H, W]`, RGB in [0, 1], to `prob_open`
+"""A trained OCEC model as a file: from `images` `[batch, 3, H, W]`, RGB in [0, 1], to `prob_open`
 `[batch]`.
 """
 
@@ -18,7 +18,7 @@ from jaxrecipes.runs.trained import Trained
 
 
 def deployed(trained: Trained) -> Deployed:
-    """The network between an RGB image and the probability."""
+    """The network, from an RGB image to the probability that the eye is open."""
     config = trained.config
     size, mean, std = config.data.image_size, config.data.mean, config.data.std
     facts = {

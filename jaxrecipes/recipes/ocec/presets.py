@@ -3,7 +3,7 @@
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.recipes.ocec.config import (
@@ -15,7 +15,9 @@ from jaxrecipes.recipes.ocec.config import (
 )
 from jaxrecipes.recipes.ocec.network import PUBLISHED
 from jaxrecipes.train.config import EmaConfig, LoopConfig, LrScheduleConfig, OptimConfig
-from jaxrecipes.tune.space import Distribution, Float, Space
+
+if TYPE_CHECKING:
+    from jaxrecipes.tune.space import Distribution, Space
 
 # A small model on embedded data: done in under three minutes on two cores.
 DEFAULT = OcecRunConfig(
@@ -139,8 +141,10 @@ def get_config(preset: str = "default") -> OcecRunConfig:
     return PRESETS[preset]
 
 
-def search_space(config: OcecRunConfig) -> Space:
+def search_space(config: OcecRunConfig) -> "Space":
     """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials."""
+    from jaxrecipes.tune.space import Float, Space
+
     rate = config.optim.learning_rate
     parameters: dict[str, Distribution] = {
         "optim.learning_rate": Float(rate / 10, rate * 10, log=True),

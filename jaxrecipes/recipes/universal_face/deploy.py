@@ -1,5 +1,5 @@
-"""A trained universal face model as a file: `src`, an embedding `[batch, D]`, and `pose`
-`[batch, 3]` in degrees to the heads of mode "inference".
+"""A trained universal face model as a file: from `src`, an embedding `[batch, D]`, and `pose`
+`[batch, 3]` in degrees to the outputs of the network's mode "inference".
 """
 
 from typing import Any

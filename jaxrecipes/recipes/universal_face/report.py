@@ -1,4 +1,4 @@
-"""What a finished run of universal_face shows, and its predictions: as of the other face recipe."""
+"""The report and the predictions of universal_face, the same for both face recipes."""
 
 from jaxrecipes.recipes.faces.report import prediction_columns, write_report, write_samples
 
