@@ -159,3 +159,37 @@ def test_what_a_recipe_has_no_hook_for_is_one_line(script, curve_run, tmp_path):
     done = script("convert", EXAMPLE, *flags)
     assert done.code == 2
     assert "noisy_curve.py cannot write a PyTorch checkpoint: it has no export_torch(" in done.err
+
+
+def test_hooks_of_the_file_are_called(script, tmp_path):
+    file = tmp_path / "hooked.py"
+    file.write_text(
+        EXAMPLE.read_text()
+        + """
+
+from jaxrecipes.tune.space import Float, Space
+
+
+def check_config(config):
+    if config.width > 100:
+        raise ValueError(f"width is {config.width}; want at most 100")
+
+
+def write_report(config, split, evaluation, examples, folder):
+    (folder / f"{split}.txt").write_text(str(evaluation.outputs.shape))
+
+
+def search_space(config):
+    return Space({"dropout": Float(0.0, 0.5)})
+"""
+    )
+    quick, run = ("--epochs", 1), tmp_path / "run"
+    refused = train(script, "--config", file, "--workdir", run, "--width", 101)
+    assert "width is 101; want at most 100" in refused.err
+    assert train(script, "--config", file, "--workdir", run, *quick).code == 0
+    assert (run / "plots/val.txt").read_text() == "(128,)"
+    search = tmp_path / "search"
+    flags = ("--config", file, "--workdir", search, "--trials", 1, *quick, *QUICK[2:])
+    done = script("tune", *flags)
+    assert done.code == 0, done.err
+    assert list(read_json(search / "search.json")["best"]["values"]) == ["dropout"]
