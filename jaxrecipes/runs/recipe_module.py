@@ -26,7 +26,8 @@ from jaxrecipes.data.order import TrainingOrder
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.runs.hooks import HOOKS, check_call, check_names
 from jaxrecipes.train.evaluate import Evaluation
-from jaxrecipes.train.recipe import DataInfo, Recipe, RecipeFile
+from jaxrecipes.train.recipe import DataInfo, Recipe
+from jaxrecipes.train.recipe_origin import RecipeFile
 
 _SPLITS = ("train", "val", "test")
 

@@ -17,7 +17,8 @@ from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.sharding import state_shardings
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.recipe import Recipe, example_as_json
+from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe_origin import example_as_json
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
