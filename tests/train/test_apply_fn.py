@@ -1,12 +1,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import linen as nn
 from flax import nnx
 from toy_recipe import NUM_FEATURES, toy_batch, toy_recipe
 
 from jaxrecipes.nn import dropout
 from jaxrecipes.train import create_state, make_train_step
-from jaxrecipes.train.apply_fn import nnx_apply, nnx_split
+from jaxrecipes.train.apply_fn import linen_apply, linen_init, nnx_apply, nnx_split
 
 
 class NnxToy(nnx.Module):
@@ -44,3 +46,36 @@ def test_an_nnx_model_trains_through_the_same_step():
     )
     assert outputs.shape == (16,)
     assert unchanged is state.batch_stats
+
+
+class Scaled(nn.Module):
+    """A Linen network that is alike in training and evaluation, but for a rate."""
+
+    @nn.compact
+    def __call__(self, x, *, scale=1.0):
+        return scale * nn.Dense(1)(x)
+
+
+def test_a_linen_network_is_given_the_hyperparameters_it_asks_for_in_training_alone():
+    params, batch_stats = linen_init(Scaled(), jax.ShapeDtypeStruct((2, 3), jnp.float32))(
+        jax.random.key(0)
+    )
+    assert batch_stats == {}
+    hparams, x = {"scale": jnp.float32(3.0), "unknown": jnp.float32(0.0)}, jnp.ones((2, 3))
+    apply_fn = linen_apply(Scaled())
+    trained, evaluated = (
+        apply_fn(params, {}, x, hparams=hparams, train=train, key=jax.random.key(1))[0]
+        for train in (True, False)
+    )
+    np.testing.assert_allclose(trained, 3.0 * evaluated, rtol=1e-6)
+
+
+def test_a_linen_network_with_a_state_of_its_own_is_refused():
+    class Counting(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            self.variable("counts", "calls", lambda: jnp.zeros(()))
+            return x
+
+    with pytest.raises(ValueError, match="keeps the collections counts"):
+        linen_init(Counting(), jax.ShapeDtypeStruct((2, 3), jnp.float32))(jax.random.key(0))
