@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrecipes.fields import Checked, Count, NonNegative, Share, hparam
+from jaxrecipes.fields import Checked, Count, Hparam, NonNegative, Share, hparam
 from jaxrecipes.metrics import Mean
 from jaxrecipes.nn import dropout
 from jaxrecipes.train import DataInfo, Recipe
@@ -27,9 +27,9 @@ from jaxrecipes.train.config import DataConfig, OptimConfig, RunConfig
 class LossConfig(Checked):
     """Weights of the loss's terms."""
 
-    squared: NonNegative = hparam(1.0, "loss_weight/squared")
+    squared: Hparam[NonNegative] = hparam("cosine(1, steps=run)", name="loss_weight/squared")
     """Weight of the squared error."""
-    absolute: NonNegative = hparam(0.0, "loss_weight/absolute")
+    absolute: Hparam[NonNegative] = hparam("linear(0, 1, steps=run)", name="loss_weight/absolute")
     """Weight of the absolute error."""
 
 
@@ -41,15 +41,9 @@ class Config(RunConfig):
     data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(batch_size=32))
     optim: OptimConfig = dataclasses.field(default_factory=lambda: OptimConfig(learning_rate=0.01))
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
-    schedules: dict[str, str] = dataclasses.field(
-        default_factory=lambda: {
-            "loss_weight/squared": "cosine(1.0, steps=run)",
-            "loss_weight/absolute": "linear(0.0, 1.0, steps=run)",
-        }
-    )
     width: Count = 32
     """Of the network's hidden layers."""
-    dropout: Share = hparam(0.05, "dropout_rate")
+    dropout: Hparam[Share] = hparam(0.05, name="dropout_rate", search=(0.0, 0.3))
     """Dropout rate after each of them."""
 
 

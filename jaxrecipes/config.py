@@ -26,7 +26,7 @@ import cattrs
 import tyro
 
 from jaxrecipes.errors import cause, nearest, shortened, unknown_name
-from jaxrecipes.fields import FieldError, check_fields, located, plain
+from jaxrecipes.fields import FieldError, check_fields, is_hparam, located, plain
 from jaxrecipes.flags import REGISTRY
 from jaxrecipes.paths import user_path
 
@@ -45,7 +45,7 @@ def _as_stored(value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is dict and isinstance(value, dict):
         whole = plain(typing.get_args(hint)[0]) is int
         return {int(key): item for key, item in value.items()} if whole else dict(value)
-    if hint is float and type(value) is int and abs(value) < 2**53:
+    if (hint is float or is_hparam(hint)) and type(value) is int and abs(value) < 2**53:
         return float(value)
     return value
 
@@ -53,7 +53,8 @@ def _as_stored(value: Any, hint: Any) -> Any:
 for _kind in (str, int, bool, float):
     _CONVERTER.register_structure_hook(_kind, _as_stored)
 _CONVERTER.register_structure_hook_func(
-    lambda hint: typing.get_origin(hint) in (tuple, dict, typing.Literal), _as_stored
+    lambda hint: typing.get_origin(hint) in (tuple, dict, typing.Literal) or is_hparam(hint),
+    _as_stored,
 )
 
 
@@ -153,12 +154,13 @@ def with_fields(config: Any, values: Mapping[str, Any] | None) -> Any:
         if name not in known:
             raise unknown_name("field", name, known)
     try:
-        return _with_fields(config, values or {})
+        return replaced(config, values or {})
     except FieldError as error:
         raise located(error, type(config)) from None
 
 
-def _with_fields(config: Any, values: Mapping[str, Any]) -> Any:
+def replaced(config: Any, values: Mapping[str, Any]) -> Any:
+    """The config with other values by dotted names, as `with_fields` but with plain FieldErrors."""
     inner: dict[str, dict[str, Any]] = {}
     changes: dict[str, Any] = {}
     for path, value in values.items():
@@ -167,7 +169,7 @@ def _with_fields(config: Any, values: Mapping[str, Any]) -> Any:
             inner.setdefault(head, {})[rest] = value
         else:
             changes[head] = value
-    changes |= {head: _with_fields(getattr(config, head), rest) for head, rest in inner.items()}
+    changes |= {head: replaced(getattr(config, head), rest) for head, rest in inner.items()}
     return dataclasses.replace(config, **changes) if changes else config
 
 
@@ -177,13 +179,16 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
-    """The config that `to_dict` turned into `values`.
+    """The config that `to_dict` turned into `values`, in this version or an earlier one.
+
+    A config type that has changed reads what earlier versions stored in `upgraded(values)`.
 
     Raises:
       ValueError: fields that this version of the library does not know, or values of a wrong type.
     """
+    upgraded = getattr(config_type, "upgraded", dict)
     try:
-        config: Any = _CONVERTER.structure(values, config_type)
+        config: Any = _CONVERTER.structure(upgraded(values), config_type)
         check_fields(config)
     except cattrs.BaseValidationError as error:
         wrong_fields, others = error.split(FieldError)

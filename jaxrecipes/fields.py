@@ -3,6 +3,9 @@
 A number's bounds are declared once, with its type: `decay: Share = 0.999`, or for one field alone
 `yaw_index: Annotated[int, Interval(ge=0, le=2)] = 0`. No number may be NaN, infinite or too large
 for 32 bits, as which it enters the step.
+
+A hyperparameter is declared where it lives: `dropout: Hparam[Share] = hparam(0.1)`. Its value is a
+number, a `Schedule`, or the text of one.
 """
 
 import dataclasses
@@ -10,16 +13,22 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Iterator
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeVar, Union
 
 import numpy as np
 import typeguard
 from annotated_types import Interval
 
 from jaxrecipes import errors
+from jaxrecipes.schedules import Schedule, check_text
 
 T = TypeVar("T")
+
+Hparam = Union[T, Schedule, str]  # noqa: UP007 (X | Y takes no type variable)
+"""The type of a hyperparameter's field: a number, a schedule, or a schedule's text, as which a
+config keeps it. The numbers have the bounds of T.
+"""
 
 NonNegative = Annotated[float, Interval(ge=0)]
 Positive = Annotated[float, Interval(gt=0)]
@@ -51,21 +60,89 @@ class FieldError(ValueError):
 class Checked:
     """A dataclass that cannot be made with a value of a wrong type or out of its field's bounds.
 
-    One with a `__post_init__` of its own calls this one first.
+    One with a `__post_init__` of its own calls this one first. A schedule is kept as its text, so
+    that a config is plain data.
     """
 
     def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Schedule):
+                object.__setattr__(self, name, repr(value))
         _check_own_fields(self)
 
 
-def hparam(default: T, *names: str) -> T:
-    """The default of a field that becomes a hyperparameter, which has the field's bounds.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Declared:
+    """What a field says of its hyperparameter; see `hparam`."""
+
+    name: str = ""
+    search: tuple[float, float] | None = None
+    log: bool = False
+    relative: bool = False
+    when: Callable[[Any], bool] | None = None
+    off_at_zero: bool = False
+    in_program: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """A hyperparameter that a config has.
+
+    Attributes:
+      path: dotted name of its field.
+      name: in the state, the log and the history.
+      value: a number, or a schedule's text.
+      declared: what the field says of it.
+    """
+
+    path: str
+    name: str
+    value: float | str
+    declared: Declared
+
+
+def hparam(
+    default: T,
+    *,
+    name: str = "",
+    search: tuple[float, float] | None = None,
+    log: bool = False,
+    relative: bool = False,
+    when: Callable[[Any], bool] | None = None,
+    off_at_zero: bool = False,
+    in_program: bool = False,
+) -> T:
+    """The default of a field that is a hyperparameter: a leaf of the state, not of the program.
+
+    A field that is None has no hyperparameter.
 
     Args:
       default: the value.
-      names: of the hyperparameter, or of several; none: the field's.
+      name: in the state, the log and the history; "": the field's. `{kind}` in it stands for the
+        value of the field `kind` beside it.
+      search: the range that `tune` draws from unless told otherwise; None: it is not searched.
+      log: the range is uniform in the logarithm.
+      relative: the range is in multiples of the config's value.
+      when: of the dataclass with this field: whether there is such a hyperparameter; None: always.
+      off_at_zero: the number 0 switches what it is the probability or strength of off: the
+        hyperparameter is left out, and with it what it drives in the program.
+      in_program: the program depends on the value as well, and compiles again for another one.
     """
-    return dataclasses.field(default=default, metadata={"hparams": names})
+    declared = Declared(
+        name=name,
+        search=search,
+        log=log,
+        relative=relative,
+        when=when,
+        off_at_zero=off_at_zero,
+        in_program=in_program,
+    )
+    return dataclasses.field(default=default, metadata={"hparam": declared})
+
+
+def shapes_schedules(default: T) -> T:
+    """The default of a field that reaches the program only through the schedules made of it."""
+    return dataclasses.field(default=default, metadata={"shapes_schedules": True})
 
 
 def check_fields(config: Any) -> None:
@@ -75,7 +152,7 @@ def check_fields(config: Any) -> None:
       ValueError: names the first field whose value is not of the declared type, or out of bounds.
     """
     try:
-        for part in _parts(config):
+        for _, part in _parts(config):
             _check_own_fields(part)
     except FieldError as error:
         raise located(error, type(config)) from None
@@ -88,26 +165,71 @@ def located(error: FieldError, config_type: type) -> ValueError:
 
 
 def declared_hparams(*configs: Any) -> dict[str, Interval]:
-    """The bounds of every hyperparameter that a field of these configs, or within, declares."""
+    """The bounds of every hyperparameter that a field of these configs, or within, declares,
+    whether there is one now or not.
+    """
     return {
-        name: bounds_of(type_hints(type(part))[field.name])
+        _leaf_name(part, field): bounds_of(type_hints(type(part))[field.name])
         for config in configs
-        for part in _parts(config)
+        for _, part in _parts(config)
         for field in dataclasses.fields(part)
-        if "hparams" in field.metadata
-        for name in field.metadata["hparams"] or (field.name,)
+        if "hparam" in field.metadata
     }
 
 
-def declared_values(config: Any) -> dict[str, Any]:
-    """The value of every hyperparameter that a field of the config, or within, declares."""
+def leaves_of(config: Any) -> list[Leaf]:
+    """The hyperparameters that a config and the configs within have now."""
+    found = []
+    for path, part in _parts(config):
+        for field in dataclasses.fields(part):
+            declared, value = field.metadata.get("hparam"), getattr(part, field.name)
+            if declared is None or value is None or not _has_it(part, field):
+                continue
+            if not (declared.off_at_zero and value == 0):
+                name = _leaf_name(part, field)
+                found.append(Leaf(f"{path}{field.name}", name, value, declared))
+    return found
+
+
+def hparam_paths(config: Any) -> dict[str, str]:
+    """Name of each hyperparameter that a config could have -> dotted name of its field."""
+    fields = [
+        (part, path, field)
+        for path, part in _parts(config)
+        for field in dataclasses.fields(part)
+        if "hparam" in field.metadata
+    ]
+    # Of two fields for one name that counts which has it now.
+    fields.sort(key=lambda item: _has_it(item[0], item[2]))
+    return {_leaf_name(part, field): f"{path}{field.name}" for part, path, field in fields}
+
+
+def _has_it(part: Any, field: dataclasses.Field) -> bool:
+    when = field.metadata["hparam"].when
+    return when is None or when(part)
+
+
+def data_paths(config: Any) -> set[str]:
+    """The dotted names of the fields that no program depends on but through the structure of its
+    hyperparameters: these, and what only shapes their schedules.
+    """
     return {
-        name: getattr(part, field.name)
-        for part in _parts(config)
+        f"{path}{field.name}"
+        for path, part in _parts(config)
         for field in dataclasses.fields(part)
-        for name in field.metadata.get("hparams", ()) or (field.name,)
-        if "hparams" in field.metadata
+        if "shapes_schedules" in field.metadata
+        or ("hparam" in field.metadata and not field.metadata["hparam"].in_program)
     }
+
+
+def ordered(low: Any, high: Any) -> bool:
+    """Whether low <= high, as far as both are numbers; schedules are compared over the run."""
+    return isinstance(low, str) or isinstance(high, str) or low <= high
+
+
+def _leaf_name(part: Any, field: dataclasses.Field) -> str:
+    name = field.metadata["hparam"].name or field.name
+    return name.format_map(vars(part)) if "{" in name else name
 
 
 def bounds_of(hint: Any) -> Interval:
@@ -117,6 +239,11 @@ def bounds_of(hint: Any) -> Interval:
     if _is_union(hint):
         return bounds_of(next(x for x in typing.get_args(hint) if x is not types.NoneType))
     return Interval()
+
+
+def is_hparam(hint: Any) -> bool:
+    """Whether a type is `Hparam[...]`."""
+    return Schedule in typing.get_args(hint)
 
 
 def plain(hint: Any) -> Any:
@@ -190,7 +317,24 @@ def _check_own_fields(config: Any) -> None:
             typeguard.check_type(value, hint)
         except typeguard.TypeCheckError:
             raise FieldError(type(config), field.name, wrong_type(value, hint)) from None
+        if isinstance(value, str) and "hparam" in field.metadata:
+            problem = _wrong_schedule(value, hint)
+            if problem is not None:
+                raise FieldError(type(config), field.name, problem)
     check_numbers(config)
+
+
+def _wrong_schedule(text: str, hint: Any) -> str | None:
+    """What is wrong with a hyperparameter's text; None if nothing."""
+    try:
+        float(text)
+    except ValueError:
+        try:
+            check_text(text)
+        except ValueError as error:
+            return f"is no number and no schedule: {error}"
+        return None
+    return wrong_type(text, hint)
 
 
 def check_numbers(config: Any) -> None:
@@ -220,13 +364,13 @@ def _type_hints(owner: Any) -> dict[str, Any]:
     return typing.get_type_hints(owner, include_extras=True)
 
 
-def _parts(config: Any) -> Iterator[Any]:
-    """The config and all configs within."""
-    yield config
+def _parts(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The config and all configs within, each with the dotted path to it."""
+    yield path, config
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _parts(value)
+            yield from _parts(value, f"{path}{field.name}.")
 
 
 def _sections(owner: type, path: str = "") -> Iterator[tuple[str, type]]:
@@ -276,6 +420,9 @@ def _type_text(hint: Any) -> str:
     """The type as it is written, without its bounds."""
     if typing.get_origin(hint) is Annotated:
         return _type_text(hint.__origin__)
+    if is_hparam(hint):
+        numbers_only = [o for o in typing.get_args(hint) if o not in (Schedule, str)]
+        return " | ".join((*map(_type_text, numbers_only), "a schedule"))
     if _is_union(hint):
         return " | ".join(_type_text(option) for option in typing.get_args(hint))
     args = typing.get_args(hint)

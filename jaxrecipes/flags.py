@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import operator
+import types
 import typing
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from tyro.constructors import (
 )
 
 from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
-from jaxrecipes.fields import bounds_of, bounds_text, plain, type_hints
+from jaxrecipes.fields import bounds_of, bounds_text, is_hparam, plain, type_hints
 
 REGISTRY = ConstructorRegistry()
 
@@ -51,18 +52,89 @@ def _bounds_in_help(info: StructTypeInfo) -> StructConstructorSpec | None:
     if not isinstance(spec, StructConstructorSpec):
         return None
     hints = type_hints(info.type)
-    fields = [dataclasses.replace(f, type=_with_metavar(hints[f.name])) for f in spec.fields]
+    fields = [
+        dataclasses.replace(
+            f, type=_with_metavar(hints[f.name]), helptext=_with_hparam_note(f, hints)
+        )
+        for f in spec.fields
+    ]
     return dataclasses.replace(spec, fields=tuple(fields))
 
 
+def _with_hparam_note(field: Any, hints: dict[str, Any]) -> Any:
+    """The help of a field, which says of a hyperparameter that it is one."""
+    if not is_hparam(hints[field.name]):
+        return field.helptext
+
+    def text() -> str:
+        own = field.helptext() if callable(field.helptext) else field.helptext
+        return f"{own or ''} Changes without a compile."
+
+    return text
+
+
 def _with_metavar(hint: Any) -> Any:
-    """The type, with a name for each number in it that has bounds."""
+    """The type, with a name for each number in it that has bounds, and a way to read what tyro
+    does not.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if is_hparam(hint):
+        return Annotated[Any, _hparam_spec(hint)]
+    if origin is dict:
+        return Annotated[hint, _dict_spec(*args)]
     if origin is Annotated:
         spec: Any = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(args[0], set()))
-        name = bounds_text(bounds_of(hint), args[0].__name__.upper()).replace(" ", "")
+        name = _metavar(hint)
         return Annotated[args[0], dataclasses.replace(spec, metavar=name)] if name else hint
     if not args or origin is typing.Literal:
         return hint
     inner = tuple(_with_metavar(arg) for arg in args)
-    return origin[inner] if origin in (tuple, dict) else functools.reduce(operator.or_, inner)
+    return origin[inner] if origin is tuple else functools.reduce(operator.or_, inner)
+
+
+def _metavar(hint: Any) -> str:
+    """`0<=FLOAT<1`; empty without bounds."""
+    return bounds_text(bounds_of(hint), plain(hint).__name__.upper()).replace(" ", "")
+
+
+def _hparam_spec(hint: Any) -> PrimitiveConstructorSpec[Any]:
+    """A number, None where the field may be, or the text of a schedule."""
+    options = typing.get_args(hint)
+    may_be_none = types.NoneType in options
+    names = [_metavar(options[0]) or "FLOAT", *(["None"] if may_be_none else []), "SCHEDULE"]
+
+    def read(args: list[str]) -> float | str | None:
+        if may_be_none and args[0] == "None":
+            return None
+        try:
+            return float(args[0])
+        except ValueError:
+            return args[0]
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join(names),
+        instance_from_str=read,
+        is_instance=lambda value: value is None or isinstance(value, float | int | str),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _dict_spec(key: Any, value: Any) -> PrimitiveConstructorSpec[dict[Any, Any]]:
+    """Keys and values in turn, in place of what the config has: `"^head/" 10 "^stem/" 0.1`."""
+    kinds = plain(key), plain(value)
+    names = [_metavar(hint) or plain(hint).__name__.upper() for hint in (key, value)]
+
+    def read(args: list[str]) -> dict[Any, Any]:
+        if len(args) % 2:
+            raise ValueError(f"want pairs of {' and '.join(names)}, got {' '.join(args)!r}")
+        items = [kinds[i % 2](text) for i, text in enumerate(args)]
+        return dict(zip(items[::2], items[1::2], strict=True))
+
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=f"[{' '.join(names)} ...]",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [str(x) for item in value.items() for x in item],
+    )

@@ -24,7 +24,7 @@ from jaxrecipes.recipes.ocec import config as eye
 from jaxrecipes.recipes.ocec.network_config import OcecConfig
 from jaxrecipes.recipes.universal_face import config as face
 from jaxrecipes.recipes.universal_face.network_config import UniversalFaceConfig
-from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import EmaConfig, OptimConfig
 from jaxrecipes.train.recipe import DataInfo, Recipe
 
 BATCH = 4
@@ -94,10 +94,11 @@ def _ocec() -> dict[str, Small]:
         "mlp_mixer": (
             {"head_variant": "mlp_mixer"},
             {
-                "optim": dataclasses.replace(CLIPPED, accumulation_steps=2),
+                "optim": dataclasses.replace(
+                    CLIPPED, accumulation_steps=2, schedule="cosine", warmup_epochs=2
+                ),
                 "drop_path_rate": 0.1,
                 "ema": EmaConfig(warmup=True),
-                "lr_schedule": LrScheduleConfig(kind="cosine", warmup_epochs=2),
             },
         ),
     }

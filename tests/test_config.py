@@ -27,12 +27,12 @@ def config_file(tmp_path, fields):
 def test_overrides_are_typed(tmp_path):
     spec = config_file(tmp_path, "epochs=4")
     flags = "--optim.learning_rate 2e-4 --optim.no_decay /bias$ --data.path eyes.parquet"
-    flags += " --schedules dropout_rate 0.5 --ema.no-enabled"
+    flags += " --model.dropout delayed(0.5,start_step=epoch) --ema.no-enabled"
     config = load_config(spec, flags.split())
     assert config.epochs == 4
     assert config.optim == OptimConfig(learning_rate=2e-4, no_decay=("/bias$",))
     assert config.data.path == "eyes.parquet"
-    assert config.schedules == {"dropout_rate": "0.5"}
+    assert config.model.dropout == "delayed(0.5,start_step=epoch)"
     assert not config.ema.enabled
 
 
@@ -64,9 +64,8 @@ def test_sizes_are_written_in_any_of_the_usual_forms():
 def test_a_config_survives_json():
     config = RunConfig(
         epochs=3,
-        schedules={"dropout_rate": "0.1"},
         data=DataConfig(path="x"),
-        optim=OptimConfig(frozen=("a",)),
+        optim=OptimConfig(frozen=("a",), weight_decay="linear(0, 0.1, steps=run)"),
     )
     assert from_dict(RunConfig, json.loads(json.dumps(to_dict(config)))) == config
 
@@ -99,9 +98,9 @@ def test_types_are_checked_where_a_part_is_made():
         ("--optim.weight_decay -1", "optim.weight_decay is -1.0; it wants weight_decay >= 0"),
         ("--augment.flip_prob 5", "augment.flip_prob is 5.0; it wants 0 <= flip_prob <= 1"),
         ("--model.dropout 2", "model.dropout is 2.0; it wants 0 <= dropout < 1"),
-        ("--lr_schedule.factor -1", "lr_schedule.factor is -1.0; it wants 0 < factor < 1"),
+        ("--plateau.factor -1", "plateau.factor is -1.0; it wants 0 < factor < 1"),
         (
-            "--lr_schedule.cooldown_epochs -1",
+            "--plateau.cooldown_epochs -1",
             "cooldown_epochs is -1; it wants cooldown_epochs >= 0",
         ),
         ("--optim.learning_rate_factors ^head -1", "optim.learning_rate_factors['^head'] is -1.0"),
@@ -118,7 +117,11 @@ def test_help_shows_the_bounds(capsys):
     with pytest.raises(SystemExit):
         load_config("configs/ocec.py", ["--help"])
     shown = capsys.readouterr().out
-    for line in ("--optim.b1 0<=FLOAT<1", "--optim.clip_norm {None}|FLOAT>0", "--epochs INT>=1"):
+    for line in (
+        "--optim.b1 0<=FLOAT<1|SCHEDULE",
+        "--optim.clip_norm FLOAT>0|None|SCHEDULE",
+        "--epochs INT>=1",
+    ):
         assert line in shown
 
 
@@ -137,13 +140,13 @@ def test_help_shows_the_bounds(capsys):
             "token_mixer_grid is '24' (str); it wants tuple[int, int]",
         ),
         ("data.image_size", [24, 40, 3], "data.image_size is (24, 40, 3) (tuple); it wants"),
-        ("optim.b1", "0.9", "optim.b1 is '0.9' (str); it wants float"),
+        ("optim.b1", "0.9", "optim.b1 is '0.9' (str); it wants float | a schedule"),
         ("optim.b1", 2.0, "optim.b1 is 2.0; it wants 0 <= b1 < 1"),
         ("optim.eps", float("nan"), "optim.eps is nan; it wants a finite number"),
         ("optim.frozen", "head", "optim.frozen is 'head' (str); it wants tuple[str, ...]"),
         ("data.path", 5, "data.path is 5 (int); it wants str | None"),
-        ("schedules", {"b1": 0.5}, "schedules is {'b1': 0.5} (dict); it wants dict[str, str]"),
-        ("schedules", ["b1"], "schedules is ['b1'] (list); it wants dict[str, str]"),
+        ("optim.b1", "linea(0, 1)", "optim.b1 is no number and no schedule: "),
+        ("optim.learning_rate_factors", ["b1"], "is ['b1'] (list); it wants dict[str, float]"),
         ("model.arch_variant", "convnet", "did you mean 'convnext'"),
         ("optim", 3, "optim"),
     ],

@@ -28,7 +28,7 @@ from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.runtime import logged_to, set_up_jax
-from jaxrecipes.tune.space import Space, fixed_fields, parse_parameter
+from jaxrecipes.tune.space import Space, declared_space, fixed_fields, parse_parameter
 
 if TYPE_CHECKING:
     from jaxrecipes.tune.results import TrialRow
@@ -129,7 +129,7 @@ def search(
         module.check_config(trial)
         return module.make_recipe(trial, DataInfo(steps_per_epoch=1))
 
-    space.check(config, checked(config).hparams, checked)
+    space.check(config, checked)
     folder = user_path(workdir)
     check_output_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def _described(module: RecipeModule, spec: str, config: Any) -> Space:
     """The space beside the config in its file, or else the recipe's own."""
     own = load_function(spec, "search_space") if ".py" in spec else None
     described = own or module.hook("search_space")
-    return described(config) if described else Space({})
+    return described(config) if described else declared_space(config)
 
 
 def _check_config(module: RecipeModule, config: Any) -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxrecipes import schedules
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.convert.file_fields import naming
@@ -21,8 +22,9 @@ from jaxrecipes.json_files import write_json
 from jaxrecipes.locks import alone_in
 from jaxrecipes.plateau import PlateauState
 from jaxrecipes.runs.trained import Trained
+from jaxrecipes.schedules import Schedule
 from jaxrecipes.train import nonfinite
-from jaxrecipes.train.config import LrScheduleConfig, RunConfig
+from jaxrecipes.train.config import PlateauConfig, RunConfig
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
 from jaxrecipes.train.state import TrainState
@@ -118,6 +120,12 @@ def with_adam(state: TrainState, adam: AdamState) -> TrainState:
     return state.replace(step=jnp.int32(adam.count), opt_state=opt_state)
 
 
+def base_rate(config: RunConfig) -> float:
+    """`optim.learning_rate` of a config that was made from a PyTorch run: a number."""
+    assert isinstance(config.optim.learning_rate, int | float)
+    return config.optim.learning_rate
+
+
 def with_plateau(state: TrainState, plateau: PlateauNumbers, learning_rate: float) -> TrainState:
     """The state with this scheduler; `learning_rate` is what the run began with.
 
@@ -139,18 +147,18 @@ def with_plateau(state: TrainState, plateau: PlateauNumbers, learning_rate: floa
     )
 
 
-def plateau_config(plateau: PlateauNumbers, *, monitor: str = "loss") -> LrScheduleConfig:
-    """The config of a run that goes on under this scheduler."""
+def plateau_config(plateau: PlateauNumbers, *, monitor: str = "loss") -> PlateauConfig:
+    """The config of a run that goes on under this scheduler; `optim.min_learning_rate` is its
+    `min_lr`.
+    """
     settings = plateau.settings
-    return LrScheduleConfig(
-        kind="plateau",
+    return PlateauConfig(
         mode=settings["mode"],
         factor=settings["factor"],
         patience_epochs=settings["patience"],
         threshold=settings["threshold"],
         threshold_mode=settings["threshold_mode"],
         cooldown_epochs=settings["cooldown"],
-        min_learning_rate=settings["min_lr"],
         eps=settings["eps"],
         monitor=monitor,
     )
@@ -184,6 +192,34 @@ def plateau_of(trained: Trained, epoch: int) -> PlateauNumbers | None:
         cooldown_counter=int(state.cooldown_counter),
         last_epoch=epoch,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochWise:
+    """A learning rate that moves between epochs: a warm-up, and what comes after it.
+
+    Attributes:
+      warmup_epochs: 0 for none.
+      warmup_learning_rate: of the first epoch.
+      after: a cosine or steps, counted in epochs.
+    """
+
+    warmup_epochs: int
+    warmup_learning_rate: float
+    after: Schedule
+
+
+def epoch_schedule(trained: Trained) -> EpochWise | None:
+    """How the learning rate of a run moves between epochs; None where it does not so."""
+    schedule = trained.recipe.hparams["learning_rate"]
+    if schedule.kind is not schedules.every:
+        return None
+    inner = schedule.numbers["schedule"]
+    if inner.kind is not schedules.join:
+        return EpochWise(0, 0.0, inner)
+    rise, after = inner.numbers["schedules"]
+    first = decimal(rise.numbers["start"]) if rise.kind is schedules.linear else 0.0
+    return EpochWise(int(inner.numbers["boundaries"][0]), first, after)
 
 
 def decimal(value: Any) -> float:

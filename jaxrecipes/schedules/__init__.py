@@ -4,7 +4,7 @@ Any schedule can drive any hyperparameter. Its numbers may be traced, stacked fo
 `vmap`, and differentiated. A step counts optimizer updates, or epochs inside `every`.
 """
 
-from jaxrecipes.schedules.expression import parse
+from jaxrecipes.schedules.expression import check_text, parse
 from jaxrecipes.schedules.kinds import (
     cosine,
     cyclic,
@@ -29,6 +29,7 @@ __all__ = [
     "Schedule",
     "ScheduleLike",
     "as_schedule",
+    "check_text",
     "constant",
     "cosine",
     "cyclic",

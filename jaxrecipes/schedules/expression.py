@@ -1,9 +1,12 @@
 """Reads schedules from text, for configs and the command line. Nothing in the text is executed."""
 
 import ast
+import contextlib
+import functools
 import inspect
+import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -45,13 +48,21 @@ _OPERATORS: Mapping[type, Callable[..., float]] = {
     ast.USub: operator.neg,
 }
 
+_UNKNOWN = math.nan  # a number that no comparison refuses
+_FUNCTIONS: Mapping[str, Callable[..., float]] = {
+    "ceil": math.ceil,
+    "floor": math.floor,
+    "max": max,
+    "min": min,
+}
+
 
 def parse(text: str, *, names: Mapping[str, float] | None = None) -> Schedule:
     """The schedule that an expression describes.
 
     An expression is a number, or a call of a constructor of `jaxrecipes.schedules`, whose arguments
     are expressions, tuples of them, strings, True, False or None. Numbers may be written with
-    + - * / and with `names`.
+    + - * /, floor(), ceil(), min() and max(), and with `names`.
 
     Args:
       text: for example "0.5" or "delayed(0.3, start_step=2*epoch)".
@@ -62,19 +73,40 @@ def parse(text: str, *, names: Mapping[str, float] | None = None) -> Schedule:
       ValueError: not such an expression, or an unknown constructor, argument or name; the message
         has the nearest valid one.
     """
+    with _telling(text):
+        schedule = _parsed(text, names or {})
+        _check_gives_a_number(schedule)
+        return schedule
+
+
+@functools.lru_cache(maxsize=1024)
+def check_text(text: str, names: tuple[str, ...] = ("epoch", "run")) -> None:
+    """Checks the words of an expression while the numbers that `names` stand for are not known.
+
+    Raises:
+      ValueError: what `parse` raises for an expression that no numbers could make a schedule.
+    """
+    with _telling(text):
+        _parsed(text, dict.fromkeys(names, _UNKNOWN))
+
+
+@contextlib.contextmanager
+def _telling(text: str) -> Iterator[None]:
+    """Names the text in what is wrong with it."""
     try:
-        tree = ast.parse(text.strip(), mode="eval")
-        value = _read(tree.body, names or {})
-        if isinstance(value, Schedule) or _is_number(value):
-            schedule = as_schedule(value)
-            _check_gives_a_number(schedule)
-            return schedule
-        raise ValueError("want a number or a schedule")
+        yield
     except (ValueError, SyntaxError, ZeroDivisionError, OverflowError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else cause(error)
         raise ValueError(f"schedule {shortened(text, 80)!r}: {reason}") from None
     except (RecursionError, MemoryError):
         raise ValueError(f"schedule {shortened(text, 80)!r}: nested too deeply") from None
+
+
+def _parsed(text: str, names: Mapping[str, float]) -> Schedule:
+    value = _read(ast.parse(text.strip(), mode="eval").body, names)
+    if isinstance(value, Schedule) or _is_number(value):
+        return as_schedule(value)
+    raise ValueError("want a number or a schedule")
 
 
 def _check_gives_a_number(schedule: Schedule) -> None:
@@ -103,6 +135,8 @@ def _read(node: ast.expr, names: Mapping[str, float]) -> Any:
             return _OPERATORS[type(op)](_operand(operand, names))
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_operand(left, names), _operand(right, names))
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _FUNCTIONS:
+            return _number_of(name, [_operand(arg, names) for arg in args])
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             return _call(name, args, keywords, names)
     raise ValueError(f"{ast.unparse(node)!r} is neither a number nor a call of a schedule")
@@ -112,7 +146,7 @@ def _call(
     name: str, args: list[ast.expr], keywords: list[ast.keyword], names: Mapping[str, float]
 ) -> Schedule:
     if name not in CONSTRUCTORS:
-        raise ValueError(f"unknown schedule {name!r}{hint(name, CONSTRUCTORS)}")
+        raise ValueError(f"unknown schedule {name!r}{hint(name, (*CONSTRUCTORS, *_FUNCTIONS))}")
     constructor = CONSTRUCTORS[name]
     parameters = inspect.signature(constructor).parameters
     arguments = {}
@@ -125,6 +159,15 @@ def _call(
         return constructor(*(_read(arg, names) for arg in args), **arguments)
     except TypeError as error:
         raise ValueError(f"{name}(): {error}; it takes {', '.join(parameters)}") from None
+
+
+def _number_of(function: str, numbers: list[float]) -> float:
+    if any(math.isnan(number) for number in numbers):
+        return _UNKNOWN
+    try:
+        return float(_FUNCTIONS[function](*numbers))
+    except TypeError as error:
+        raise ValueError(f"{function}(): {cause(error)}") from None
 
 
 def _operand(node: ast.expr, names: Mapping[str, float]) -> float:

@@ -144,7 +144,7 @@ def _number(kind: str, name: str, value: Any) -> Any:
     if value is None or isinstance(value, Schedule):
         return value
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-        if name in _POSITIVE and not value > 0:
+        if name in _POSITIVE and value <= 0:
             raise ValueError(f"{kind}({name}={value}): want a positive number of steps")
         return float(value)
     if isinstance(value, list | tuple):

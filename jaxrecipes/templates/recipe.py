@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxrecipes.fields import Count, NonNegative, hparam
+from jaxrecipes.fields import Count, Hparam, NonNegative, hparam
 from jaxrecipes.losses import bce_with_logits
 from jaxrecipes.metrics import BinaryCounts
 from jaxrecipes.train import DataInfo, Recipe
@@ -26,7 +26,7 @@ class Config(RunConfig):
     optim: OptimConfig = dataclasses.field(default_factory=lambda: OptimConfig(learning_rate=0.01))
     width: Count = 32
     """Of the network's hidden layers."""
-    bce_weight: NonNegative = hparam(1.0, "loss_weight/bce")
+    bce_weight: Hparam[NonNegative] = hparam(1.0, name="loss_weight/bce")
     """Weight of the loss's one term."""
 
 

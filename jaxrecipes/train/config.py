@@ -1,22 +1,30 @@
 """The parts of a config that every recipe shares. Numbers carry their unit in the field's name."""
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval
 
+from jaxrecipes.errors import shortened, unknown_name
 from jaxrecipes.fields import (
     Checked,
     Count,
     CountOrZero,
     Fraction,
+    Hparam,
     NonNegative,
     Positive,
-    Probability,
     Seed,
     Share,
     hparam,
+    shapes_schedules,
 )
+from jaxrecipes.schedules import check_text
+from jaxrecipes.train.old_configs import upgraded
+
+SCHEDULES = ("plateau", "constant", "cosine", "linear")
+"""The words of `optim.schedule`."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -27,33 +35,48 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def _is_adam(optim: "OptimConfig") -> bool:
+    return optim.optimizer != "sgd"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimConfig(Checked):
-    """The optimizer. Its numbers become schedules of the state; see `schedules` to vary one over
-    the run.
-    """
+    """The optimizer, and how the learning rate moves."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """adamw decays weights apart from the gradient; adam and sgd add the decay to the gradient
     (L2)."""
-    learning_rate: NonNegative = hparam(1e-3)
-    """Base learning rate."""
+    learning_rate: Hparam[NonNegative] = hparam(1e-3, search=(0.1, 10.0), log=True, relative=True)
+    """Base learning rate, which `schedule` moves. A schedule here takes the place of `schedule` and
+    its warm-up; a plateau still acts on it."""
     reference_batch_size: Count | None = None
     """Linear scaling: the rate is learning_rate * effective batch / this. None: learning_rate as it
     is."""
-    weight_decay: NonNegative = hparam(1e-4)
+    schedule: str = shapes_schedules("plateau")
+    """How the rate moves: plateau (see the fields of `plateau`), constant or cosine, between epochs
+    as PyTorch's schedulers do; with warmup_ratio cosine, linear and constant, every step. Or a
+    schedule in which `rate` stands for the learning rate, such as "one_cycle(10*rate,
+    total_steps=run)"."""
+    warmup_epochs: CountOrZero = 0
+    """plateau, constant, cosine: epoch e of the first W runs at e / W of the rate."""
+    warmup_ratio: Share | None = None
+    """constant, cosine, linear: share of the run's steps in which the rate rises from 0; what
+    follows then moves every step and ends with the run. None: warmup_epochs."""
+    min_learning_rate: NonNegative = shapes_schedules(0.0)
+    """plateau, cosine, linear: the lowest rate."""
+    weight_decay: Hparam[NonNegative] = hparam(1e-4, search=(1e-6, 1e-2), log=True)
     """Weight decay, on every parameter that no_decay does not name."""
     no_decay: tuple[str, ...] = ()
     """Regular expressions over parameter paths (a/b/c) that are not decayed."""
-    b1: Share = hparam(0.9)
+    b1: Hparam[Share] = hparam(0.9, when=_is_adam)
     """Adam's first moment decay."""
-    b2: Share = hparam(0.999)
+    b2: Hparam[Share] = hparam(0.999, when=_is_adam)
     """Adam's second moment decay."""
-    eps: NonNegative = hparam(1e-8)
+    eps: Hparam[NonNegative] = hparam(1e-8, when=_is_adam)
     """Adam's denominator offset."""
-    momentum: Share = hparam(0.9)
+    momentum: Hparam[Share] = hparam(0.9, when=lambda optim: not _is_adam(optim))
     """SGD's momentum."""
-    clip_norm: Positive | None = hparam(None)
+    clip_norm: Hparam[Positive | None] = hparam(None)
     """Largest global gradient norm; None: no clipping."""
     accumulation_steps: Count = 1
     """Micro-batches of data.batch_size in one update."""
@@ -63,95 +86,60 @@ class OptimConfig(Checked):
     """Parameter groups: regular expression over paths -> factor on the learning rate; the first
     match wins."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LrScheduleConfig(Checked):
-    """How the learning rate moves. Epoch-wise kinds change it between epochs, as the PyTorch
-    schedulers do.
-    """
-
-    kind: Literal[
-        "constant", "plateau", "cosine", "linear", "step", "exponential", "cyclic", "one_cycle"
-    ] = "plateau"
-    """cyclic and one_cycle move every step, linear needs warmup_ratio, the others move every epoch
-    unless that is given."""
-    warmup_ratio: Share | None = None
-    """Share of the run's steps in which the rate rises from 0. With it constant, cosine, linear,
-    step and cyclic move every step; cosine and linear reach their end with the run. None:
-    warmup_epochs."""
-    warmup_steps: CountOrZero | None = None
-    """cosine: the same as warmup_ratio, counted in steps; in place of it."""
-    num_cycles: Positive = 0.5
-    """cosine with warmup_steps: how much of a whole cosine wave the rest of the run covers. 0.5
-    ends at 0, less ends above it."""
-    warmup_epochs: CountOrZero = 0
-    """Epoch e of the first W runs at e / W of the rate; then the schedule begins. Not with cyclic
-    or one_cycle."""
-    warmup_learning_rate: NonNegative | None = None
-    """The rate that the warm-up's first epoch runs at, from which it rises in equal steps to
-    optim.learning_rate at epoch W + 1. None: e / W."""
-    factor: Fraction = 0.5
-    """plateau, step, exponential: what the rate is multiplied by."""
-    patience_epochs: CountOrZero = 2
-    """plateau: validations without improvement that are tolerated; the next one reduces the
-    rate."""
-    threshold: NonNegative = 1e-4
-    """plateau: how much better counts as an improvement."""
-    threshold_mode: Literal["rel", "abs"] = "rel"
-    """plateau: threshold relative to the best value, or absolute."""
-    cooldown_epochs: CountOrZero = 0
-    """plateau: validations after a reduction that are not counted."""
-    min_learning_rate: NonNegative = 0.0
-    """plateau, cosine: the lowest rate."""
-    eps: NonNegative = 1e-8
-    """plateau: a change of the rate that is not larger is left out."""
-    monitor: str = "loss"
-    """plateau: the validation metric it watches; the EMA's when EMA is on. The train metric without
-    a val split."""
-    mode: Literal["min", "max"] = "min"
-    """plateau: whether lower or higher is better."""
-    period_epochs: Count | None = None
-    """cosine: epochs down to the lowest rate (None: the rest of the run). step: epochs between
-    steps (None: 10, or a third of the run with warmup_ratio)."""
-    max_learning_rate: NonNegative | None = None
-    """cyclic, one_cycle: the peak (None: 10 times the base rate); optim.learning_rate is the base
-    of cyclic."""
-    step_size_up: Count = 2000
-    """cyclic: steps from base to peak, and as many down."""
-    cyclic_mode: Literal["triangular", "triangular2", "exp_range"] = "triangular"
-    """cyclic: constant peaks, peaks halved each cycle, or peaks decayed by cyclic_gamma to the
-    power of the step."""
-    cyclic_gamma: Positive = 1.0
-    """cyclic exp_range: decay per step."""
-    cycle_momentum: bool = False
-    """cyclic: move b1 (or SGD's momentum) from 0.9 to 0.8 and back against the rate, as PyTorch
-    does by default."""
-    peak_fraction: Probability = 0.3
-    """one_cycle: where in the run the peak is."""
-
     def __post_init__(self):
         super().__post_init__()
+        word, epochs, ratio = self.schedule, self.warmup_epochs, self.warmup_ratio
+        if word not in SCHEDULES:
+            _check_rate_schedule(word)
+            require(
+                not epochs and ratio is None,
+                f"optim.warmup_{'epochs' if epochs else 'ratio'} is for the schedules "
+                f"{', '.join(SCHEDULES)}; say the warm-up in optim.schedule {shortened(word, 80)!r}"
+                ", or leave it out (--optim.warmup_epochs 0 --optim.warmup_ratio None)",
+            )
         require(
-            not (self.warmup_epochs and self.kind in ("cyclic", "one_cycle")),
-            f"lr_schedule.warmup_epochs is {self.warmup_epochs}, but kind {self.kind!r} rises by "
-            "itself; set it to 0",
-        )
-        ratio, steps = self.warmup_ratio, self.warmup_steps
-        require(
-            steps is None or (self.kind == "cosine" and ratio is None and not self.warmup_epochs),
-            f"lr_schedule.warmup_steps is {steps}; it is for kind 'cosine' (got {self.kind!r}), "
-            "without warmup_ratio and warmup_epochs",
-        )
-        by_step = ("constant", "cosine", "linear", "step", "cyclic")
-        require(
-            ratio is None or (self.kind in by_step and not self.warmup_epochs),
-            f"lr_schedule.warmup_ratio is for the kinds {', '.join(by_step)} and takes the place "
-            f"of warmup_epochs; got kind {self.kind!r} and warmup_epochs {self.warmup_epochs}",
+            ratio is None or (word != "plateau" and not epochs),
+            "optim.warmup_ratio is for the schedules constant, cosine and linear, and takes the "
+            f"place of warmup_epochs; got schedule {word!r} and warmup_epochs {epochs}",
         )
         require(
-            ratio is not None or self.kind != "linear",
-            "lr_schedule.kind 'linear' needs a warmup_ratio; give --lr_schedule.warmup_ratio 0",
+            ratio is not None or word != "linear",
+            "optim.schedule 'linear' moves every step and needs a warmup_ratio; give "
+            "--optim.warmup_ratio 0",
         )
+
+
+def _check_rate_schedule(text: str) -> None:
+    """Raises a ValueError unless `optim.schedule` holds a word, or a schedule."""
+    if text.isidentifier() and text != "rate":
+        raise unknown_name("optim.schedule", text, SCHEDULES)
+    try:
+        check_text(text, ("epoch", "rate", "run"))
+    except ValueError as error:
+        raise ValueError(f"optim.schedule: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PlateauConfig(Checked):
+    """optim.schedule plateau: when the learning rate falls, as torch's ReduceLROnPlateau."""
+
+    factor: Fraction = 0.5
+    """What the rate is multiplied by."""
+    patience_epochs: CountOrZero = 2
+    """Validations without improvement that are tolerated; the next one reduces the rate."""
+    threshold: NonNegative = 1e-4
+    """How much better counts as an improvement."""
+    threshold_mode: Literal["rel", "abs"] = "rel"
+    """Threshold relative to the best value, or absolute."""
+    cooldown_epochs: CountOrZero = 0
+    """Validations after a reduction that are not counted."""
+    eps: NonNegative = 1e-8
+    """A change of the rate that is not larger is left out."""
+    monitor: str = "loss"
+    """The validation metric it watches; the EMA's when EMA is on. The train metric without a val
+    split."""
+    mode: Literal["min", "max"] = "min"
+    """Whether lower or higher is better."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,7 +148,7 @@ class EmaConfig(Checked):
 
     enabled: bool = True
     """Keep it, validate with it, and use it for the best model, predict and export."""
-    decay: Share = hparam(0.999, "ema_decay")
+    decay: Hparam[Share] = hparam(0.999, name="ema_decay", when=lambda ema: ema.enabled)
     """Share of the old average that each step keeps."""
     warmup: bool = True
     """Start with the decay min(decay, (1 + t) / (10 + t)), so that the first epochs are not the
@@ -278,12 +266,9 @@ class RunConfig(Checked):
     first_stage: dict[str, str] | None = None
     """Flag -> value, as on the command line: a run under these changes comes first, in
     WORKDIR/stage1, and this one starts from its best weights."""
-    schedules: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Hyperparameter -> schedule over steps, in place of its constant, e.g. dropout_rate
-    "delayed(0.3, start_step=2*epoch)". `epoch` and `run` stand for their numbers of steps."""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
-    lr_schedule: LrScheduleConfig = dataclasses.field(default_factory=LrScheduleConfig)
+    plateau: PlateauConfig = dataclasses.field(default_factory=PlateauConfig)
     ema: EmaConfig = dataclasses.field(default_factory=EmaConfig)
     early_stopping: EarlyStoppingConfig = dataclasses.field(default_factory=EarlyStoppingConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
@@ -292,3 +277,8 @@ class RunConfig(Checked):
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
         return self.steps if self.steps is not None else self.epochs * steps_per_epoch
+
+    @classmethod
+    def upgraded(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """What an earlier version stored, as this one stores it."""
+        return upgraded(cls, stored)

@@ -1,6 +1,8 @@
-"""Whether the hyperparameters of a run keep the bounds of the fields that they come from."""
+"""The hyperparameters of a run: collected from the fields that declare them, and checked against
+their bounds at every step.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,13 +10,64 @@ import numpy as np
 from annotated_types import Interval
 
 from jaxrecipes import schedules
-from jaxrecipes.errors import shortened
-from jaxrecipes.fields import NonNegative, Probability, bounds_of, within, wrong
-from jaxrecipes.schedules import Schedule, constant
+from jaxrecipes.errors import shortened, telling
+from jaxrecipes.fields import (
+    NonNegative,
+    Probability,
+    bounds_of,
+    declared_hparams,
+    leaves_of,
+    within,
+    wrong,
+)
+from jaxrecipes.schedules import Schedule, ScheduleLike, as_schedule, constant
+from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.learning_rate import learning_rate_schedule
 
 _CHUNK = 2**20
 _MOST_STEPS = 2**24  # beyond it float32 does not tell neighbouring steps apart
 _ROUNDING = 4e-7  # relative: what a schedule between two numbers in float32 may exceed them by
+
+
+def collect(
+    config: RunConfig,
+    steps_per_epoch: int,
+    *,
+    also: Sequence[Any] = (),
+    derive: Callable[[Mapping[str, Schedule]], Mapping[str, ScheduleLike]] | None = None,
+    restarts: Sequence[int] = (),
+) -> dict[str, Schedule]:
+    """Every hyperparameter of a run as a schedule, under the name that its field declares.
+
+    Args:
+      config: a recipe's, whose fields declare them (`fields.hparam`).
+      steps_per_epoch: optimizer steps in an epoch; `epoch` in a schedule's text.
+      also: further dataclasses whose fields declare hyperparameters.
+      derive: of those of the fields: the ones that follow from something else as well, and take
+        their place.
+      restarts: see `learning_rate_schedule`.
+
+    Raises:
+      ValueError: a schedule's text that these numbers make no sense of (names the field), or a
+        hyperparameter that leaves its field's bounds at some step of the run.
+    """
+    total_steps = config.total_steps(steps_per_epoch)
+    names = {"epoch": float(steps_per_epoch), "run": float(total_steps)}
+    found: dict[str, Schedule] = {}
+    for leaf in (leaf for part in (config, *also) for leaf in leaves_of(part)):
+        with telling(leaf.path, ValueError):
+            if leaf.name == "learning_rate":
+                found[leaf.name] = learning_rate_schedule(
+                    config, steps_per_epoch, restarts=restarts
+                )
+            elif isinstance(leaf.value, str):
+                found[leaf.name] = schedules.parse(leaf.value, names=names)
+            else:
+                found[leaf.name] = constant(leaf.value)
+    derived = {} if derive is None else derive(found)
+    found |= {name: as_schedule(value) for name, value in derived.items()}
+    check_hparams(found, declared_hparams(config, *also), total_steps=total_steps)
+    return found
 
 
 def hparam_bounds(name: str, declared: Mapping[str, Interval]) -> Interval:

@@ -380,7 +380,7 @@ class Run:
     ) -> None:
         recipe, state = self._recipe, position.state
         if recipe.plateau is not None and step > recipe.warmup_steps:
-            metric = self._watched(metrics, self._config.lr_schedule.monitor)
+            metric = self._watched(metrics, self._config.plateau.monitor)
             plateau = recipe.plateau.update(state.plateau, metric)
             if float(plateau.learning_rate) != float(state.plateau.learning_rate):
                 _log.info(

@@ -11,13 +11,13 @@ import jax
 import optax
 
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.fields import declared_values
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.schedules import Schedule
 from jaxrecipes.train.apply_fn import ApplyFn, Hparams, Tree, linen_apply, linen_init
-from jaxrecipes.train.build import build_hparams, build_optimizer, shared_parts
+from jaxrecipes.train.build import build_optimizer, shared_parts
 from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe_origin import DataInfo, RecipeFile
 
 Batch = dict[str, jax.Array]
@@ -82,7 +82,7 @@ class Recipe:
         that go on training are carried over; those that are released begin with none, and their
         own count of updates.
       restart: each stage of `frozen_plan` begins with new moments for all; its learning rate begins
-        anew where `build_hparams` is given the stages' first steps.
+        anew where `hparams.collect` is given the stages' first steps.
       accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps,
         B, ...]`.
       ema: keep averaged parameters. `hparams["ema_decay"]` is the decay.
@@ -160,14 +160,7 @@ class Recipe:
           **fields: of the recipe; they come before what the config says.
         """
         if hparams is None:
-            shared = declared_values(config.optim) | declared_values(config.ema)
-            declared = declared_values(config)
-            hparams = build_hparams(
-                config,
-                {name: value for name, value in declared.items() if name not in shared},
-                batch_size=config.data.batch_size,
-                steps_per_epoch=data.steps_per_epoch,
-            )
+            hparams = collect(config, data.steps_per_epoch)
         made: dict[str, Any] = {
             "name": getattr(config, "RECIPE", ""),
             "hparams": hparams,

@@ -120,7 +120,7 @@ def check_resumable(
         if changes:
             _log.info("going on; the %s has changed:\n  %s", what, "\n  ".join(changes))
     changes = changed_config + data_changes + length_changes
-    judged_anew = _watched(metadata["config"]) != _watched(config_dict)
+    judged_anew = _watched(config.upgraded(metadata["config"])) != _watched(config_dict)
     if stored is not None:
         judged_anew |= stored.get("val") != as_json(data.fingerprint).get("val")
     return Found(
@@ -133,14 +133,19 @@ def config_changes(
 ) -> list[str]:
     """What differs but for how fast it runs; a field that is newer than the run had its default."""
     whole = to_dict(config).keys() == config_dict.keys()
-    filled = to_dict(from_dict(type(config), stored)) if whole else stored
+    before = _as_now(stored, config) if whole else stored
     return [
-        change for change in diff(filled, config_dict) if change.split(":")[0] not in _SPEED_ALONE
+        change for change in diff(before, config_dict) if change.split(":")[0] not in _SPEED_ALONE
     ]
 
 
+def _as_now(stored: Mapping[str, Any], config: RunConfig) -> Mapping[str, Any]:
+    """The stored config as this version stores it."""
+    return to_dict(from_dict(type(config), stored))
+
+
 def _watched(config: Mapping[str, Any]) -> list[Any]:
-    parts = (config.get(name, {}) for name in ("lr_schedule", "early_stopping", "ema"))
+    parts = (config.get(name, {}) for name in ("plateau", "early_stopping", "ema"))
     return [part.get(name) for part in parts for name in ("monitor", "mode", "enabled")]
 
 

@@ -35,12 +35,11 @@ def watched_metrics(config: RunConfig) -> list[tuple[str, str, str, str]]:
     Returns:
       (field, field of the mode, metric, mode) of each.
     """
-    lr_schedule, stopping = config.lr_schedule, config.early_stopping
+    plateau, stopping = config.plateau, config.early_stopping
     watched: list[tuple[str, str, str, str]]
     watched = [("select_metric", "select_mode", config.select_metric, config.select_mode)]
-    if lr_schedule.kind == "plateau":
-        fields = "lr_schedule.monitor", "lr_schedule.mode"
-        watched.append((*fields, lr_schedule.monitor, lr_schedule.mode))
+    if config.optim.schedule == "plateau":
+        watched.append(("plateau.monitor", "plateau.mode", plateau.monitor, plateau.mode))
     if stopping.patience_epochs is not None:
         fields = "early_stopping.monitor", "early_stopping.mode"
         watched.append((*fields, stopping.monitor, stopping.mode))

@@ -47,7 +47,7 @@ class Search:
                 "and start the same command on each host, with the same --workdir"
             )
         self._mesh = make_mesh(base.parallel.fsdp_devices)
-        self.shared = Shared(module, space, self._mesh, report_dir=study.workdir)
+        self.shared = Shared(module, self._mesh, report_dir=study.workdir)
 
     def run(self, num_trials: int, *, timeout_s: float | None = None) -> bool:
         """Runs trials until the study has `num_trials`, or no new one after `timeout_s`.

@@ -5,7 +5,7 @@ alone.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxrecipes.config import to_dict
 from jaxrecipes.data.examples import Examples
 from jaxrecipes.data.fingerprint import Fingerprint
+from jaxrecipes.fields import data_paths
 from jaxrecipes.runs.data import fingerprint_of, recipe_data
 from jaxrecipes.runs.init_from import with_init_from
 from jaxrecipes.runs.recipe_module import RecipeModule
@@ -22,45 +23,30 @@ from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.tune.space import Float, Space
 
 _MAX_PROGRAMS = 4
-_SIDES = (0.01, 0.99)  # of a range; its very ends may be special, such as a rate of 0
-
-
-@dataclasses.dataclass
-class _Compiled:
-    """Programs, and which configs they serve: those that equal one of `known` but for `numbers`."""
-
-    programs: Programs
-    fingerprint: str
-    structure: Any
-    numbers: frozenset[str]
-    known: list[dict[str, Any]]
 
 
 class Shared:
     """Loads data and makes programs for configs, again only where a config needs others.
 
-    Whether a field is a number (a leaf of `hparams`, and nothing else) is decided once for each
-    structure, before it is compiled: the programs of two configs, in which all floats of the space
-    lie at the two sides of their ranges, must lower to the same text. From then on a config that
-    differs in such fields alone takes the programs without tracing anything.
+    Two configs share programs when they agree in all fields but those that declare hyperparameters
+    (`fields.data_paths`) or steer the run from outside of its programs, and their hyperparameters
+    have one structure: the same names, each with the same kind of schedule.
 
     Args:
       module: the recipe.
-      space: what trials vary.
       mesh: the devices.
       report_dir: where the data's reader may leave notes.
     """
 
-    def __init__(self, module: RecipeModule, space: Space, mesh: Mesh, *, report_dir: pathlib.Path):
+    def __init__(self, module: RecipeModule, mesh: Mesh, *, report_dir: pathlib.Path):
         self.num_programs = 0
-        self._module, self._space, self._mesh, self._report_dir = module, space, mesh, report_dir
+        self._module, self._mesh, self._report_dir = module, mesh, report_dir
         self._splits_key, self._data_key = "", ""
         self._splits: Mapping[str, Examples] = {}
         self._data: RunData | None = None
-        self._compiled: list[_Compiled] = []
+        self._programs: dict[Any, Programs] = {}
 
     def data(self, config: RunConfig) -> RunData:
         """The data of a run, on the devices where it fits."""
@@ -100,64 +86,42 @@ class Shared:
         """Programs that train and evaluate the recipe of a config, whose `data` was asked for
         before.
         """
-        structure, fields = _structure(self.recipe(config)), _flat(to_dict(config))
-        for compiled in self._compiled:
-            if structure == compiled.structure and any(
-                _differing(fields, known) <= compiled.numbers for known in compiled.known
-            ):
-                return compiled.programs
-        programs, fingerprint = self._lowered(config)
-        for compiled in self._compiled:
-            if compiled.fingerprint == fingerprint:
-                compiled.known.append(fields)
-                return compiled.programs
-        numbers = self._numbers(config, fingerprint)
-        self._compiled = self._compiled[1 - _MAX_PROGRAMS :]
-        self._compiled.append(_Compiled(programs, fingerprint, structure, numbers, [fields]))
-        self.num_programs += 1
-        return programs
+        assert self._data is not None
+        recipe = self.recipe(config)
+        key = _static(config), _structure(recipe)
+        if key not in self._programs:
+            while len(self._programs) >= _MAX_PROGRAMS:
+                del self._programs[next(iter(self._programs))]
+            self._programs[key] = Programs(
+                recipe, self._data, steps_per_call=config.loop.steps_per_call, mesh=self._mesh
+            )
+            self.num_programs += 1
+        return self._programs[key]
 
     def clear(self) -> None:
         """Forgets the programs and what lies on the devices, as after an error there."""
-        self._compiled, self._data, self._data_key = [], None, ""
+        self._programs, self._data, self._data_key = {}, None, ""
 
-    def _lowered(self, config: RunConfig) -> tuple[Programs, str]:
-        assert self._data is not None
-        programs = Programs(
-            self.recipe(config),
-            self._data,
-            steps_per_call=config.loop.steps_per_call,
-            mesh=self._mesh,
-        )
-        return programs, programs.fingerprint(self._data)
 
-    def _numbers(self, config: RunConfig, fingerprint: str) -> frozenset[str]:
-        """The parameters that are numbers in programs with this fingerprint."""
-        floats = [n for n, d in self._space.parameters.items() if isinstance(d, Float)]
+# What a run does around its programs.
+_OUTSIDE = {"seed", "epochs", "steps", "select_metric", "select_mode"}
+_OUTSIDE_SECTIONS = ("plateau.", "early_stopping.")
 
-        def are_numbers(names: list[str]) -> bool:
-            return all(self._side(config, names, side) == fingerprint for side in _SIDES)
 
-        all_are = are_numbers(floats)
-        found = floats if all_are else [name for name in floats if are_numbers([name])]
-        names = {*found, *(self._space.derived if all_are else ())}
-        return frozenset(names | {f"schedules.{name}" for name in found})
-
-    def _side(self, config: RunConfig, names: Sequence[str], side: float) -> str | None:
-        """The fingerprint of a config with some parameters at one side of their ranges; None for a
-        combination that is refused.
-        """
-        floats = {n: d for n, d in self._space.parameters.items() if isinstance(d, Float)}
-        try:
-            values = {name: floats[name].at(side) for name in names}
-            return self._lowered(self._space.config(config, values))[1]
-        except ValueError:
-            return None
+def _static(config: RunConfig) -> str:
+    """The fields that programs depend on, as text."""
+    data = data_paths(config) | _OUTSIDE
+    kept = {
+        name: value
+        for name, value in _flat(to_dict(config)).items()
+        if name not in data and not name.startswith(_OUTSIDE_SECTIONS)
+    }
+    return json.dumps(kept, sort_keys=True)
 
 
 def _structure(recipe: Recipe) -> Any:
     leaves, structure = jax.tree.flatten(dict(recipe.hparams))
-    return structure, [np.shape(leaf) for leaf in leaves]
+    return structure, tuple(np.shape(leaf) for leaf in leaves)
 
 
 def _splits_key(config: RunConfig) -> str:
@@ -179,12 +143,3 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{name}"
         flat |= _flat(value, f"{path}.") if isinstance(value, dict) and value else {path: value}
     return flat
-
-
-def _differing(fields: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
-    missing = object()
-    return {
-        name
-        for name in fields.keys() | other.keys()
-        if fields.get(name, missing) != other.get(name, missing)
-    }

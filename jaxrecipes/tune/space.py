@@ -1,6 +1,7 @@
-"""What a search varies: fields of a config, or hyperparameters of a recipe, and their ranges.
+"""What a search varies: fields of a config and their ranges.
 
-`configs/NAME.py` describes its own with `search_space(config) -> Space`, beside `get_config`.
+`declared_space` has the ranges that fields declare; a recipe, or a config file, may describe others
+with `search_space(config) -> Space`.
 """
 
 import dataclasses
@@ -8,13 +9,16 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from annotated_types import Interval
-
-from jaxrecipes.config import field_paths, with_overrides
-from jaxrecipes.errors import cause, hint, shortened
-from jaxrecipes.fields import FieldError, check_fields, declared_hparams, located, wrong
-from jaxrecipes.schedules import Schedule, constant
-from jaxrecipes.train.hparams import hparam_bounds
+from jaxrecipes.config import field_paths, replaced, with_overrides
+from jaxrecipes.errors import cause, shortened, unknown_name
+from jaxrecipes.fields import (
+    FieldError,
+    check_fields,
+    data_paths,
+    hparam_paths,
+    leaves_of,
+    located,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +31,6 @@ class Float:
 
     def __post_init__(self):
         _check_range(self, self.low, self.high, self.log)
-
-    def at(self, fraction: float) -> float:
-        """The number at a fraction of the range."""
-        if self.log:
-            return math.exp(
-                math.log(self.low) + fraction * (math.log(self.high) - math.log(self.low))
-            )
-        return self.low + fraction * (self.high - self.low)
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -97,8 +93,8 @@ class Space:
     """What a search varies.
 
     Attributes:
-      parameters: field of the config (`optim.learning_rate`), or hyperparameter of the recipe that
-        is a constant (`loss_weight/bce`) -> where its values come from.
+      parameters: field of the config (`optim.learning_rate`) -> where its values come from. Of a
+        field whose value is a schedule they are factors on it.
       derived: field -> function of the config, once the parameters are set: values that follow from
         others (one weight is 1 - the other) and are not searched.
     """
@@ -120,47 +116,47 @@ class Space:
     def config(self, base: Any, values: Values) -> Any:
         """The config of a trial.
 
-        A hyperparameter that is no field becomes a constant schedule, so that the config says all.
-
         Raises:
           ValueError: values that the config refuses.
         """
-        fields = set(field_paths(base))
-        own = {name: value for name, value in values.items() if name in fields}
-        texts = {name: repr(float(v)) for name, v in values.items() if name not in fields}
-        own |= {"schedules": base.schedules | texts} if texts else {}
+        schedules = {path for path in data_paths(base) if isinstance(value_at(base, path), str)}
+        own = {
+            name: f"scale({value_at(base, name)}, {value!r})" if name in schedules else value
+            for name, value in values.items()
+        }
         try:
-            config = _replaced(base, own)
-            config = _replaced(config, {name: make(config) for name, make in self.derived.items()})
+            config = replaced(base, own)
+            config = replaced(config, {name: make(config) for name, make in self.derived.items()})
         except FieldError as error:
             raise located(error, type(base)) from None
         check_fields(config)
         return config
 
-    def check(
-        self, base: Any, hparams: Mapping[str, Schedule], check_config: Callable[[Any], Any]
-    ) -> None:
+    def check(self, base: Any, check_config: Callable[[Any], Any]) -> None:
         """Checks the space before any time is spent.
 
         Args:
           base: the config that trials start from.
-          hparams: the recipe's hyperparameters under it.
           check_config: raises a ValueError for a config that a trial would be refused for.
 
         Raises:
-          ValueError: nothing to search; a name that is neither a field nor a hyperparameter (names
-            the nearest), a hyperparameter that a schedule moves, or the end of a range that the
-            config refuses.
+          ValueError: nothing to search, a name that is no field (names the nearest), or the end of
+            a range that the config refuses.
         """
         if not self.parameters:
             raise ValueError(
                 "there is nothing to search: every parameter of the space is fixed; "
                 "add one with --search FIELD=LOW:HIGH"
             )
-        fields = list(field_paths(base))
+        fields, logged = list(field_paths(base)), hparam_paths(base)
         for name, distribution in self.parameters.items():
+            if name in logged and name not in fields:
+                raise ValueError(
+                    f"the parameter to search {name!r} is the hyperparameter's name in the log; "
+                    f"its field is {logged[name]}"
+                )
             if name not in fields:
-                _check_hyperparameter(name, distribution, fields, hparams, declared_hparams(base))
+                raise unknown_name("parameter to search", name, fields)
             for value in distribution.ends:
                 try:
                     check_config(self.config(base, {name: value}))
@@ -169,6 +165,28 @@ class Space:
         for name in self.derived:
             if name not in fields:
                 raise ValueError(f"derived field {name!r} is no field of the config")
+
+
+def declared_space(config: Any) -> Space:
+    """The ranges that the fields of a config declare for its hyperparameters, see `fields.hparam`.
+
+    A schedule has one only where the range is in multiples of the config's value.
+    """
+    parameters: dict[str, Distribution] = {}
+    for leaf in leaves_of(config):
+        declared = leaf.declared
+        if declared.search is None:
+            continue
+        factor = 1.0
+        if isinstance(leaf.value, str):
+            if not declared.relative:
+                continue
+        elif declared.relative:
+            factor = leaf.value
+        if factor > 0:
+            low, high = (factor * end for end in declared.search)
+            parameters[leaf.path] = Float(low, high, log=declared.log)
+    return Space(parameters)
 
 
 def parse_parameter(text: str, base: Any) -> tuple[str, Distribution]:
@@ -215,42 +233,6 @@ def value_at(config: Any, path: str) -> Any:
     for name in path.split("."):
         config = getattr(config, name, None)
     return config
-
-
-def _replaced(config: Any, values: Values) -> Any:
-    """The config with fields set all at once, so that its checks see the final combination."""
-    inner: dict[str, dict[str, Any]] = {}
-    changes: dict[str, Any] = {}
-    for path, value in values.items():
-        head, dot, rest = path.partition(".")
-        if dot:
-            inner.setdefault(head, {})[rest] = value
-        else:
-            changes[head] = value
-    changes |= {head: _replaced(getattr(config, head), rest) for head, rest in inner.items()}
-    return dataclasses.replace(config, **changes) if changes else config
-
-
-def _check_hyperparameter(
-    name: str,
-    distribution: Distribution,
-    fields: list[str],
-    hparams: Mapping[str, Schedule],
-    declared: Mapping[str, Interval],
-) -> None:
-    if name not in hparams:
-        raise ValueError(f"unknown parameter to search {name!r}{hint(name, [*fields, *hparams])}")
-    if hparams[name].kind is not constant:
-        raise ValueError(
-            f"the hyperparameter {name!r} follows the schedule {hparams[name]}; "
-            "search the fields of the config that it is made of"
-        )
-    if not all(map(_is_number, distribution.ends)):
-        raise ValueError(f"the hyperparameter {name!r} is a number; {distribution} is not")
-    for value in distribution.ends:
-        problem = wrong(float(value), hparam_bounds(name, declared), name)
-        if problem is not None:
-            raise ValueError(f"search of {name}: the hyperparameter {problem}")
 
 
 def _option(name: str, text: str, base: Any) -> Any:

@@ -174,7 +174,7 @@ def _ocec_file(base: pathlib.Path) -> pathlib.Path:
     from jaxrecipes.train.state import create_state
 
     module = load_recipe("ocec")
-    sizes = ["--model.base_channels", "4", "--model.num_blocks", "1", "--lr_schedule.kind"]
+    sizes = ["--model.base_channels", "4", "--model.num_blocks", "1", "--optim.schedule"]
     config = with_overrides(_default("ocec"), [*sizes, "plateau"], "CONFIG")
     recipe = module.make_recipe(config, DataInfo(steps_per_epoch=4))
     shapes = jax.eval_shape(lambda key: create_state(recipe, key), jax.random.key(0))

@@ -19,15 +19,14 @@ from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
 from jaxrecipes.recipes.hand_pose.network_config import HandDecoderConfig, HandPoseConfig
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.sharding import bytes_per_device, make_mesh
-from jaxrecipes.train.config import LoopConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import LoopConfig, OptimConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.splits import make_run_data
 
 STEPS, EXAMPLES = 4, 32
 TRAINING = {
-    "optim": OptimConfig(learning_rate=1e-3, clip_norm=1.0),
-    "lr_schedule": LrScheduleConfig(kind="constant"),
+    "optim": OptimConfig(learning_rate=1e-3, schedule="constant", clip_norm=1.0),
     "loop": LoopConfig(steps_per_call=1),
 }
 CLIP = ClipConfig(

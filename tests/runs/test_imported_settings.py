@@ -57,9 +57,9 @@ def checkpoint(*, hyperparams=None, scheduler=None, train_config=None, dropout=0
         ({"hyperparams": {"eps": float("inf")}}, "optim.eps is inf; it wants a finite number"),
         ({"train_config": {"lr": float("nan")}}, "lr' is nan; it wants"),
         ({"train_config": {"weight_decay": -1}}, "weight_decay' is -1; it wants"),
-        ({"scheduler": plateau(factor=-1.0)}, "lr_schedule.factor is -1.0; it wants 0 < factor"),
-        ({"scheduler": plateau(cooldown=-1)}, "lr_schedule.cooldown_epochs is -1; it wants"),
-        ({"scheduler": plateau(patience=2.5)}, "lr_schedule.patience_epochs is 2.5 (float)"),
+        ({"scheduler": plateau(factor=-1.0)}, "plateau.factor is -1.0; it wants 0 < factor"),
+        ({"scheduler": plateau(cooldown=-1)}, "plateau.cooldown_epochs is -1; it wants"),
+        ({"scheduler": plateau(patience=2.5)}, "plateau.patience_epochs is 2.5 (float)"),
     ],
 )
 def test_a_setting_out_of_bounds_is_named_with_its_file(monkeypatch, tmp_path, fields, message):

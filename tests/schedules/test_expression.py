@@ -80,7 +80,7 @@ def test_anything_else_is_a_clear_error(text, message):
 
 
 def test_every_public_constructor_can_be_written():
-    others = {"Schedule", "ScheduleLike", "as_schedule", "evaluate", "parse"}
+    others = {"Schedule", "ScheduleLike", "as_schedule", "check_text", "evaluate", "parse"}
     assert set(CONSTRUCTORS) == set(schedules.__all__) - others
 
 

@@ -8,7 +8,7 @@ from script_runs import TINY, read_json
 
 from jaxrecipes.config import load_config, to_dict
 
-SEARCH = [*TINY, "--epochs", "1", "--trials", "3", "--search", "loss_weight/bce=0.5:2:log"]
+SEARCH = [*TINY, "--epochs", "1", "--trials", "3", "--search", "loss.weight=0.5:2:log"]
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_a_search_leaves_the_best_config_tables_plots_and_a_page(searched, scrip
     with (workdir / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["state"] for row in rows] == ["complete"] * 3
-    assert {"optim.learning_rate", "loss_weight/bce"} <= rows[0].keys()
+    assert {"optim.learning_rate", "loss.weight"} <= rows[0].keys()
     assert "ema.decay" not in rows[0]  # it was given a value
     assert read_json(workdir / "trials/0002/summary.json")["compilations"] == {
         "train": 1,
@@ -32,7 +32,7 @@ def test_a_search_leaves_the_best_config_tables_plots_and_a_page(searched, scrip
     best = max(rows, key=lambda row: float(row["value"]))
     config = load_config(f"{workdir / 'best.py'}")
     assert config.optim.learning_rate == float(best["optim.learning_rate"])
-    assert config.schedules.keys() == {"loss_weight/bce"}
+    assert config.loss.weight == float(best["loss.weight"])
     assert read_json(workdir / "best_config.json") == {"recipe": "ocec"} | to_dict(config)
     assert len(list((workdir / "plots").iterdir())) == 4
     assert (workdir / "report.md").exists()

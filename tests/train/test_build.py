@@ -3,15 +3,23 @@ import json
 import numpy as np
 import pytest
 
-from jaxrecipes.train.build import build_hparams, learning_rate_schedule
-from jaxrecipes.train.config import LrScheduleConfig, RunConfig
+from jaxrecipes.config import from_dict
+from jaxrecipes.schedules import cosine
+from jaxrecipes.train.config import OptimConfig, RunConfig
+from jaxrecipes.train.learning_rate import learning_rate_schedule
 
 STEPS_PER_EPOCH = 3
 
 
+def stored(rate=1.0, *, lr_schedule, **fields):
+    """The config of a run that version 0.1 stored, as it is read now."""
+    optim = {"learning_rate": rate}
+    return from_dict(RunConfig, fields | {"optim": optim, "lr_schedule": lr_schedule})
+
+
 def rates(epochs, rate, **lr_schedule):
-    config = RunConfig(epochs=epochs, lr_schedule=LrScheduleConfig(**lr_schedule))
-    schedule = learning_rate_schedule(config, rate, STEPS_PER_EPOCH)
+    config = stored(rate, epochs=epochs, lr_schedule=lr_schedule)
+    schedule = learning_rate_schedule(config, STEPS_PER_EPOCH)
     return np.array([schedule(epoch * STEPS_PER_EPOCH) for epoch in range(epochs)])
 
 
@@ -49,8 +57,8 @@ def test_warmup_from_a_rate_and_steps_equal_pytorchs(golden):
 @pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
 @pytest.mark.parametrize(("steps", "warmup"), [(20, 4), (100, 5), (10, 0), (1, 0), (7, 1)])
 def test_a_warmup_ratio_moves_every_step_as_hugging_faces_schedulers(golden, kind, steps, warmup):
-    lr = LrScheduleConfig(kind=kind, warmup_ratio=(warmup + 0.5) / steps)
-    schedule = learning_rate_schedule(RunConfig(steps=steps, lr_schedule=lr), 1.0, STEPS_PER_EPOCH)
+    optim = OptimConfig(learning_rate=1.0, schedule=kind, warmup_ratio=(warmup + 0.5) / steps)
+    schedule = learning_rate_schedule(RunConfig(steps=steps, optim=optim), STEPS_PER_EPOCH)
     got = np.array([schedule(step) for step in range(steps + 1)])
     want = golden("clip_iqa/schedules")[f"{kind}/{steps}_{warmup}"][: steps + 1]
     np.testing.assert_allclose(got, want, atol=2e-7)
@@ -60,9 +68,8 @@ def test_steps_and_cycles_begin_where_the_warmup_ratio_ends(golden):
     arrays = golden("clip_iqa/schedules")
 
     def after_warmup(**lr_schedule):
-        lr = LrScheduleConfig(warmup_ratio=0.1, **lr_schedule)
-        config = RunConfig(steps=30, lr_schedule=lr)
-        schedule = learning_rate_schedule(config, 1.0, 7)
+        config = stored(steps=30, lr_schedule={"warmup_ratio": 0.1, **lr_schedule})
+        schedule = learning_rate_schedule(config, 7)
         assert [float(schedule(step)) for step in range(3)] == pytest.approx([0, 1 / 3, 2 / 3])
         return np.array([schedule(step) for step in range(3, 30)])
 
@@ -75,24 +82,40 @@ def test_steps_and_cycles_begin_where_the_warmup_ratio_ends(golden):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "cosine", "warmup_ratio": 1.0}, "wants 0 <= warmup_ratio < 1"),
-        ({"kind": "plateau", "warmup_ratio": 0.1}, "is for the kinds constant, cosine"),
-        ({"kind": "cosine", "warmup_ratio": 0.1, "warmup_epochs": 1}, "takes the place"),
-        ({"kind": "linear"}, "needs a warmup_ratio"),
+        ({"schedule": "cosine", "warmup_ratio": 1.0}, "wants 0 <= warmup_ratio < 1"),
+        ({"schedule": "plateau", "warmup_ratio": 0.1}, "is for the schedules constant, cosine"),
+        ({"schedule": "cosine", "warmup_ratio": 0.1, "warmup_epochs": 1}, "place of warmup_epochs"),
+        ({"schedule": "linear"}, "needs a warmup_ratio"),
+        ({"schedule": "cosin"}, "unknown optim.schedule 'cosin'; did you mean 'cosine'"),
+        ({"schedule": "cosine(rat, steps=run)"}, "optim.schedule: .*unknown"),
+        ({"schedule": "cosine(rate, steps=run)", "warmup_epochs": 2}, "say the warm-up in"),
     ],
 )
-def test_lr_schedule_options_that_exclude_each_other_are_named(fields, message):
+def test_options_of_the_schedule_that_exclude_each_other_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
-        LrScheduleConfig(**fields)
+        OptimConfig(**fields)
+
+
+def test_a_schedule_may_be_given_as_a_text_in_either_field():
+    for fields in (
+        {"learning_rate": "cosine(0.5, steps=run)"},
+        {"learning_rate": 0.5, "schedule": "cosine(rate, steps=run)"},
+    ):
+        config = RunConfig(steps=30, optim=OptimConfig(**fields))
+        assert learning_rate_schedule(config, 7) == cosine(0.5, steps=30.0)
+
+
+def test_a_schedule_object_becomes_its_text():
+    optim = OptimConfig(learning_rate=cosine(0.5, steps=30))
+    assert optim == OptimConfig(learning_rate="cosine(0.5, steps=30)")
 
 
 def test_a_learning_rate_that_restarts_is_that_of_a_run_of_each_stage():
-    lr = LrScheduleConfig(kind="cosine", warmup_ratio=0.25)
-    sizes = {"batch_size": 1, "steps_per_epoch": STEPS_PER_EPOCH}
+    optim = OptimConfig(learning_rate=1e-3, schedule="cosine", warmup_ratio=0.25)
 
     def learning_rates(steps, restarts=()):
-        config = RunConfig(steps=steps, lr_schedule=lr)
-        schedule = build_hparams(config, {}, **sizes, restarts=restarts)["learning_rate"]
+        config = RunConfig(steps=steps, optim=optim)
+        schedule = learning_rate_schedule(config, STEPS_PER_EPOCH, restarts=restarts)
         return [float(schedule(step)) for step in range(steps)]
 
     got = learning_rates(30, [0, 8, 20, 30, 40])

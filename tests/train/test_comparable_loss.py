@@ -10,7 +10,7 @@ from toy_recipe import toy_config, toy_hparams, toy_recipe, toy_run
 
 from jaxrecipes import schedules
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
-from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig
+from jaxrecipes.train.config import EarlyStoppingConfig, PlateauConfig
 
 _STEPS = 24
 _RISING = schedules.linear(0.0, 50.0, steps=_STEPS)
@@ -100,7 +100,7 @@ def test_without_validation_the_training_loss_is_monitored_with_the_end_weights(
 def test_a_terms_own_name_can_be_monitored_and_selected_by(tmp_path, caplog):
     config = toy_config(
         select_metric="loss/l2",
-        lr_schedule=LrScheduleConfig(monitor="loss/l2"),
+        plateau=PlateauConfig(monitor="loss/l2"),
         early_stopping=EarlyStoppingConfig(patience_epochs=1, monitor="loss/l2", min_delta=1e9),
     )
     recipe = toy_recipe(
@@ -117,7 +117,7 @@ def test_a_terms_own_name_can_be_monitored_and_selected_by(tmp_path, caplog):
 
 
 def test_a_name_that_no_metric_has_is_refused_with_the_nearest(tmp_path):
-    config = toy_config(epochs=1, lr_schedule=LrScheduleConfig(monitor="loss/l3"))
+    config = toy_config(epochs=1, plateau=PlateauConfig(monitor="loss/l3"))
     recipe = toy_recipe(plateau=ReduceLROnPlateau())
     with pytest.raises(ValueError, match=r"unknown metric to watch 'loss/l3_ema'.*loss/l2_ema"):
         toy_run(tmp_path, recipe, config=config).fit()

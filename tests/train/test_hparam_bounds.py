@@ -1,16 +1,15 @@
 """Schedules keep the bounds of the hyperparameters that they move, over the whole run."""
 
-import dataclasses
 import re
 
 import pytest
 
 from jaxrecipes import schedules
+from jaxrecipes.config import with_fields
 from jaxrecipes.fields import declared_hparams
 from jaxrecipes.runs.recipe_module import load_recipe
-from jaxrecipes.train.build import build_hparams
-from jaxrecipes.train.config import LrScheduleConfig, OptimConfig, RunConfig
-from jaxrecipes.train.hparams import check_hparams
+from jaxrecipes.train.config import DataConfig, OptimConfig, RunConfig
+from jaxrecipes.train.hparams import check_hparams, collect
 from jaxrecipes.train.recipe import DataInfo
 
 DECLARED = declared_hparams(RunConfig())
@@ -83,15 +82,21 @@ def test_the_rounding_of_a_schedule_at_its_bound_is_no_fault():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (RunConfig(schedules={"b2": "linear(0, 1, steps=run - 1)"}), r"at step 59 .* b2 is 1\.0"),
         (
-            RunConfig(optim=OptimConfig(learning_rate=3e38, reference_batch_size=1)),
+            RunConfig(optim=OptimConfig(b2="linear(0, 1, steps=run - 1)")),
+            r"at step 59 .* b2 is 1\.0",
+        ),
+        (
+            RunConfig(
+                data=DataConfig(batch_size=8),
+                optim=OptimConfig(learning_rate=3e38, reference_batch_size=1, schedule="constant"),
+            ),
             r"learning_rate is 2.4e\+39; it wants a number that float32 holds",
         ),
         (
             RunConfig(
-                lr_schedule=LrScheduleConfig(
-                    kind="cyclic", cyclic_mode="exp_range", cyclic_gamma=1e20, step_size_up=1
+                optim=OptimConfig(
+                    learning_rate='cyclic(1, 10, step_size_up=1, mode="exp_range", gamma=1e20)'
                 )
             ),
             "at step 2 the hyperparameter learning_rate is nan",
@@ -100,29 +105,29 @@ def test_the_rounding_of_a_schedule_at_its_bound_is_no_fault():
 )
 def test_building_the_hyperparameters_of_a_run_checks_them(config, message):
     with pytest.raises(ValueError, match=message):
-        build_hparams(config, {}, batch_size=8, steps_per_epoch=2)
+        collect(config, 2)
 
 
 @pytest.mark.parametrize(
     ("recipe", "name"),
     [
-        ("ocec", "cutmix_alpha"),
-        ("face3d", "angle_kappa"),
-        ("universal_face", "temperature"),
-        ("clip_iqa", "residual_scale_q"),
-        ("hand_pose", "noise_std"),
+        ("ocec", "augment.cutmix_alpha"),
+        ("face3d", "loss.angle_kappa"),
+        ("universal_face", "loss.temperature"),
+        ("clip_iqa", "heads.residual_scale_q"),
+        ("hand_pose", "augment.strengths.noise_std"),
     ],
 )
 def test_hyperparameters_of_every_recipe_are_checked(recipe, name):
     module = load_recipe(recipe)
-    config = module.Config()
-    on = {"cutmix_prob": "1"} if recipe == "ocec" else {}
-    config = dataclasses.replace(config, schedules={**on, name: "-0.5"})
+    on = {"augment.cutmix_prob": 1.0} if recipe == "ocec" else {}
+    config = with_fields(module.Config(), {**on, name: "constant(-0.5)"})
+    name = name.rpartition(".")[2]
     with pytest.raises(ValueError, match=rf"the hyperparameter {name} is -0\.5; it wants {name} >"):
         module.make_recipe(config, DataInfo(steps_per_epoch=2))
 
 
 def test_the_backbones_rate_may_rest_at_0_for_a_while():
     module = load_recipe("hand_pose")
-    resting = {"backbone_rate_factor": "delayed(0.1, start_step=2)"}
-    module.make_recipe(module.Config(schedules=resting), DataInfo(steps_per_epoch=2))
+    resting = {"backbone.learning_rate": "delayed(0.1, start_step=2)"}
+    module.make_recipe(with_fields(module.Config(), resting), DataInfo(steps_per_epoch=2))

@@ -10,8 +10,8 @@ from toy_recipe import toy_arrays, toy_config, toy_recipe, toy_run
 
 from jaxrecipes.data.order import evaluation_batches
 from jaxrecipes.metrics import Mean
-from jaxrecipes.train.build import learning_rate_schedule
-from jaxrecipes.train.config import DataConfig, LoopConfig, LrScheduleConfig, RunConfig
+from jaxrecipes.train.config import DataConfig, LoopConfig, OptimConfig, RunConfig
+from jaxrecipes.train.learning_rate import learning_rate_schedule
 
 LOOP = LoopConfig(steps_per_call=3, log_every_steps=4, validate_every_steps=5, compilation_cache="")
 
@@ -83,24 +83,14 @@ def test_a_warm_up_in_steps_and_part_of_a_wave():
     """0.4 of a wave: the run ends at 9.55 % of its peak."""
     config = RunConfig(
         steps=100_000,
-        lr_schedule=LrScheduleConfig(kind="cosine", warmup_steps=5000, num_cycles=0.4),
+        optim=OptimConfig(
+            learning_rate=1e-4,
+            schedule="warmup_cosine(rate, warmup_steps=5000, total_steps=run, num_cycles=0.4)",
+        ),
     )
-    rate = learning_rate_schedule(config, 1e-4, 3000)
+    rate = learning_rate_schedule(config, 3000)
     got = [rate(step) for step in (0, 2500, 5000, 100_000)]
     np.testing.assert_allclose(got, [0.0, 5e-5, 1e-4, 0.0954915e-4], rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"kind": "linear", "warmup_steps": 3, "warmup_ratio": None}, "it is for kind 'cosine'"),
-        ({"kind": "cosine", "warmup_steps": 3, "warmup_ratio": 0.1}, "without warmup_ratio"),
-        ({"kind": "cosine", "warmup_steps": -1}, "warmup_steps is -1; it wants warmup_steps >= 0"),
-    ],
-)
-def test_a_warm_up_in_steps_that_cannot_be_is_refused(fields, message):
-    with pytest.raises(ValueError, match=message):
-        LrScheduleConfig(**fields)
 
 
 @pytest.mark.parametrize("name", ["validate_every_steps", "checkpoint_every_steps"])

@@ -1,13 +1,12 @@
 """Tables, importances and files of a search whose answer is known."""
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 from toy_search import ToyModule, toy_run_config, toy_study
 
-from jaxrecipes.config import load_config, to_dict
+from jaxrecipes.config import load_config, to_dict, with_fields
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.tune import results
 from jaxrecipes.tune.config_file import write_config_file
@@ -114,7 +113,7 @@ def test_a_search_whose_trials_all_failed_says_why(tmp_path):
 @pytest.mark.parametrize("preset", ["seed", "balanced", "cew"])
 def test_a_config_file_is_read_as_the_config_that_it_was_made_of(tmp_path, preset):
     config = load_config(f"configs/ocec.py:{preset}")
-    config = dataclasses.replace(config, schedules={"dropout_rate": "0.25"})
+    config = with_fields(config, {"model.dropout": "linear(0, 0.25, steps=run)"})
     write_config_file(config, tmp_path / "best.py", about="Some config.")
     again = load_config(str(tmp_path / "best.py"))
     assert to_dict(again) == to_dict(config)

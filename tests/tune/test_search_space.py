@@ -3,31 +3,39 @@ import dataclasses
 import pytest
 from toy_search import ToyModule, toy_run_config
 
-from jaxrecipes.schedules import constant, cosine
-from jaxrecipes.tune.space import Choice, Float, Int, Space, fixed_fields, parse_parameter
+from jaxrecipes.recipes.ocec.config import OcecRunConfig
+from jaxrecipes.train.config import EmaConfig, OptimConfig
+from jaxrecipes.train.hparams import collect
+from jaxrecipes.tune.space import (
+    Choice,
+    Float,
+    Int,
+    Space,
+    declared_space,
+    fixed_fields,
+    parse_parameter,
+)
 
 BASE = toy_run_config()
-HPARAMS = {"loss_weight/l2": constant(0.1), "learning_rate": cosine(0.1, steps=10)}
 
 
 def check(space):
-    space.check(BASE, HPARAMS, ToyModule().check_config)
+    space.check(BASE, ToyModule().check_config)
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"optim.learningrate": Float(0.0, 1.0)}, "did you mean 'optim.learning_rate'"),
-        ({"loss_weight/l1": Float(0.0, 1.0)}, "did you mean 'loss_weight/l2'"),
-        ({"learning_rate": Float(0.0, 1.0)}, "follows the schedule cosine"),
+        ({"loss_weight/l2": Float(0.0, 1.0)}, "name in the log; its field is l2"),
         ({"width": Int(4, 16)}, "search of width: at 16, width is 16; at most 12"),
         ({"width": Float(4.5, 8.0)}, r"at 4.5, width is 4.5 \(float\); it wants int"),
         ({"ema.decay": Float(0.9, 1.5)}, "at 1.5, ema.decay is 1.5"),
         ({"optim.b1": Float(0.5, 1.0)}, "at 1.0, optim.b1 is 1.0; it wants 0 <= b1 < 1"),
         ({"optim.weight_decay": Float(-1e-4, 0.0)}, "at -0.0001, optim.weight_decay is -0.0001"),
         (
-            {"loss_weight/l2": Float(-1.0, 1.0)},
-            "search of loss_weight/l2: the hyperparameter is -1.0; it wants loss_weight/l2 >= 0",
+            {"l2": Float(-1.0, 1.0)},
+            "search of l2: at -1.0, l2 is -1.0; it wants l2 >= 0",
         ),
         ({}, "nothing to search"),
     ],
@@ -37,16 +45,16 @@ def test_a_space_that_cannot_be_searched_is_refused_at_once(parameters, message)
         check(Space(parameters))
 
 
-def test_a_space_sets_fields_hyperparameters_and_what_follows_from_them():
+def test_a_space_sets_fields_and_what_follows_from_them():
     space = Space(
-        {"optim.learning_rate": Float(1e-3, 1e-1), "loss_weight/l2": Float(0.0, 1.0)},
-        derived={"dropout": lambda config: 10 * config.optim.learning_rate},
+        {"optim.learning_rate": Float(1e-3, 1e-1), "l2": Float(0.0, 1.0)},
+        derived={"dropout": lambda config: 5 * config.optim.learning_rate},
     )
     check(space)
-    config = space.config(BASE, {"optim.learning_rate": 0.02, "loss_weight/l2": 0.25})
+    config = space.config(BASE, {"optim.learning_rate": 0.02, "l2": 0.25})
     assert config.optim.learning_rate == 0.02
-    assert config.schedules == {"loss_weight/l2": "0.25"}
-    assert config.dropout == pytest.approx(0.2)
+    assert config.l2 == 0.25
+    assert config.dropout == pytest.approx(0.1)
 
 
 def test_fields_that_are_checked_together_are_set_together():
@@ -61,12 +69,31 @@ def test_fields_that_are_checked_together_are_set_together():
 
     @dataclasses.dataclass(frozen=True)
     class Config:
-        schedules: dict[str, str]
         range: Range
 
     space = Space({"range.low": Float(0.0, 5.0), "range.high": Float(0.0, 5.0)})
-    config = space.config(Config({}, Range()), {"range.low": 3.0, "range.high": 4.0})
+    config = space.config(Config(Range()), {"range.low": 3.0, "range.high": 4.0})
     assert config.range == Range(3.0, 4.0)
+
+
+def test_a_schedule_is_searched_by_factors_on_it():
+    base = toy_run_config(l2="linear(0, 1, steps=run)")
+    space = Space({"l2": Float(0.5, 2.0)})
+    space.check(base, ToyModule().check_config)
+    config = space.config(base, {"l2": 0.75})
+    assert config.l2 == "scale(linear(0, 1, steps=run), 0.75)"
+    assert float(collect(config, 5)["loss_weight/l2"](5)) == pytest.approx(0.375)
+
+
+def test_the_fields_declare_what_is_searched():
+    config = OcecRunConfig(optim=OptimConfig(learning_rate=0.1), ema=EmaConfig(enabled=False))
+    parameters = declared_space(config).parameters
+    assert parameters["optim.learning_rate"].ends == pytest.approx((0.01, 1.0))
+    assert parameters["model.dropout"] == Float(0.0, 0.5)
+    assert "loss.focal_gamma" not in parameters  # of another loss
+    assert "ema.decay" not in parameters
+    scheduled = dataclasses.replace(config, optim=OptimConfig(learning_rate="cosine(1, steps=run)"))
+    assert declared_space(scheduled).parameters["optim.learning_rate"] == Float(0.1, 10.0, log=True)
 
 
 def test_a_field_that_is_given_a_value_is_not_searched():

@@ -22,7 +22,6 @@ SPACE = Space(
 def shared(tmp_path_factory):
     return Shared(
         RecipeModule("toy", ToyModule()),
-        SPACE,
         make_mesh(),
         report_dir=tmp_path_factory.mktemp("search"),
     )

@@ -7,9 +7,11 @@ from typing import ClassVar
 from toy_recipe import toy_arrays, toy_config, toy_hparams, toy_recipe
 
 from jaxrecipes.config import to_dict
+from jaxrecipes.fields import Hparam, NonNegative, Share, hparam
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.build import shared_parts
 from jaxrecipes.train.config import EmaConfig, RunConfig, require
+from jaxrecipes.train.hparams import collect
 from jaxrecipes.tune.search import Search
 from jaxrecipes.tune.space import Float, Space
 from jaxrecipes.tune.study import Study
@@ -20,8 +22,10 @@ class ToyRunConfig(RunConfig):
     RECIPE: ClassVar[str] = "toy"
 
     ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(decay=0.9))
-    dropout: float = 0.2
+    dropout: Hparam[Share] = hparam(0.2, name="dropout_rate")
     """A number of the recipe."""
+    l2: Hparam[NonNegative] = hparam(0.1, name="loss_weight/l2")
+    """Another one."""
     input_scale: float = 1.0
     """A constant of the program, although it is a float."""
     width: int = 8
@@ -64,12 +68,9 @@ class ToyModule:
 
     def make_recipe(self, config, data):
         require(config.width != 11, "width is 11, which this recipe cannot do")
-        hparams = {
-            "learning_rate": config.optim.learning_rate,
-            "dropout_rate": config.dropout,
-            "ema_decay": config.ema.decay,
-            **{name: float(text) for name, text in config.schedules.items()},
-        }
+        found = collect(config, data.steps_per_epoch)
+        names = ("learning_rate", "dropout_rate", "ema_decay", "loss_weight/l2")
+        hparams = {name: found[name] for name in names if name in found}
         scale = config.input_scale
         recipe = toy_recipe(hparams=toy_hparams(**hparams), width=config.width)
         parts = shared_parts(config, data.steps_per_epoch) | {"plateau": None}

@@ -16,18 +16,38 @@ import jax.numpy as jnp
 from annotated_types import Interval
 from jax.typing import ArrayLike
 
-from jaxrecipes.fields import Checked, Count, NonNegative, Positive, Probability, hparam
+from jaxrecipes.fields import (
+    Checked,
+    Count,
+    Hparam,
+    NonNegative,
+    Positive,
+    Probability,
+    hparam,
+    leaves_of,
+)
 
 Array = jax.Array
 Planes = tuple[Array, Array, Array]
+
+
+Turn = Annotated[float, Interval(ge=0, le=0.5)]
+"""A share of the colour circle, either way."""
+
+
+def _jitters(pixels: "PixelAugment") -> bool:
+    return pixels.jitter_prob != 0
+
+
+def _blurs(pixels: "PixelAugment") -> bool:
+    return pixels.blur_prob != 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelAugment(Checked):
     """Which operations there are, and how strong they are to begin with.
 
-    The numbers may be hyperparameters (`hparams`); an operation whose probability is 0 here is not
-    in the program, nor is the hue where `hue` is 0.
+    An operation whose probability is 0 here is not in the program, nor is the hue where `hue` is 0.
 
     Attributes:
       jitter_prob: probability of colour jitter.
@@ -43,34 +63,22 @@ class PixelAugment(Checked):
       noise_std: its standard deviation.
     """
 
-    jitter_prob: Probability = hparam(0.0)
-    brightness: NonNegative = hparam(0.2)
-    contrast: NonNegative = hparam(0.2)
-    saturation: NonNegative = hparam(0.1)
-    hue: Annotated[float, Interval(ge=0, le=0.5)] = hparam(0.0)
-    blur_prob: Probability = hparam(0.0)
-    blur_sigma_min: Positive = hparam(0.3)
-    blur_sigma_max: Positive = hparam(1.0)
+    jitter_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
+    brightness: Hparam[NonNegative] = hparam(0.2, when=_jitters)
+    contrast: Hparam[NonNegative] = hparam(0.2, when=_jitters)
+    saturation: Hparam[NonNegative] = hparam(0.1, when=_jitters)
+    hue: Hparam[Turn] = hparam(0.0, when=_jitters, off_at_zero=True)
+    blur_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
+    blur_sigma_min: Hparam[Positive] = hparam(0.3, when=_blurs)
+    blur_sigma_max: Hparam[Positive] = hparam(1.0, when=_blurs)
     blur_size: Count = 5
-    noise_prob: Probability = hparam(0.0)
-    noise_std: NonNegative = hparam(0.03)
+    noise_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
+    noise_std: Hparam[NonNegative] = hparam(0.03, when=lambda pixels: pixels.noise_prob != 0)
 
     def __post_init__(self):
         super().__post_init__()
         if self.blur_size % 2 == 0:
             raise ValueError(f"blur_size is {self.blur_size}; want an odd number of pixels")
-
-    def hparams(self) -> dict[str, float]:
-        """The numbers of its operations, by name."""
-        names: tuple[str, ...] = ()
-        if self.jitter_prob:
-            names += ("jitter_prob", "brightness", "contrast", "saturation")
-            names += ("hue",) if self.hue else ()
-        if self.blur_prob:
-            names += ("blur_prob", "blur_sigma_min", "blur_sigma_max")
-        if self.noise_prob:
-            names += ("noise_prob", "noise_std")
-        return {name: getattr(self, name) for name in names}
 
 
 PixelGroup = Literal["none", "color_jitter_only", "default", "with_gaussian_blur", "aggressive"]
@@ -123,28 +131,28 @@ def augment_pixels(
       key: PRNG key.
       patch: `[B, ..., S, S, 3]` float32 in [0, 1], RGB.
       augment: which operations are in the program, and their numbers.
-      hparams: scalars that may be traced; those named as in `augment.hparams()` take the place of
+      hparams: scalars that may be traced; those that are called as its fields take the place of
         its numbers.
 
     Returns:
       The shape of `patch`.
     """
     numbers = {
-        name: jnp.float32(hparams.get(name, value)) for name, value in augment.hparams().items()
+        leaf.name: jnp.float32(hparams.get(leaf.name, leaf.value)) for leaf in leaves_of(augment)
     }
     jitter_key, blur_key, noise_key = jax.random.split(key, 3)
     batch = len(patch)
     planes: Planes = (patch[..., 0], patch[..., 1], patch[..., 2])
-    if augment.jitter_prob:
-        jitter, order = draw_jitter(jitter_key, batch, numbers, hue=augment.hue > 0)
+    if "jitter_prob" in numbers:
+        jitter, order = draw_jitter(jitter_key, batch, numbers, hue="hue" in numbers)
         planes = jitter_colours(planes, jitter, order)
-    if augment.blur_prob:
+    if "blur_prob" in numbers:
         choice, strength = jax.random.uniform(blur_key, (2, batch), jnp.float32)
         low, high = numbers["blur_sigma_min"], numbers["blur_sigma_max"]
         sigma = low + jnp.subtract(high, low) * strength
         sigma = jnp.where(choice < numbers["blur_prob"], sigma, 0.0)
         planes = _each(lambda plane: blur(plane, sigma, size=augment.blur_size), planes)
-    if augment.noise_prob:
+    if "noise_prob" in numbers:
         choice_key, plane_key = jax.random.split(noise_key)
         on = jax.random.uniform(choice_key, (batch,), jnp.float32) < numbers["noise_prob"]
         std = _like(jnp.where(on, numbers["noise_std"], 0.0), planes[0])

@@ -11,12 +11,14 @@ from jaxrecipes.fields import (
     Count,
     CountOrZero,
     Fraction,
+    Hparam,
     NonNegative,
     Pixels,
     Probability,
     Seed,
     Share,
     hparam,
+    ordered,
 )
 from jaxrecipes.models.clip.config import (
     PUBLISHED,
@@ -31,8 +33,8 @@ from jaxrecipes.train.config import (
     DataConfig,
     EarlyStoppingConfig,
     EmaConfig,
-    LrScheduleConfig,
     OptimConfig,
+    PlateauConfig,
     RunConfig,
     require,
 )
@@ -145,39 +147,45 @@ class FreezeConfig(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig(Checked):
-    """The loss; its numbers are hyperparameters."""
+    """The loss."""
 
-    w_q: NonNegative = hparam(0.5, "loss_weight/quality")
+    w_q: Hparam[NonNegative] = hparam(0.5, name="loss_weight/quality")
     """Weight of the squared error of the quality."""
-    w_c: NonNegative = hparam(0.5, "loss_weight/consistency")
+    w_c: Hparam[NonNegative] = hparam(0.5, name="loss_weight/consistency")
     """Weight of the squared error of the consistency."""
-    w_exp: NonNegative = hparam(0.1, "loss_weight/explanation")
+    w_exp: Hparam[NonNegative] = hparam(
+        0.1, name="loss_weight/explanation", when=lambda loss: loss.explanations
+    )
     """Weight of the explanation's term, which is a mean over the embedding and so at most 4 / its
     dimension."""
     explanations: bool = False
     """Learn from explanations as well; the data must have them."""
-    label_smoothing: Share = hparam(0.0)
+    label_smoothing: Hparam[Share] = hparam(0.0)
     """Share of a target that is replaced by 0.5, the middle of the scale."""
+
+
+def _is_enabled(augment: "AugmentConfig") -> bool:
+    return augment.enabled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Checked):
-    """Augmentation inside the step; `enabled` aside, its numbers are hyperparameters."""
+    """Augmentation inside the step."""
 
     enabled: bool = True
     """Crop and flip the training images. Off: they are seen as in evaluation."""
-    crop_scale_min: Area = hparam(0.8)
+    crop_scale_min: Hparam[Area] = hparam(0.8, when=_is_enabled)
     """Smallest share of an image's area that a crop has."""
-    crop_scale_max: Area = hparam(1.0)
+    crop_scale_max: Hparam[Area] = hparam(1.0, when=_is_enabled)
     """Largest share of an image's area that a crop has."""
-    flip_prob: Probability = hparam(0.5)
+    flip_prob: Hparam[Probability] = hparam(0.5, when=_is_enabled)
     """Horizontal flip."""
 
     def __post_init__(self):
         super().__post_init__()
         low, high = self.crop_scale_min, self.crop_scale_max
         require(
-            low <= high,
+            ordered(low, high),
             f"augment.crop_scale_min and crop_scale_max are {low} and {high}; want min <= max",
         )
 
@@ -243,11 +251,15 @@ class IqaRunConfig(RunConfig):
     select_mode: Literal["min", "max"] = "max"
     data: IqaDataConfig = dataclasses.field(default_factory=IqaDataConfig)
     optim: OptimConfig = dataclasses.field(
-        default_factory=lambda: OptimConfig(learning_rate=3e-5, weight_decay=1e-4, clip_norm=1.0)
+        default_factory=lambda: OptimConfig(
+            learning_rate=3e-5,
+            schedule="cosine",
+            warmup_ratio=0.05,
+            weight_decay=1e-4,
+            clip_norm=1.0,
+        )
     )
-    lr_schedule: LrScheduleConfig = dataclasses.field(
-        default_factory=lambda: LrScheduleConfig(kind="cosine", warmup_ratio=0.05, factor=0.1)
-    )
+    plateau: PlateauConfig = dataclasses.field(default_factory=lambda: PlateauConfig(factor=0.1))
     ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
     early_stopping: EarlyStoppingConfig = dataclasses.field(
         default_factory=lambda: EarlyStoppingConfig(
@@ -265,9 +277,9 @@ class IqaRunConfig(RunConfig):
     def __post_init__(self):
         super().__post_init__()
         require(
-            not (self.freeze.restart and self.lr_schedule.kind == "plateau"),
-            "freeze.restart begins the learning rate's schedule anew, which lr_schedule.kind "
-            "'plateau' has none of; choose another kind",
+            not (self.freeze.restart and self.optim.schedule == "plateau"),
+            "freeze.restart begins the learning rate's schedule anew, and optim.schedule 'plateau' "
+            "has none; choose another",
         )
         require(
             not self.data.image_embeddings

@@ -3,29 +3,35 @@
 import dataclasses
 from typing import Literal
 
-from jaxrecipes.fields import Checked, Count, Layers, NonNegative, Probability, hparam
+from jaxrecipes.fields import Checked, Count, Hparam, Layers, NonNegative, Probability, hparam
 from jaxrecipes.models.clip.config import ClipConfig
 
 HeadsMode = Literal["residual", "traditional"]
 
 
+def _is_residual(heads: "HeadsConfig") -> bool:
+    return heads.mode == "residual"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeadsConfig(Checked):
-    """The heads; their dropout rates and residual scales are hyperparameters."""
+    """The heads."""
 
     mode: HeadsMode = "residual"
     """residual: a simple score and a bounded correction, for each of the two. traditional: one
     score each."""
-    residual_scale_q: NonNegative = hparam(0.2)
+    residual_scale_q: Hparam[NonNegative] = hparam(0.2, search=(0.1, 0.5), when=_is_residual)
     """residual: how far the correction can move the quality."""
-    residual_scale_c: NonNegative = hparam(0.2)
+    residual_scale_c: Hparam[NonNegative] = hparam(0.2, search=(0.1, 0.5), when=_is_residual)
     """residual: how far the correction can move the consistency."""
     hidden_dim_q: Count = 128
     """residual: hidden width of the correction of the quality."""
     hidden_dim_c: Count = 256
     """Hidden width of what the consistency is computed with; in residual mode a second hidden layer
     of 64 follows."""
-    dropout: Probability = hparam(0.1, "dropout_rate")
+    dropout: Hparam[Probability] = hparam(
+        0.1, name="dropout_rate", when=_is_residual, off_at_zero=True
+    )
     """residual: dropout rate of the corrections."""
     two_branch: bool = False
     """traditional: average the score with one that is made of the cosine alone."""
@@ -37,7 +43,12 @@ class HeadsConfig(Checked):
     """Attention heads of the refinement; must divide refinement_dim."""
     refinement_dim: Count = 256
     """Width of the refinement."""
-    refinement_dropout: Probability = hparam(0.1, "refinement_dropout_rate")
+    refinement_dropout: Hparam[Probability] = hparam(
+        0.1,
+        name="refinement_dropout_rate",
+        when=lambda heads: heads.refinement,
+        off_at_zero=True,
+    )
     """Dropout rate of the refinement."""
 
     def __post_init__(self):

@@ -7,6 +7,7 @@ images from a CSV; bring them with --clip.weights, --data.path and --data.image_
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.recipes.clip_iqa.config import (
@@ -19,18 +20,17 @@ from jaxrecipes.recipes.clip_iqa.config import (
     LossConfig,
 )
 from jaxrecipes.recipes.clip_iqa.network_config import HeadsConfig
-from jaxrecipes.train.config import EarlyStoppingConfig, EmaConfig, OptimConfig
-from jaxrecipes.tune.space import Distribution, Float, Int, Space
+from jaxrecipes.train.config import EarlyStoppingConfig, EmaConfig
+
+if TYPE_CHECKING:
+    from jaxrecipes.tune.space import Int, Space
+
+_OPTIM = IqaRunConfig().optim
 
 # A small CLIP from scratch on embedded scenes: done within three minutes on two cores.
 DEFAULT = IqaRunConfig(
     epochs=12,
-    optim=OptimConfig(
-        learning_rate=1e-3,
-        weight_decay=1e-4,
-        clip_norm=1.0,
-        learning_rate_factors={"^(?!clip/)": 5.0},
-    ),
+    optim=replace(_OPTIM, learning_rate=1e-3, learning_rate_factors={"^(?!clip/)": 5.0}),
     early_stopping=EarlyStoppingConfig(),
     clip=ClipSource(size="custom"),
     heads=HeadsConfig(residual_scale_q=0.4, residual_scale_c=0.4),
@@ -43,10 +43,10 @@ IMAGE_EMBEDDINGS = IqaRunConfig(
     epochs=15,
     select_metric="srocc_mean",
     data=IqaDataConfig(path="embedded.parquet", image_embeddings=True),
-    optim=OptimConfig(
+    optim=replace(
+        _OPTIM,
         learning_rate=1e-4,
         weight_decay=1.0,
-        clip_norm=1.0,
         learning_rate_factors={"^(?!clip/)": 5.0},
     ),
     ema=EmaConfig(decay=0.98),
@@ -71,7 +71,7 @@ def _preset(
     return IqaRunConfig(
         epochs=epochs,
         data=IqaDataConfig(path="AGIQA-3K/data.csv", batch_size=batch_size),
-        optim=OptimConfig(learning_rate=learning_rate, weight_decay=1e-4, clip_norm=1.0),
+        optim=replace(_OPTIM, learning_rate=learning_rate),
         clip=ClipSource(size="vit_l_14", weights="clip-vit-large-patch14"),
         heads=HeadsConfig(residual_scale_q=scale_q, residual_scale_c=scale_c),
         freeze=freeze,
@@ -136,30 +136,27 @@ def get_config(preset: str = "default") -> IqaRunConfig:
     return PRESETS[preset]
 
 
-def search_space(config: IqaRunConfig) -> Space:
+def search_space(config: IqaRunConfig) -> "Space":
     """What `scripts/tune.py` varies: the source document's ranges for weights that are fine-tuned.
 
     The number of frozen layers is searched where some are, in the part of the towers' depth that
     the source document gives for 24 layers (16 to 22); each of them is a program of its own.
     """
-    rate = config.optim.learning_rate
-    scratch = config.clip.weights is None
-    parameters: dict[str, Distribution] = {
-        "optim.learning_rate": Float(rate / 10, rate * 10, log=True)
-        if scratch
-        else Float(1e-6, 1e-3, log=True),
-        "loss.w_q": Float(0.3, 0.7),
-    }
-    if config.heads.mode == "residual":
-        parameters["heads.residual_scale_q"] = Float(0.1, 0.5)
-        parameters["heads.residual_scale_c"] = Float(0.1, 0.5)
+    from jaxrecipes.tune.space import Float, Space, declared_space
+
+    parameters = {**declared_space(config).parameters, "loss.w_q": Float(0.3, 0.7)}
+    del parameters["optim.weight_decay"]
+    if config.clip.weights is not None:
+        parameters["optim.learning_rate"] = Float(1e-6, 1e-3, log=True)
     if config.freeze.mode == "partial" and not config.freeze.plan:
         parameters["freeze.layers"] = _layers(config.clip.architecture.vision.depth)
     return Space(parameters, {"loss.w_c": lambda trial: 1.0 - trial.loss.w_q})
 
 
-def _layers(depth: int) -> Int:
+def _layers(depth: int) -> "Int":
     """16 to 22 by 2 of 24 layers, 8 to 10 by 1 of 12."""
+    from jaxrecipes.tune.space import Int
+
     step = max(1, depth // 12)
     low = depth * 2 // 3
     high = max(low + step, depth - 2)

@@ -17,13 +17,15 @@ from jaxrecipes.recipes.clip_iqa.config import IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.freezing import INERT, freezing_plan
 from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, pretrained
-from jaxrecipes.train.build import build_hparams, build_optimizer
+from jaxrecipes.train.build import build_optimizer
+from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
 SCORES = ("quality", "consistency")
 MOS_SCALE = 5.0
 """Opinion scores are 0 to this; the network's are 0 to 1."""
+_RATES = ("dropout_rate", "residual_scale_q", "residual_scale_c", "refinement_dropout_rate")
 _INPUTS = ("image", "image_embedding", "tokens", "text_embedding", "text_pooled")
 
 
@@ -35,7 +37,8 @@ def check_config(config: IqaRunConfig) -> None:
     """
     elsewhere = config.init_from is not None or config.first_stage is not None
     check_weights(config.clip, start_elsewhere=elsewhere)
-    terms = [f"loss/{term}" for term in loss_weights(config)]
+    explained = ("explanation",) if config.loss.explanations else ()
+    terms = [f"loss/{term}" for term in (*SCORES, *explained)]
     errors = [f"{figure}_{score}" for figure in ("rmse", "mae") for score in SCORES]
     correlations = [
         f"{figure}_{score}" for figure in ("srocc", "plcc", "krocc") for score in SCORES
@@ -47,43 +50,17 @@ def check_config(config: IqaRunConfig) -> None:
     )
 
 
-def loss_weights(config: IqaRunConfig) -> dict[str, float]:
-    """The terms of the loss and their weights."""
-    loss = config.loss
-    weights = {"quality": loss.w_q, "consistency": loss.w_c}
-    return weights | ({"explanation": loss.w_exp} if loss.explanations else {})
-
-
 def make_recipe(config: IqaRunConfig, data: DataInfo) -> Recipe:
     """The recipe of a config."""
     heads, loss, augment = config.heads, config.loss, config.augment
     model = ClipIqa(config.network, Policy(config.precision).compute_dtype)
-    rates = _rates(config)
-    own = {
-        **rates,
-        **{f"loss_weight/{term}": weight for term, weight in loss_weights(config).items()},
-        "label_smoothing": loss.label_smoothing,
-    }
-    if augment.enabled:
-        own |= {
-            "crop_scale_min": augment.crop_scale_min,
-            "crop_scale_max": augment.crop_scale_max,
-            "flip_prob": augment.flip_prob,
-        }
     plan = freezing_plan(config, steps_per_epoch=data.steps_per_epoch)
-    hparams = build_hparams(
+    hparams = collect(
         config,
-        own,
-        batch_size=config.data.batch_size,
-        steps_per_epoch=data.steps_per_epoch,
+        data.steps_per_epoch,
         restarts=[start for start, _ in plan] if config.freeze.restart else (),
     )
-    # Dropout at a rate that is 0 and stays 0 is left out of the program.
-    off = {
-        name
-        for name, value in rates.items()
-        if "dropout" in name and value == 0 and name not in config.schedules
-    }
+    rates = [name for name in _RATES if name in hparams]
     inert = (INERT,) if heads.refinement else ()
 
     def init(key: jax.Array) -> tuple[Any, Any]:
@@ -95,7 +72,7 @@ def make_recipe(config: IqaRunConfig, data: DataInfo) -> Recipe:
             inputs,
             train=train,
             rngs={"dropout": key},
-            **{name: hparams[name] for name in rates if name not in off},
+            **{name: hparams[name] for name in rates},
         )
         return outputs, batch_stats
 
@@ -157,7 +134,7 @@ def make_recipe(config: IqaRunConfig, data: DataInfo) -> Recipe:
         apply_fn=apply_fn,
         inputs=inputs,
         loss_terms=loss_terms,
-        hparams={name: schedule for name, schedule in hparams.items() if name not in off},
+        hparams=hparams,
         make_tx=build_optimizer(config.optim, inert=inert),
         augment=augment_batch,
         pass_metrics=pass_metrics,
@@ -190,15 +167,3 @@ def score_metrics(
             found[f"plcc_{score}_{config.plcc_fit}"] = plcc(pred, target, fit=config.plcc_fit)
     found["srocc_mean"] = float(np.mean([found[f"srocc_{score}"] for score in SCORES]))
     return found
-
-
-def _rates(config: IqaRunConfig) -> dict[str, float]:
-    """The hyperparameters that the network is called with."""
-    heads = config.heads
-    if heads.mode == "residual":
-        return {
-            "dropout_rate": heads.dropout,
-            "residual_scale_q": heads.residual_scale_q,
-            "residual_scale_c": heads.residual_scale_c,
-        }
-    return {"refinement_dropout_rate": heads.refinement_dropout} if heads.refinement else {}

@@ -70,7 +70,7 @@ def suggest(samples: int, size: str, *, focus: Focus = "balanced") -> Suggestion
     name, (low, high) = SIZES[size], _LAYERS[size]
     if samples < 1_000:
         preset = "scenario_small"
-        fields["lr_schedule.warmup_ratio"] = 0.01
+        fields["optim.warmup_ratio"] = 0.01
         reasons = [
             "freezing: below 1000 images CLIP stays as it is and the heads alone learn",
             "learning rate 1e-3: heads alone bear 1e-3 to 5e-3; they hardly need a warm-up",

@@ -3,33 +3,45 @@
 import dataclasses
 from typing import ClassVar, Literal
 
-from jaxrecipes.fields import Checked, Count, NonNegative, Share, hparam
+from jaxrecipes.fields import Checked, Count, Hparam, NonNegative, Share, hparam
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
 from jaxrecipes.recipes.faces.data import FaceDataConfig
 from jaxrecipes.train.config import (
     EarlyStoppingConfig,
     EmaConfig,
-    LrScheduleConfig,
     OptimConfig,
+    PlateauConfig,
     RunConfig,
 )
 
 
+def _is_combined(loss: "LossConfig") -> bool:
+    return loss.kind == "combined"
+
+
+def _weighs_pairs(loss: "LossConfig") -> bool:
+    return loss.focal_gamma != 0 or loss.angle_kappa != 0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig(Checked):
-    """The loss; its numbers are hyperparameters."""
+    """The loss."""
 
     kind: Literal["combined", "mse", "cosine"] = "combined"
     """combined: mse_weight times the squared error and cosine_weight times 1 - cosine. mse, cosine:
     one of them alone."""
-    mse_weight: NonNegative = hparam(0.3, "loss_weight/mse")
+    weight: Hparam[NonNegative] = hparam(
+        1.0, name="loss_weight/{kind}", when=lambda loss: loss.kind != "combined"
+    )
+    """mse, cosine: weight of the loss."""
+    mse_weight: Hparam[NonNegative] = hparam(0.3, name="loss_weight/mse", when=_is_combined)
     """combined: weight of the mean squared error."""
-    cosine_weight: NonNegative = hparam(0.7, "loss_weight/cosine")
+    cosine_weight: Hparam[NonNegative] = hparam(0.7, name="loss_weight/cosine", when=_is_combined)
     """combined: weight of 1 - cosine."""
-    focal_gamma: NonNegative = hparam(0.0)
+    focal_gamma: Hparam[NonNegative] = hparam(0.0, when=_weighs_pairs)
     """Weigh a pair by ((1 - cosine) / 2) to this power: hard pairs count more. An extension; 0:
     off."""
-    angle_kappa: NonNegative = hparam(0.0)
+    angle_kappa: Hparam[NonNegative] = hparam(0.0, when=_weighs_pairs)
     """Weigh a pair by 1 + this times its angle / 90 degrees (data.yaw_index says which). An
     extension; 0: off."""
 
@@ -43,12 +55,12 @@ class Face3DRunConfig(RunConfig):
     epochs: Count = 100
     data: FaceDataConfig = dataclasses.field(default_factory=FaceDataConfig)
     optim: OptimConfig = dataclasses.field(
-        default_factory=lambda: OptimConfig(learning_rate=5e-5, weight_decay=1e-5, clip_norm=1.0)
-    )
-    lr_schedule: LrScheduleConfig = dataclasses.field(
-        default_factory=lambda: LrScheduleConfig(
-            factor=0.2, patience_epochs=3, min_learning_rate=1e-7
+        default_factory=lambda: OptimConfig(
+            learning_rate=5e-5, min_learning_rate=1e-7, weight_decay=1e-5, clip_norm=1.0
         )
+    )
+    plateau: PlateauConfig = dataclasses.field(
+        default_factory=lambda: PlateauConfig(factor=0.2, patience_epochs=3)
     )
     early_stopping: EarlyStoppingConfig = dataclasses.field(
         default_factory=lambda: EarlyStoppingConfig(
@@ -62,5 +74,10 @@ class Face3DRunConfig(RunConfig):
     """decoder_only_clip with model.use_clip_pose_encoder: folder or file of a CLIP, whose text
     tower a new run reads. "checkpoint": what it said is in the run's checkpoint already (imported
     runs have this)."""
-    pose_text_dropout: Share = hparam(0.1, "pose_text_dropout_rate")
+    pose_text_dropout: Hparam[Share] = hparam(
+        0.1,
+        name="pose_text_dropout_rate",
+        when=lambda config: config.model.encodes_text,
+        off_at_zero=True,
+    )
     """The same networks: dropout of the codes of phrases, whatever model.dropout is."""

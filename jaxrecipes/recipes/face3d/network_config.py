@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jaxrecipes.fields import Checked, Count, Layers, Share, hparam
+from jaxrecipes.fields import Checked, Count, Hparam, Layers, Share, hparam
 
 ModelType = Literal["decoder_only", "encoder_decoder", "angle_warping", "decoder_only_clip"]
 
@@ -37,7 +37,7 @@ class Face3DConfig(Checked):
     """encoder_decoder: decoder layers."""
     dim_feedforward: Count = 2048
     """Width of the feed-forward parts."""
-    dropout: Share = hparam(0.1, "dropout_rate")
+    dropout: Hparam[Share] = hparam(0.1, name="dropout_rate", search=(0.0, 0.4), off_at_zero=True)
     """Rate of every dropout."""
     num_keypoints: Count = 5
     """Facial keypoints, for the keypoint decoder."""

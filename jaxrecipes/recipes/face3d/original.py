@@ -27,7 +27,9 @@ from jaxrecipes.recipes.faces.data import FaceDataConfig
 from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT, WITHOUT_CLIP
 from jaxrecipes.runs.torch_runs import (
     adam_of,
+    base_rate,
     decimal,
+    epoch_schedule,
     history_entry,
     host,
     last_entry,
@@ -39,7 +41,8 @@ from jaxrecipes.runs.torch_runs import (
     with_plateau,
 )
 from jaxrecipes.runs.trained import Trained, Weights
-from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.schedules import cosine, step_decay
+from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig, PlateauConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import TrainState, create_state
 
@@ -104,6 +107,7 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
     past = [e for e in trained.metadata["history"] if e["step"] <= trained.step]
     val_losses = [e["val"]["loss"] for e in past if e.get("val")]
     target.parent.mkdir(parents=True, exist_ok=True)
+    scheduler = _scheduler(trained, epoch)
     write_checkpoint(
         target,
         Face3DCheckpoint(
@@ -111,7 +115,7 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
             params=params,
             batch_stats=batch_stats,
             optimizer=None if averaged else adam_of(trained),
-            scheduler=None if averaged else _scheduler(trained, epoch),
+            scheduler=None if averaged else scheduler,
             scaler=state.loss_scale
             and {
                 "scale": float(state.loss_scale.scale),
@@ -124,7 +128,7 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
             train_losses=[e["train"]["loss"] for e in past if e.get("train")],
             val_losses=val_losses,
             val_cosines=[e["val"]["cosine_similarity"] for e in past if e.get("val")],
-            args=_args(config),
+            args=_args(config, scheduler),
         ),
     )
     _log.info("%s: %s weights of step %d", target, "averaged" if averaged else "raw", trained.step)
@@ -147,8 +151,9 @@ def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
             clip_norm=1.0,
+            **_schedule(checkpoint.scheduler),
         ),
-        lr_schedule=_lr_schedule(checkpoint.scheduler),
+        plateau=_plateau(checkpoint.scheduler),
         early_stopping=EarlyStoppingConfig(
             patience_epochs=patience or None,
             min_delta=args.get("early_stopping_min_delta", float, 1e-5),
@@ -169,19 +174,26 @@ def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
     )
 
 
-def _lr_schedule(scheduler: PlateauNumbers | EpochSchedule | None) -> LrScheduleConfig:
+def _schedule(scheduler: PlateauNumbers | EpochSchedule | None) -> dict[str, Any]:
+    """The fields of `optim` for a scheduler."""
+    if isinstance(scheduler, PlateauNumbers):
+        return {"min_learning_rate": scheduler.settings["min_lr"]}
+    if scheduler is None:
+        return {"min_learning_rate": 0.0}
+    after = f"step_decay(rate, step_size={scheduler.period_epochs}, gamma={scheduler.end!r})"
+    if scheduler.kind == "cosine":
+        after = f"cosine(rate, steps={scheduler.period_epochs}, end={scheduler.end!r})"
+    if warmup := scheduler.warmup_epochs:
+        rise = f"linear({scheduler.warmup_learning_rate!r}, rate, steps={warmup})"
+        after = f"join(({rise}, {after}), ({warmup},))"
+    return {"schedule": f"every({after}, epoch)", "min_learning_rate": 0.0}
+
+
+def _plateau(scheduler: PlateauNumbers | EpochSchedule | None) -> PlateauConfig:
     if isinstance(scheduler, PlateauNumbers):
         return plateau_config(scheduler)
-    if scheduler is None:  # the first revision's plateau, whose state is not in its files
-        return LrScheduleConfig(factor=0.5, patience_epochs=5)
-    shared: dict[str, Any] = {
-        "period_epochs": scheduler.period_epochs,
-        "warmup_epochs": scheduler.warmup_epochs,
-        "warmup_learning_rate": scheduler.warmup_learning_rate if scheduler.warmup_epochs else None,
-    }
-    if scheduler.kind == "cosine":
-        return LrScheduleConfig(kind="cosine", min_learning_rate=scheduler.end, **shared)
-    return LrScheduleConfig(kind="step", factor=scheduler.end, **shared)
+    # Of no scheduler: the first revision's, whose state is not in its files.
+    return PlateauConfig(factor=0.5, patience_epochs=5)
 
 
 def _with_checkpoint(
@@ -190,7 +202,7 @@ def _with_checkpoint(
     if checkpoint.optimizer is not None:
         state = with_adam(state, checkpoint.optimizer)
     if isinstance(checkpoint.scheduler, PlateauNumbers):
-        state = with_plateau(state, checkpoint.scheduler, config.optim.learning_rate)
+        state = with_plateau(state, checkpoint.scheduler, base_rate(config))
     if checkpoint.scaler is not None:
         state = state.replace(
             loss_scale=LossScaleState(
@@ -209,27 +221,31 @@ def _with_checkpoint(
 
 def _scheduler(trained: Trained, epoch: int) -> PlateauNumbers | EpochSchedule | None:
     """The scheduler after `epoch` epochs, where the original has such a one."""
-    config: Face3DRunConfig = trained.config
-    lr = config.lr_schedule
-    if lr.kind not in ("cosine", "step"):
+    found = epoch_schedule(trained)
+    if found is None or found.after.kind not in (cosine, step_decay):
         return plateau_of(trained, epoch)
-    left = max(1, config.epochs - lr.warmup_epochs)
-    default = left if lr.kind == "cosine" else 10
+    is_cosine, numbers = found.after.kind is cosine, found.after.numbers
     return EpochSchedule(
-        kind=lr.kind,
-        warmup_epochs=lr.warmup_epochs,
-        warmup_learning_rate=lr.warmup_learning_rate or 0.0,
-        base_learning_rate=config.optim.learning_rate,
-        period_epochs=lr.period_epochs or default,
-        end=lr.min_learning_rate if lr.kind == "cosine" else lr.factor,
+        kind="cosine" if is_cosine else "step",
+        warmup_epochs=found.warmup_epochs,
+        warmup_learning_rate=found.warmup_learning_rate,
+        base_learning_rate=decimal(numbers["peak" if is_cosine else "start"]),
+        period_epochs=int(numbers["steps" if is_cosine else "step_size"]),
+        end=decimal(numbers["end" if is_cosine else "gamma"]),
         learning_rate=decimal(trained.hparams["learning_rate"]),
         last_epoch=epoch,
     )
 
 
-def _args(config: Face3DRunConfig) -> dict[str, Any]:
+def _args(
+    config: Face3DRunConfig, scheduler: PlateauNumbers | EpochSchedule | None
+) -> dict[str, Any]:
     """The original's arguments for this config."""
-    lr, stopping, model = config.lr_schedule, config.early_stopping, config.model
+    plateau, stopping, model = config.plateau, config.early_stopping, config.model
+    counting = scheduler if isinstance(scheduler, EpochSchedule) else None
+    lowest = config.optim.min_learning_rate
+    if counting is not None and counting.kind == "cosine":
+        lowest = counting.end
     args = dataclasses.asdict(model)
     for ours in (
         "feat_dim",
@@ -250,13 +266,13 @@ def _args(config: Face3DRunConfig) -> dict[str, Any]:
         "loss_type": config.loss.kind,
         "mse_weight": config.loss.mse_weight,
         "cosine_weight": config.loss.cosine_weight,
-        "scheduler_type": lr.kind,
-        "scheduler_factor": lr.factor,
-        "scheduler_patience": lr.patience_epochs,
-        "scheduler_min_lr": lr.min_learning_rate,
-        "cosine_eta_min": lr.min_learning_rate,
-        "warmup_epochs": lr.warmup_epochs,
-        "warmup_lr": lr.warmup_learning_rate or 0.0,
+        "scheduler_type": counting.kind if counting else "plateau",
+        "scheduler_factor": plateau.factor,
+        "scheduler_patience": plateau.patience_epochs,
+        "scheduler_min_lr": lowest,
+        "cosine_eta_min": lowest,
+        "warmup_epochs": counting.warmup_epochs if counting else config.optim.warmup_epochs,
+        "warmup_lr": counting.warmup_learning_rate if counting else 0.0,
         "use_mixed_precision": config.precision == "float16",
         "early_stopping_patience": stopping.patience_epochs or 0,
         "early_stopping_min_delta": stopping.min_delta,

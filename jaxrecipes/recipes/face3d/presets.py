@@ -3,19 +3,28 @@
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
 from jaxrecipes.recipes.faces.data import FaceDataConfig
-from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
-from jaxrecipes.tune.space import Distribution, Float, Space
+from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig, PlateauConfig
+
+if TYPE_CHECKING:
+    from jaxrecipes.tune.space import Space
 
 # A small network on embedded data: done within two minutes on two cores.
 DEFAULT = Face3DRunConfig(
     epochs=40,
-    optim=OptimConfig(learning_rate=1e-3, weight_decay=1e-5, clip_norm=1.0),
-    lr_schedule=LrScheduleConfig(kind="cosine", warmup_epochs=2, min_learning_rate=1e-6),
+    optim=OptimConfig(
+        learning_rate=1e-3,
+        schedule="cosine",
+        warmup_epochs=2,
+        min_learning_rate=1e-6,
+        weight_decay=1e-5,
+        clip_norm=1.0,
+    ),
     model=Face3DConfig(d_model=128, num_layers=2, dim_feedforward=256),
     data=FaceDataConfig(),
 )
@@ -26,11 +35,9 @@ RECOMMENDED = Face3DRunConfig(precision="bfloat16")
 
 AGGRESSIVE = replace(
     RECOMMENDED,
-    optim=replace(RECOMMENDED.optim, learning_rate=2e-5),
+    optim=replace(RECOMMENDED.optim, learning_rate=2e-5, min_learning_rate=5e-8),
     loss=LossConfig(mse_weight=0.2, cosine_weight=0.8),
-    lr_schedule=replace(
-        RECOMMENDED.lr_schedule, factor=0.1, patience_epochs=2, min_learning_rate=5e-8
-    ),
+    plateau=replace(RECOMMENDED.plateau, factor=0.1, patience_epochs=2),
     early_stopping=replace(RECOMMENDED.early_stopping, patience_epochs=10),
     model=Face3DConfig(use_spatial_attention=True, use_pose_attention=True),
 )
@@ -39,7 +46,7 @@ CONSERVATIVE = replace(
     RECOMMENDED,
     precision="float32",
     loss=LossConfig(mse_weight=0.4, cosine_weight=0.6),
-    lr_schedule=replace(RECOMMENDED.lr_schedule, factor=0.3, patience_epochs=4),
+    plateau=replace(RECOMMENDED.plateau, factor=0.3, patience_epochs=4),
     early_stopping=replace(RECOMMENDED.early_stopping, patience_epochs=20),
 )
 
@@ -47,9 +54,9 @@ CONSERVATIVE = replace(
 BEFORE = replace(
     RECOMMENDED,
     precision="float32",
-    optim=replace(RECOMMENDED.optim, learning_rate=1e-4),
+    optim=replace(RECOMMENDED.optim, learning_rate=1e-4, min_learning_rate=0.0),
     loss=LossConfig(mse_weight=0.5, cosine_weight=0.5),
-    lr_schedule=LrScheduleConfig(factor=0.5, patience_epochs=5),
+    plateau=PlateauConfig(factor=0.5, patience_epochs=5),
     early_stopping=EarlyStoppingConfig(),
 )
 
@@ -58,7 +65,7 @@ BEFORE = replace(
 FEW_PEOPLE = replace(
     DEFAULT,
     epochs=60,
-    lr_schedule=replace(DEFAULT.lr_schedule, warmup_epochs=0),
+    optim=replace(DEFAULT.optim, warmup_epochs=0),
     model=replace(DEFAULT.model, model_type="angle_warping", d_model=512),
     data=FaceDataConfig(reflect_prob=1.0),
 )
@@ -85,21 +92,18 @@ def get_config(preset: str = "default") -> Face3DRunConfig:
     return PRESETS[preset]
 
 
-def search_space(config: Face3DRunConfig) -> Space:
-    """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials.
+def search_space(config: Face3DRunConfig) -> "Space":
+    """What `tune` varies: numbers, so that one compiled program serves all trials.
 
     The weights of a combined loss, which sum to 1, are searched where trials are compared by
     something else than that loss: --select_metric cosine_similarity --select_mode max.
     """
-    rate = config.optim.learning_rate
-    parameters: dict[str, Distribution] = {
-        "optim.learning_rate": Float(rate / 10, rate * 10, log=True),
-        "optim.weight_decay": Float(1e-6, 1e-2, log=True),
-        "model.dropout": Float(0.0, 0.4),
-    }
+    from jaxrecipes.tune.space import Float, Space, declared_space
+
+    space = declared_space(config)
     if config.loss.kind != "combined" or config.select_metric.startswith("loss"):
-        return Space(parameters)
+        return space
     return Space(
-        parameters | {"loss.mse_weight": Float(0.1, 0.9)},
+        {**space.parameters, "loss.mse_weight": Float(0.1, 0.9)},
         derived={"loss.cosine_weight": lambda config: 1.0 - config.loss.mse_weight},
     )

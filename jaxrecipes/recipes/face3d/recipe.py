@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxrecipes.losses import cosine_loss, cosine_similarity, difficulty_weights, mean_squared_error
 from jaxrecipes.metrics import Mean
 from jaxrecipes.precision import Policy
-from jaxrecipes.recipes.face3d.config import Face3DRunConfig
+from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face3d.network import face3d, inert_parameters
-from jaxrecipes.recipes.faces.augment import augment, augment_hparams
+from jaxrecipes.recipes.faces.augment import augment
 from jaxrecipes.recipes.faces.pose_text_source import (
     check_clip,
     read_table,
@@ -21,7 +21,8 @@ from jaxrecipes.recipes.faces.pose_text_source import (
 )
 from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
 from jaxrecipes.train.apply_fn import linen_apply, linen_init
-from jaxrecipes.train.build import build_hparams, build_optimizer
+from jaxrecipes.train.build import build_optimizer
+from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -38,17 +39,14 @@ def check_config(config: Face3DRunConfig) -> None:
         check_clip(config.pose_text_clip)
     check_monitored(
         config,
-        lower=["loss", *(f"loss/{term}" for term in loss_weights(config))],
+        lower=["loss", *(f"loss/{term}" for term in loss_terms_of(config.loss))],
         higher=["cosine_similarity", "rank1", "verification_auc"],
     )
 
 
-def loss_weights(config: Face3DRunConfig) -> dict[str, float]:
-    """The terms of the loss and their weights."""
-    loss = config.loss
-    if loss.kind == "combined":
-        return {"mse": loss.mse_weight, "cosine": loss.cosine_weight}
-    return {loss.kind: 1.0}
+def loss_terms_of(loss: LossConfig) -> tuple[str, ...]:
+    """The names of the loss's terms."""
+    return ("mse", "cosine") if loss.kind == "combined" else (loss.kind,)
 
 
 def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
@@ -64,25 +62,9 @@ def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
     starts = model_config.encodes_text and data.train is not None
     clip = config.pose_text_clip if starts else None
     table = read_table(clip, model_config.pose_text_dim)
-    weights = loss_weights(config)
-    rates = {"dropout_rate": model_config.dropout}
-    if model_config.encodes_text:
-        rates["pose_text_dropout_rate"] = config.pose_text_dropout
-    own = {
-        **rates,
-        "focal_gamma": loss.focal_gamma,
-        "angle_kappa": loss.angle_kappa,
-        **{f"loss_weight/{term}": weight for term, weight in weights.items()},
-        **augment_hparams(config),
-    }
-    hparams = build_hparams(
-        config, own, batch_size=config.data.batch_size, steps_per_epoch=data.steps_per_epoch
-    )
-    # What is 0 and stays 0 is left out of the program.
-    on = {name: value != 0 or name in config.schedules for name, value in own.items()}
-    weighted = on["focal_gamma"] or on["angle_kappa"]
-    off = set() if weighted else {"focal_gamma", "angle_kappa"}
-    off |= {name for name in rates if not on[name]}
+    terms = loss_terms_of(loss)
+    hparams = collect(config, data.steps_per_epoch)
+    weighted = "focal_gamma" in hparams
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         shapes = {
@@ -99,9 +81,9 @@ def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
         return {name: batch[name] for name in names}
 
     def loss_terms(outputs: jax.Array, batch: Batch, hparams: Hparams) -> dict[str, jax.Array]:
-        terms = {name: _TERMS[name](outputs, batch["tgt"]) for name in weights}
+        values = {name: _TERMS[name](outputs, batch["tgt"]) for name in terms}
         if not weighted:
-            return terms
+            return values
         factors = difficulty_weights(
             cosine_similarity(outputs, batch["tgt"]),
             batch["pose"][:, config.data.yaw_index],
@@ -109,7 +91,7 @@ def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
             angle_kappa=hparams["angle_kappa"],
             mask=batch.get("mask"),
         )
-        return {name: factors * values for name, values in terms.items()}
+        return {name: factors * each for name, each in values.items()}
 
     def metrics(outputs: jax.Array, batch: Batch, hparams: Hparams) -> dict[str, Any]:
         del hparams
@@ -128,7 +110,7 @@ def make_recipe(config: Face3DRunConfig, data: DataInfo) -> Recipe:
         inputs=inputs,
         loss_terms=loss_terms,
         metrics=metrics,
-        hparams={name: schedule for name, schedule in hparams.items() if name not in off},
+        hparams=hparams,
         make_tx=build_optimizer(config.optim, inert=inert_parameters(model_config)),
         augment=augment,
         pass_metrics=retrieval_metrics,

@@ -2,16 +2,8 @@
 
 import jax
 
-from jaxrecipes.recipes.faces.data import data_config
 from jaxrecipes.recipes.faces.reflect import reflect_people
-from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.recipe import Batch, Hparams
-
-
-def augment_hparams(config: RunConfig) -> dict[str, float]:
-    """The hyperparameters of `augment`; one that is 0 and stays 0 is left out."""
-    prob = data_config(config).reflect_prob
-    return {"reflect_prob": prob} if prob != 0 or "reflect_prob" in config.schedules else {}
 
 
 def augment(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:

@@ -11,7 +11,7 @@ from annotated_types import Interval
 from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.held_out import on_record
 from jaxrecipes.data.indexed import Arrays, IndexedRows
-from jaxrecipes.fields import Count, Probability, Seed, hparam
+from jaxrecipes.fields import Count, Hparam, Probability, Seed, hparam
 from jaxrecipes.files import write_bytes
 from jaxrecipes.recipes.faces.folder import FaceSide, FaceViews, read_face_folder
 from jaxrecipes.recipes.faces.pairs import FacePairIndex, pair_views, split_by_person, within_yaw
@@ -43,7 +43,7 @@ class FaceDataConfig(DataConfig):
     """Share of the people for validation; the others are the test split."""
     split_seed: Seed = 42
     """Seeds which people go into which split."""
-    reflect_prob: Probability = hparam(0.0)
+    reflect_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
     """Chance that a person of a batch gets random signs on the coordinates of the features, source
     and target alike: more identities than there are, for data of few people. Not in the
     original."""

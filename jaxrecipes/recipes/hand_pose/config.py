@@ -4,21 +4,25 @@ author's later fixes.
 
 import dataclasses
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval
 
-from jaxrecipes.data.augment.pixels import PixelGroup
+from jaxrecipes.data.augment.pixels import GROUPS, PixelAugment, PixelGroup, Turn
 from jaxrecipes.fields import (
     Checked,
     Count,
     CountOrZero,
+    Hparam,
     NonNegative,
     Pixels,
     Positive,
+    Probability,
     Seed,
     Share,
     hparam,
+    ordered,
 )
 from jaxrecipes.models.dinov2.config import Dinov2Config, PosInterp, dinov2_config
 from jaxrecipes.models.hand.mano import FINGERTIPS
@@ -33,11 +37,11 @@ from jaxrecipes.train.config import (
     DataConfig,
     EmaConfig,
     LoopConfig,
-    LrScheduleConfig,
     OptimConfig,
     RunConfig,
     require,
 )
+from jaxrecipes.train.old_configs import number_or_text
 
 SMALL = HandPoseConfig(
     backbone=Dinov2Config(
@@ -70,25 +74,27 @@ class BackboneSource(Checked):
     """Folder of Hugging Face, or file of weights, to start from. None: from scratch, which is for
     small networks."""
     from_scratch: bool = False
-    """Train a published size without weights, init_from or first_stage. Size custom needs no such
-    word."""
+    """Train a published size without weights, init_from or first_stage. Not needed for size
+    custom."""
     pos_interp: PosInterp | None = None
     """Of a published size: how the table of positions is interpolated. None: as Hugging Face
     does."""
     remat: bool = False
     """Compute the inside of each block anew in the backward pass: less memory, a third more
     work."""
-    learning_rate: NonNegative | None = hparam(1e-5, "backbone_rate_factor")
-    """Its learning rate at the peak of the schedule, a hyperparameter as a factor on
-    optim.learning_rate. None: the backbone is frozen."""
+    learning_rate: Hparam[NonNegative | None] = hparam(
+        1e-5, name="backbone_rate_factor", search=(0.1, 10.0), log=True, relative=True
+    )
+    """Its learning rate at the peak of optim's schedule, which moves it too: the log has it as a
+    factor on that one. None: the backbone is frozen."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DropoutConfig(Checked):
-    """Progressive dropout of the decoder: none at first, then a rate; hyperparameters."""
+    """Progressive dropout of the decoder: none at first, then a rate."""
 
-    rate: Share = hparam(0.1, "dropout_rate", "output_dropout_rate")
-    """What it reaches."""
+    rate: Hparam[Share] = hparam(0.1, name="dropout_rate", search=(0.0, 0.3))
+    """What it reaches. A schedule here takes the place of warmup_steps and ramp_steps."""
     warmup_steps: CountOrZero = 10_000
     """Updates without dropout."""
     ramp_steps: CountOrZero = 0
@@ -96,76 +102,118 @@ class DropoutConfig(Checked):
     scope: Literal["all", "listed"] = "all"
     """all: every dropout of the decoder. listed: what the attentions give keeps the rate from the
     first step on, as in the source document's code."""
+    output_rate: Hparam[Share | None] = hparam(None, name="output_dropout_rate")
+    """Rate of what the attentions give. None: as scope says."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig(Checked):
-    """The loss; its numbers are hyperparameters."""
+    """The loss."""
 
-    lambda_theta: NonNegative = hparam(3.0, "loss_weight/theta")
+    lambda_theta: Hparam[NonNegative] = hparam(3.0, name="loss_weight/theta")
     """Weight of the pose's absolute error."""
-    lambda_shape: NonNegative = hparam(3.0, "loss_weight/shape")
+    lambda_shape: Hparam[NonNegative] = hparam(3.0, name="loss_weight/shape")
     """Weight of the shape's absolute error."""
-    lambda_trans: NonNegative = hparam(0.05, "loss_weight/trans")
+    lambda_trans: Hparam[NonNegative] = hparam(0.05, name="loss_weight/trans")
     """Weight of the root's heatmaps (or of its absolute error)."""
-    lambda_rel: NonNegative = hparam(0.012, "loss_weight/joint_rel")
+    lambda_rel: Hparam[NonNegative] = hparam(0.012, name="loss_weight/joint_rel")
     """Weight of the joints' error relative to the wrist, mm."""
-    lambda_img: NonNegative = hparam(0.002, "loss_weight/joint_img")
+    lambda_img: Hparam[NonNegative] = hparam(0.002, name="loss_weight/joint_img")
     """Weight of the joints' error in the image, px."""
     fk_grad: bool = True
     """Let the joints' terms reach the pose. Off: they do not, as in the source document's code."""
-    norm_eps: NonNegative = hparam(1e-6)
+    norm_eps: Hparam[NonNegative] = hparam(1e-6, in_program=True)
     """Least length of a hand, which keeps the loss finite where all joints coincide."""
     reproj_type: Literal["l1", "robust_l1"] = "l1"
     """The error in the image: absolute, or damped from reproj_delta on."""
-    reproj_delta: Positive = hparam(84.0)
+    reproj_delta: Hparam[Positive] = hparam(84.0, when=lambda loss: loss.reproj_type == "robust_l1")
     """robust_l1: pixels."""
     supervise_heatmap: bool = True
     """Learn the root from soft targets on its heatmaps. Off: from its absolute error."""
-    heatmap_sigma: Positive = hparam(0.09)
+    heatmap_sigma: Hparam[Positive] = hparam(0.09, when=lambda loss: loss.supervise_heatmap)
     """Width of the soft targets, in the unit of the root; at least 0.7 of the bins' spacing."""
     reduction: Literal["all", "valid"] = "all"
     """Means over all elements, unlabelled ones counting as zero, or over the labelled ones."""
 
 
+Tilt = Annotated[float, Interval(ge=0, lt=math.pi / 2)]
+
+
+def _in_pixels(_: "PixelStrengths") -> bool:
+    return False  # the hyperparameters are those of `AugmentConfig.pixel_augment`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PixelStrengths(Checked):
+    """Strengths in place of those of augment.pixels; None: as that has it."""
+
+    jitter_prob: Hparam[Probability | None] = hparam(None, when=_in_pixels)
+    """Colour jitter."""
+    brightness: Hparam[NonNegative | None] = hparam(None, when=_in_pixels)
+    """Its factor is uniform in 1 +- this."""
+    contrast: Hparam[NonNegative | None] = hparam(None, when=_in_pixels)
+    """Its factor is uniform in 1 +- this."""
+    saturation: Hparam[NonNegative | None] = hparam(None, when=_in_pixels)
+    """Its factor is uniform in 1 +- this."""
+    hue: Hparam[Turn | None] = hparam(None, when=_in_pixels)
+    """The turn is uniform in +- this share of the colour circle."""
+    blur_prob: Hparam[Probability | None] = hparam(None, when=_in_pixels)
+    """Gaussian blur."""
+    blur_sigma_min: Hparam[Positive | None] = hparam(None, when=_in_pixels)
+    """Its least standard deviation, in pixels."""
+    blur_sigma_max: Hparam[Positive | None] = hparam(None, when=_in_pixels)
+    """Its greatest standard deviation, in pixels."""
+    noise_prob: Hparam[Probability | None] = hparam(None, when=_in_pixels)
+    """Gaussian noise."""
+    noise_std: Hparam[NonNegative | None] = hparam(None, when=_in_pixels)
+    """Its standard deviation; pixels are 0 to 1."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Checked):
-    """How patches are cut out, and how training varies them; ranges are hyperparameters."""
+    """How patches are cut out, and how training varies them."""
 
     expansion_ratio: Positive = 2.0
     """Side of the patch, in longer sides of the hand's box."""
     crop: Literal["warp", "affine"] = "warp"
     """Sampling of augmented patches: a homography, or the affine crop of the source document's
     code. Validation is always affine."""
-    scale_z_min: Positive = hparam(0.9)
+    scale_z_min: Hparam[Positive] = hparam(0.9)
     """Least factor on the hand's depth."""
-    scale_z_max: Positive = hparam(1.1)
+    scale_z_max: Hparam[Positive] = hparam(1.1)
     """Largest factor on the hand's depth."""
-    scale_f_min: Positive = hparam(0.9)
+    scale_f_min: Hparam[Positive] = hparam(0.9)
     """Least factor on the focal length."""
-    scale_f_max: Positive = hparam(1.1)
+    scale_f_max: Hparam[Positive] = hparam(1.1)
     """Largest factor on the focal length."""
-    in_plane_rot_max: NonNegative = hparam(math.pi)
+    in_plane_rot_max: Hparam[NonNegative] = hparam(math.pi)
     """Largest turn of the image either way, in radians. pi: any."""
-    persp_rot_max: Annotated[float, Interval(ge=0, lt=math.pi / 2)] = hparam(0.0)
+    persp_rot_max: Hparam[Tilt] = hparam(0.0)
     """Largest rotation of the camera, in radians."""
     persp_rot_root_fix: bool = True
     """Rotate the labelled hand with that camera. Off: as the source document's code."""
     perspective_normalization: bool = False
     """Turn the camera towards the hand, in validation too; then persp_rot_max is without effect."""
-    princpt_noise: NonNegative = hparam(PRINCPT_NOISE)
+    princpt_noise: Hparam[NonNegative] = hparam(PRINCPT_NOISE)
     """Spread of the principal point, in its distance from the image's corner."""
     pixels: PixelGroup = "default"
-    """Changes of colour, noise and blur; their strengths are hyperparameters (`schedules`)."""
+    """Changes of colour, noise and blur, with the strengths of the source document."""
+    strengths: PixelStrengths = dataclasses.field(default_factory=PixelStrengths)
 
     def __post_init__(self):
         super().__post_init__()
         for name in ("scale_z", "scale_f"):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             require(
-                low <= high,
+                ordered(low, high),
                 f"augment.{name}_min and {name}_max are {low} and {high}; want min <= max",
             )
+
+    @property
+    def pixel_augment(self) -> PixelAugment:
+        """The operations on pixels and their strengths."""
+        given = {name: value for name, value in vars(self.strengths).items() if value is not None}
+        return dataclasses.replace(GROUPS[self.pixels], **given)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,10 +304,12 @@ class HandRunConfig(RunConfig):
     select_metric: str = "micro_mpjpe"
     data: HandDataConfig = dataclasses.field(default_factory=HandDataConfig)
     optim: OptimConfig = dataclasses.field(
-        default_factory=lambda: OptimConfig(learning_rate=1e-4, weight_decay=1e-4, clip_norm=1.0)
-    )
-    lr_schedule: LrScheduleConfig = dataclasses.field(
-        default_factory=lambda: LrScheduleConfig(kind="cosine", warmup_steps=5000, num_cycles=0.4)
+        default_factory=lambda: OptimConfig(
+            learning_rate=1e-4,
+            schedule="warmup_cosine(rate, warmup_steps=5000, total_steps=run, num_cycles=0.4)",
+            weight_decay=1e-4,
+            clip_norm=1.0,
+        )
     )
     ema: EmaConfig = dataclasses.field(default_factory=lambda: EmaConfig(enabled=False))
     loop: LoopConfig = dataclasses.field(
@@ -289,3 +339,24 @@ class HandRunConfig(RunConfig):
                 remat=source.remat,
             )
         return dataclasses.replace(self.model, backbone=backbone)
+
+    @classmethod
+    def upgraded(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """What an earlier version stored, where schedules had the names that they have in the log,
+        as this one stores it.
+        """
+        texts, dropout = dict(stored.get("schedules", {})), dict(stored.get("dropout", {}))
+        own = {name: number_or_text(texts.pop(name)) for name in _STRENGTHS if name in texts}
+        values = dict(stored)
+        if own:
+            values["augment"] = {**values.get("augment", {}), "strengths": own}
+        if "dropout_rate" in texts and dropout.get("scope") == "listed":
+            dropout.setdefault("output_rate", dropout.get("rate", DropoutConfig.rate))
+            values["dropout"] = dropout
+        if "backbone_rate_factor" in texts:
+            rate = values["optim"]["learning_rate"]
+            texts["backbone_rate_factor"] = f"scale({texts['backbone_rate_factor']}, {rate!r})"
+        return super().upgraded(values | ({"schedules": texts} if "schedules" in stored else {}))
+
+
+_STRENGTHS = tuple(field.name for field in dataclasses.fields(PixelStrengths))

@@ -6,6 +6,7 @@ with --backbone.weights and --data.path. docs/hand_pose.md describes them.
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.recipes.hand_pose.config import (
@@ -18,16 +19,22 @@ from jaxrecipes.recipes.hand_pose.config import (
     LossConfig,
 )
 from jaxrecipes.recipes.hand_pose.network_config import TemporalConfig
-from jaxrecipes.train.config import LoopConfig, LrScheduleConfig, OptimConfig
-from jaxrecipes.tune.space import Distribution, Float, Space
+from jaxrecipes.train.config import LoopConfig, OptimConfig
+
+if TYPE_CHECKING:
+    from jaxrecipes.tune.space import Space
 
 # A small network from scratch on rendered hands: done within three minutes on two cores.
 DEFAULT = HandRunConfig(
     steps=1500,
     select_metric="micro_mpjpe_rel",
     data=HandDataConfig(embedded_image_size=96, embedded_max_angle=45.0),
-    optim=OptimConfig(learning_rate=1.5e-3, weight_decay=1e-4, clip_norm=1.0),
-    lr_schedule=LrScheduleConfig(kind="cosine", warmup_steps=100),
+    optim=OptimConfig(
+        learning_rate=1.5e-3,
+        schedule="warmup_cosine(rate, warmup_steps=100, total_steps=run)",
+        weight_decay=1e-4,
+        clip_norm=1.0,
+    ),
     loop=LoopConfig(log_every_steps=10, validate_every_steps=300, keep_latest=3),
     backbone=BackboneSource(size="custom", learning_rate=1.5e-3),
     model=SMALL,
@@ -120,24 +127,19 @@ def get_config(preset: str = "default") -> HandRunConfig:
     return PRESETS[preset]
 
 
-def search_space(config: HandRunConfig) -> Space:
+def search_space(config: HandRunConfig) -> "Space":
     """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials.
 
     The loss's weights are searched where trials are compared by an error, not by that loss.
     """
-    rate = config.optim.learning_rate
-    parameters: dict[str, Distribution] = {
-        "optim.learning_rate": Float(rate / 10, rate * 10, log=True),
-        "optim.weight_decay": Float(1e-6, 1e-2, log=True),
-        "dropout.rate": Float(0.0, 0.3),
-    }
-    if config.backbone.learning_rate is not None:
-        own = config.backbone.learning_rate
-        parameters["backbone.learning_rate"] = Float(own / 10, own * 10, log=True)
+    from jaxrecipes.tune.space import Float, declared_space
+
+    space = declared_space(config)
     if config.select_metric.startswith("loss"):
-        return Space(parameters)
+        return space
     terms = ("lambda_trans", "lambda_rel", "lambda_img")
     weights = {f"loss.{name}": getattr(config.loss, name) for name in terms}
-    return Space(
-        parameters | {name: Float(w / 5, w * 5, log=True) for name, w in weights.items() if w > 0}
+    numbers = {name: w for name, w in weights.items() if not isinstance(w, str) and w > 0}
+    return space.with_parameters(
+        {name: Float(w / 5, w * 5, log=True) for name, w in numbers.items()}
     )

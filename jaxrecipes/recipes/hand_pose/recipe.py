@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxrecipes import schedules
 from jaxrecipes.data.augment.images import standardize
-from jaxrecipes.data.augment.pixels import GROUPS, augment_pixels
+from jaxrecipes.data.augment.pixels import augment_pixels
 from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.hand_pose.augment import draw
 from jaxrecipes.recipes.hand_pose.config import DropoutConfig, HandRunConfig
@@ -24,9 +24,10 @@ from jaxrecipes.recipes.hand_pose.losses import (
 )
 from jaxrecipes.recipes.hand_pose.network import HandPose, constants
 from jaxrecipes.recipes.hand_pose.sources import check_sources, hand_model, pretrained
-from jaxrecipes.schedules import Schedule
+from jaxrecipes.schedules import Schedule, ScheduleLike
 from jaxrecipes.train.apply_fn import linen_apply
-from jaxrecipes.train.build import build_hparams, build_optimizer
+from jaxrecipes.train.build import build_optimizer
+from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -57,7 +58,7 @@ def check_config(config: HandRunConfig) -> None:
         (high - low) / (bins - 1)
         for (low, high), bins in zip(network.ranges, network.handec.heatmap_resolution, strict=True)
     )
-    if config.loss.supervise_heatmap and sigma < 0.7 * spacing:
+    if config.loss.supervise_heatmap and isinstance(sigma, int | float) and sigma < 0.7 * spacing:
         raise ValueError(
             f"loss.heatmap_sigma is {sigma}, but the bins are up to {spacing:.3g} apart, so that a "
             f"target could lie between them all: give {0.7 * spacing:.2g} or more, or more bins in "
@@ -75,7 +76,7 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
     network, loss, augment = config.network, config.loss, config.augment
     model = HandPose(network, Policy(config.precision).compute_dtype)
     hand = hand_model(config.hand)
-    pixels = GROUPS[augment.pixels]
+    pixels = augment.pixel_augment
     centers = bin_centres(network) if loss.supervise_heatmap else None
     crop = HandCrop(
         img_size=network.img_size,
@@ -86,34 +87,35 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
         joint_type=network.joint_type,
     )
     robust = loss.reproj_type == "robust_l1"
-    backbone_rate = config.backbone.learning_rate
-    frozen = backbone_rate is None
-    own: dict[str, Any] = {
-        "dropout_rate": _dropout_rate(config.dropout),
-        "output_dropout_rate": config.dropout.rate,
-        "loss_weight/theta": loss.lambda_theta,
-        "loss_weight/shape": loss.lambda_shape,
-        "loss_weight/trans": loss.lambda_trans,
-        "loss_weight/joint_rel": loss.lambda_rel,
-        "loss_weight/joint_img": loss.lambda_img,
-        "norm_eps": loss.norm_eps,
-        **({"heatmap_sigma": loss.heatmap_sigma} if loss.supervise_heatmap else {}),
-        **({"reproj_delta": loss.reproj_delta} if robust else {}),
-        **{name: getattr(augment, name) for name in _RANGES},
-        **pixels.hparams(),
-    }
-    if backbone_rate is not None:
-        rate = config.optim.learning_rate
-        own["backbone_rate_factor"] = backbone_rate / rate if rate else 0.0
-    hparams = build_hparams(
-        config,
-        own,
-        batch_size=config.data.batch_size,
-        steps_per_epoch=data.steps_per_epoch,
-        declared_by=(pixels,),
-    )
-    if config.dropout.scope == "all" and "output_dropout_rate" not in config.schedules:
-        hparams["output_dropout_rate"] = hparams["dropout_rate"]
+    frozen = config.backbone.learning_rate is None
+
+    def derive(found: Mapping[str, Schedule]) -> dict[str, ScheduleLike]:
+        rate = found["dropout_rate"]
+        derived: dict[str, ScheduleLike] = {}
+        if not isinstance(config.dropout.rate, str):
+            derived["dropout_rate"] = _progressive(config.dropout, rate)
+        if "output_dropout_rate" not in found:
+            everywhere = config.dropout.scope == "all"
+            derived["output_dropout_rate"] = (
+                derived.get("dropout_rate", rate) if everywhere else rate
+            )
+        if not frozen:
+            peak = config.optim.learning_rate
+            at_peak = peak if isinstance(peak, int | float) else 1.0
+            own = found["backbone_rate_factor"]
+            if own.kind is schedules.constant:
+                number = float(own.numbers["value"])
+                derived["backbone_rate_factor"] = number / at_peak if at_peak else 0.0
+            else:
+                derived["backbone_rate_factor"] = schedules.scale(own, 1.0 / at_peak)
+        return derived
+
+    hparams = collect(config, data.steps_per_epoch, also=(pixels,), derive=derive)
+
+    norm_eps = loss.norm_eps
+    if isinstance(norm_eps, str):  # of the run's end; predictions know no step
+        last = config.total_steps(data.steps_per_epoch) - 1
+        norm_eps = float(hparams["norm_eps"](last))
 
     def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
         draw_key, pixel_key = jax.random.split(key)
@@ -144,7 +146,7 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
             predicted(outputs, batch, hparams["norm_eps"]),
             batch,
             centers=centers,
-            heatmap_sigma=hparams.get("heatmap_sigma", loss.heatmap_sigma),
+            heatmap_sigma=hparams.get("heatmap_sigma", 0.0),
             norm_eps=hparams["norm_eps"],
             norm_by_hand=network.norm_by_hand,
             reproj_delta=hparams["reproj_delta"] if robust else None,
@@ -166,11 +168,11 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
         return found | more_hand_errors(*pair, batch, **options)
 
     def predictions(outputs: Any, batch: Batch) -> dict[str, jax.Array]:
-        found = predicted(outputs, batch, loss.norm_eps)
+        found = predicted(outputs, batch, norm_eps)
         # A hand whose scale is not labelled has that of its prediction.
         _, known = hand_scale(batch["joint_cam"], batch["joint_valid"])
         size = jnp.where(known[..., None, None] > 0, batch["joint_cam"], found["joint_rel"])
-        found = predicted(outputs, batch | {"joint_cam": size}, loss.norm_eps)
+        found = predicted(outputs, batch | {"joint_cam": size}, norm_eps)
         kept = {name: found[name] for name in ("joint_rel", "joint_cam", "joint_img")}
         return kept | {name: outputs[name] for name in ("pose", "betas", "trans")}
 
@@ -179,7 +181,7 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
 
     def log_line(step: int, steps: int, values: Mapping[str, float]) -> str:
         rate = float(hparams["learning_rate"](step))  # of the next update, as in the original
-        if config.lr_schedule.kind == "plateau":
+        if config.optim.schedule == "plateau":
             rate = values["hparams/learning_rate"]
         parts = [f"{step}/{steps} lr={rate:.4e} dropout={values['hparams/dropout_rate']:.3f}"]
         parts.append(f"total={values['loss']:.4f}")
@@ -208,13 +210,16 @@ def make_recipe(config: HandRunConfig, data: DataInfo) -> Recipe:
     )
 
 
-def _dropout_rate(config: DropoutConfig) -> Schedule | float:
-    target: Any = config.rate
-    if config.ramp_steps:
-        target = schedules.linear(0.0, config.rate, steps=config.ramp_steps)
-    if not config.warmup_steps:
+def _progressive(dropout: DropoutConfig, rate: Schedule) -> Schedule:
+    """No dropout during the warm-up, then a rise to the rate, or the rate at once."""
+    target = rate
+    if dropout.ramp_steps:
+        target = schedules.linear(0.0, rate.numbers["value"], steps=dropout.ramp_steps)
+    if not dropout.warmup_steps:
         return target
-    return schedules.delayed(target, start_step=config.warmup_steps)
+    return schedules.delayed(
+        target if dropout.ramp_steps else rate.numbers["value"], start_step=dropout.warmup_steps
+    )
 
 
 def _tag(name: str) -> str:

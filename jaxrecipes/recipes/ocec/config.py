@@ -7,6 +7,7 @@ from jaxrecipes.fields import (
     Checked,
     Count,
     CountOrZero,
+    Hparam,
     NonNegative,
     Pixels,
     Positive,
@@ -48,44 +49,48 @@ class EyeDataConfig(DataConfig):
     """Embedded data: number of validation eyes."""
 
 
+def _is_focal(loss: "LossConfig") -> bool:
+    return loss.kind == "focal"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig(Checked):
-    """The loss; its numbers are hyperparameters."""
+    """The loss."""
 
     kind: Literal["bce", "focal"] = "bce"
     """bce: binary cross entropy with pos_weight. focal: FocalLabelSmoothCE, whose probability is
     sigmoid(2 z)."""
-    pos_weight: Positive | None = hparam(None)
+    weight: Hparam[NonNegative] = hparam(1.0, name="loss_weight/{kind}")
+    """Weight of the loss."""
+    pos_weight: Hparam[Positive | None] = hparam(None, when=lambda loss: loss.kind == "bce")
     """bce: weight of the open class. None: closed / open examples of the training split."""
-    label_smoothing: Share = hparam(0.05)
+    label_smoothing: Hparam[Share] = hparam(0.05, search=(0.0, 0.2), when=_is_focal)
     """focal: share of the target that goes to the other class."""
-    focal_gamma: NonNegative = hparam(2.0)
+    focal_gamma: Hparam[NonNegative] = hparam(2.0, search=(0.5, 5.0), when=_is_focal)
     """focal: exponent of (1 - p)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig(Checked):
-    """Augmentation inside the step. A probability of 0 without a schedule leaves the operation out
-    of the program.
-    """
+    """Augmentation inside the step. A probability of 0 leaves the operation out of the program."""
 
-    flip_prob: Probability = hparam(0.5)
+    flip_prob: Hparam[Probability] = hparam(0.5, off_at_zero=True)
     """Horizontal flip."""
-    distort_prob: Probability = hparam(0.5)
+    distort_prob: Hparam[Probability] = hparam(0.5, search=(0.0, 1.0), off_at_zero=True)
     """Each step of the photometric distortion."""
-    clahe_prob: Probability = hparam(0.01)
+    clahe_prob: Hparam[Probability] = hparam(0.01, off_at_zero=True)
     """Contrast limited adaptive histogram equalisation."""
-    crop_prob: Probability = hparam(0.0)
+    crop_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
     """Random crop after padding with zeros."""
     crop_padding: CountOrZero = 4
     """Pixels of padding on each side."""
-    mixup_prob: Probability = hparam(0.0)
+    mixup_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
     """Batches that are mixed by Mixup."""
-    mixup_alpha: Positive = hparam(0.2)
+    mixup_alpha: Hparam[Positive] = hparam(0.2, when=lambda augment: augment.mixup_prob != 0)
     """Mixup's Beta(alpha, alpha)."""
-    cutmix_prob: Probability = hparam(0.0)
+    cutmix_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
     """Batches that are mixed by CutMix."""
-    cutmix_alpha: Positive = hparam(1.0)
+    cutmix_alpha: Hparam[Positive] = hparam(1.0, when=lambda augment: augment.cutmix_prob != 0)
     """CutMix's Beta(alpha, alpha)."""
 
 
@@ -99,7 +104,7 @@ class OcecRunConfig(RunConfig):
     select_mode: Literal["min", "max"] = "max"
     data: EyeDataConfig = dataclasses.field(default_factory=EyeDataConfig)
     model: OcecConfig = dataclasses.field(default_factory=OcecConfig)
-    drop_path_rate: Share = hparam(0.0)
+    drop_path_rate: Hparam[Share] = hparam(0.0, off_at_zero=True)
     """Stochastic depth: rate of the last block; it rises linearly with depth."""
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.fields import Checked, Count, Share, hparam
+from jaxrecipes.fields import Checked, Count, Hparam, Share, hparam
 
 ArchVariant = Literal["baseline", "inverted_se", "convnext"]
 HeadVariant = Literal["auto", "avg", "avgmax_mlp", "transformer", "mlp_mixer"]
@@ -60,7 +60,7 @@ class OcecConfig(Checked):
 
     base_channels: Count = 32
     num_blocks: Annotated[int, Interval(lt=1000)] = 4
-    dropout: Share = hparam(0.3, "dropout_rate")
+    dropout: Hparam[Share] = hparam(0.3, name="dropout_rate", search=(0.0, 0.5), off_at_zero=True)
     arch_variant: ArchVariant = "baseline"
     expansion: int = 4
     se_reduction: int = 8

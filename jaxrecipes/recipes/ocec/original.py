@@ -21,6 +21,7 @@ from jaxrecipes.recipes.ocec.original_weights import (
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import (
     adam_of,
+    base_rate,
     history_entry,
     host,
     last_entry,
@@ -33,7 +34,7 @@ from jaxrecipes.runs.torch_runs import (
     with_variables,
 )
 from jaxrecipes.runs.trained import Trained, Weights
-from jaxrecipes.train.config import EmaConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import EmaConfig, OptimConfig, PlateauConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import TrainState, create_state
 
@@ -125,20 +126,20 @@ def _config(checkpoint: OcecCheckpoint) -> OcecRunConfig:
     """The run config that goes on as the original would."""
     original = Fields(checkpoint.train_config, "train_config")
     rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
-    schedule = LrScheduleConfig(kind="constant")
-    if checkpoint.plateau is not None:
-        schedule = plateau_config(checkpoint.plateau)
+    scheduler = checkpoint.plateau
     return OcecRunConfig(
         seed=original.get("seed", Seed, 42),
         epochs=max(1, original.get("epochs", CountOrZero, checkpoint.epoch)),
         optim=OptimConfig(
             learning_rate=original.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
+            schedule="constant" if scheduler is None else "plateau",
+            min_learning_rate=0.0 if scheduler is None else scheduler.settings["min_lr"],
             weight_decay=original.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-4)),
             b1=rates.get("b1", 0.9),
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
         ),
-        lr_schedule=schedule,
+        plateau=PlateauConfig() if scheduler is None else plateau_config(scheduler),
         ema=EmaConfig(
             enabled=checkpoint.ema_params is not None,
             decay=0.999,
@@ -168,7 +169,7 @@ def _with_checkpoint(
             ema_batch_stats=ema_init(jax.tree.map(jnp.asarray, averaged_stats)),
         )
     if checkpoint.plateau is not None:
-        state = with_plateau(state, checkpoint.plateau, config.optim.learning_rate)
+        state = with_plateau(state, checkpoint.plateau, base_rate(config))
     return state
 
 

@@ -133,7 +133,7 @@ def _head(config: OcecConfig) -> Iterator[Rule]:
         yield from _batch_norm("head.0", "head/norm")
         yield from _weight("head.2", "head/hidden", LINEAR)
         # The original leaves out its second dropout, and so shifts the numbers, at rate 0.
-        last = "head.5" if config.dropout > 0 else "head.4"
+        last = "head.5" if config.dropout != 0 else "head.4"
         yield from _weight(last, "head/linear", LINEAR)
         return
     for i in range(config.token_mixer_layers):

@@ -14,16 +14,21 @@ from jaxrecipes.recipes.ocec.config import (
     OcecRunConfig,
 )
 from jaxrecipes.recipes.ocec.network import PUBLISHED
-from jaxrecipes.train.config import EmaConfig, LoopConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import EmaConfig, LoopConfig, OptimConfig, PlateauConfig
 
 if TYPE_CHECKING:
-    from jaxrecipes.tune.space import Distribution, Space
+    from jaxrecipes.tune.space import Space
 
 # A small model on embedded data: done in under three minutes on two cores.
 DEFAULT = OcecRunConfig(
     epochs=15,
-    optim=OptimConfig(learning_rate=3e-3, weight_decay=1e-2),
-    lr_schedule=LrScheduleConfig(kind="cosine", warmup_epochs=1, min_learning_rate=1e-5),
+    optim=OptimConfig(
+        learning_rate=3e-3,
+        schedule="cosine",
+        warmup_epochs=1,
+        min_learning_rate=1e-5,
+        weight_decay=1e-2,
+    ),
     ema=EmaConfig(decay=0.99),
     model=OcecConfig(base_channels=16, num_blocks=4, dropout=0.2),
     data=EyeDataConfig(image_size=(24, 40), batch_size=64),
@@ -35,7 +40,7 @@ DEFAULT = OcecRunConfig(
 SEED = OcecRunConfig(
     epochs=1000,
     optim=OptimConfig(learning_rate=1e-4, weight_decay=1e-4),
-    lr_schedule=LrScheduleConfig(kind="plateau", factor=0.5, patience_epochs=2),
+    plateau=PlateauConfig(factor=0.5, patience_epochs=2),
     ema=EmaConfig(decay=0.999, warmup=False, average_batch_stats=False),
     model=OcecConfig(
         base_channels=64, num_blocks=8, dropout=0.3, token_mixer_grid=(2, 3), token_mixer_layers=2
@@ -59,13 +64,13 @@ def _proposal(
     """
     return replace(
         SEED,
-        optim=replace(SEED.optim, learning_rate=learning_rate, weight_decay=weight_decay),
-        lr_schedule=replace(
-            SEED.lr_schedule,
-            factor=0.7,
-            patience_epochs=patience_epochs,
+        optim=replace(
+            SEED.optim,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
             warmup_epochs=warmup_epochs,
         ),
+        plateau=replace(SEED.plateau, factor=0.7, patience_epochs=patience_epochs),
         model=replace(SEED.model, dropout=dropout),
         loss=LossConfig(kind=loss, label_smoothing=0.05, focal_gamma=2.0),
     )
@@ -142,19 +147,8 @@ def get_config(preset: str = "default") -> OcecRunConfig:
 
 
 def search_space(config: OcecRunConfig) -> "Space":
-    """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials."""
-    from jaxrecipes.tune.space import Float, Space
+    """What `tune` varies: numbers, so that one compiled program serves all trials."""
+    from jaxrecipes.tune.space import Float, declared_space
 
-    rate = config.optim.learning_rate
-    parameters: dict[str, Distribution] = {
-        "optim.learning_rate": Float(rate / 10, rate * 10, log=True),
-        "optim.weight_decay": Float(1e-5, 1e-1, log=True),
-        "model.dropout": Float(0.0, 0.5),
-        "augment.distort_prob": Float(0.0, 1.0),
-    }
-    if config.loss.kind == "focal":
-        parameters["loss.focal_gamma"] = Float(0.5, 5.0)
-        parameters["loss.label_smoothing"] = Float(0.0, 0.2)
-    if config.ema.enabled:
-        parameters["ema.decay"] = Float(0.9, 0.9999)
-    return Space(parameters)
+    decay = {"optim.weight_decay": Float(1e-5, 1e-1, log=True)}
+    return declared_space(config).with_parameters(decay)

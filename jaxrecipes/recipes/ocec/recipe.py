@@ -17,12 +17,12 @@ from jaxrecipes.precision import Policy
 from jaxrecipes.recipes.ocec.class_balance import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.network import Ocec, check_image_size
-from jaxrecipes.train.build import build_hparams
+from jaxrecipes.schedules import Schedule
+from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
 CLASS_NAMES = ("closed", "open")
-_MIX_PROBS, _MIX_ALPHAS = ("mixup_prob", "cutmix_prob"), ("mixup_alpha", "cutmix_alpha")
 
 
 def check_config(config: OcecRunConfig) -> None:
@@ -45,43 +45,22 @@ def make_recipe(config: OcecRunConfig, data: DataInfo) -> Recipe:
     """
     model = Ocec(config.model, dtype=Policy(config.precision).compute_dtype)
     loss, augment = config.loss, config.augment
-    pos_weight = loss.pos_weight
-    if pos_weight is None:
-        pos_weight = (
-            1.0 if data.train is None else class_pos_weight(np.asarray(data.train.arrays["label"]))
-        )
-    own = {
-        "dropout_rate": config.model.dropout,
-        "drop_path_rate": config.drop_path_rate,
-        f"loss_weight/{loss.kind}": 1.0,
-        "flip_prob": augment.flip_prob,
-        "distort_prob": augment.distort_prob,
-        "clahe_prob": augment.clahe_prob,
-        "crop_prob": augment.crop_prob,
-        "mixup_prob": augment.mixup_prob,
-        "cutmix_prob": augment.cutmix_prob,
-    }
-    # What is 0 and stays 0 is left out of the program.
-    on = {name: value > 0 or name in config.schedules for name, value in own.items()}
-    hparams = build_hparams(
-        config,
-        own
-        | _loss_hparams(config, pos_weight)
-        | {name: getattr(augment, name) for name in _MIX_ALPHAS},
-        batch_size=config.data.batch_size,
-        steps_per_epoch=data.steps_per_epoch,
-    )
-    off = {name for name, is_on in on.items() if not is_on}
-    off |= {alpha for prob, alpha in zip(_MIX_PROBS, _MIX_ALPHAS, strict=True) if not on[prob]}
-    hparams = {name: schedule for name, schedule in hparams.items() if name not in off}
+
+    def derive(found: Mapping[str, Schedule]) -> dict[str, float]:
+        if loss.kind != "bce" or "pos_weight" in found:
+            return {}
+        labels = None if data.train is None else np.asarray(data.train.arrays["label"])
+        return {"pos_weight": 1.0 if labels is None else class_pos_weight(labels)}
+
+    hparams = collect(config, data.steps_per_epoch, derive=derive)
     augment_ops = AugmentOps(
-        flip=on["flip_prob"],
-        crop=on["crop_prob"],
-        distort=on["distort_prob"],
-        clahe=on["clahe_prob"],
+        flip="flip_prob" in hparams,
+        crop="crop_prob" in hparams,
+        distort="distort_prob" in hparams,
+        clahe="clahe_prob" in hparams,
         crop_padding=augment.crop_padding,
     )
-    mix_ops = MixOps(mixup=on["mixup_prob"], cutmix=on["cutmix_prob"])
+    mix_ops = MixOps(mixup="mixup_prob" in hparams, cutmix="cutmix_prob" in hparams)
 
     def augment_batch(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
         image_key, mix_key = jax.random.split(key)
@@ -137,15 +116,6 @@ def make_recipe(config: OcecRunConfig, data: DataInfo) -> Recipe:
         augment=augment_batch,
         pass_metrics=pass_metrics,
     )
-
-
-def _loss_hparams(config: OcecRunConfig, pos_weight: float) -> dict[str, float]:
-    if config.loss.kind == "focal":
-        return {
-            "label_smoothing": config.loss.label_smoothing,
-            "focal_gamma": config.loss.focal_gamma,
-        }
-    return {"pos_weight": pos_weight}
 
 
 def logit_scale(config: OcecRunConfig) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.fields import Checked, Count, Layers, Share, hparam
+from jaxrecipes.fields import Checked, Count, Hparam, Layers, Share, hparam
 
 NUM_TOKENS = 8  # pieces that a feature is cut into, fixed in the original
 _ALMOST = 2  # letters by which a name may differ from a field's and still be meant as it
@@ -34,7 +34,7 @@ class UniversalFaceConfig(Checked):
     """Attention heads."""
     transformer_mlp_dim: Count = 1024
     """Width of the blocks' feed-forward part."""
-    dropout: Share = hparam(0.1, "dropout_rate")
+    dropout: Hparam[Share] = hparam(0.1, name="dropout_rate", search=(0.0, 0.4), off_at_zero=True)
     """Dropout everywhere but on the attention probabilities, which have attention_dropout, and on
     the codes of phrases, which have pose_text_dropout."""
     use_clip_pose_encoder: bool = False

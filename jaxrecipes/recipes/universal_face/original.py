@@ -24,7 +24,8 @@ from jaxrecipes.recipes.universal_face.original_checkpoint import (
 from jaxrecipes.recipes.universal_face.recipe import make_recipe
 from jaxrecipes.runs import torch_runs
 from jaxrecipes.runs.trained import Trained, Weights
-from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.schedules import step_decay
+from jaxrecipes.train.config import OptimConfig, PlateauConfig
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.state import TrainState, create_state
 
@@ -119,13 +120,13 @@ def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
     """The run config that goes on as the original would, but for the loss projections."""
     args, scheduler = Fields(checkpoint.args, "args"), checkpoint.scheduler
     rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
-    schedule = LrScheduleConfig(kind="constant")
+    schedule, lowest, plateau = "constant", 0.0, PlateauConfig()
     if isinstance(scheduler, PlateauNumbers):
-        schedule = torch_runs.plateau_config(scheduler, monitor="cosine_similarity")
+        schedule, lowest = "plateau", scheduler.settings["min_lr"]
+        plateau = torch_runs.plateau_config(scheduler, monitor="cosine_similarity")
     elif scheduler is not None:
-        schedule = LrScheduleConfig(
-            kind="step", period_epochs=scheduler.step_size, factor=scheduler.gamma
-        )
+        decay = f"step_decay(rate, step_size={scheduler.step_size}, gamma={scheduler.gamma!r})"
+        schedule = f"every({decay}, epoch)"
     weights: dict[str, Any] = {name: args.get(name, float) for name in _LAMBDAS if name in args}
     # Programs from before the protection term could be weighed had 0.5 and no margin.
     adjusted = "lambda_similarity_protection" in args
@@ -134,13 +135,15 @@ def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
         precision="float16" if args.get("use_mixed_precision", bool, False) else "float32",
         optim=OptimConfig(
             learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
+            schedule=schedule,
+            min_learning_rate=lowest,
             weight_decay=args.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-5)),
             b1=rates.get("b1", 0.9),
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
             clip_norm=1.0,
         ),
-        lr_schedule=schedule,
+        plateau=plateau,
         model=checkpoint.config,
         pose_text_clip=FROM_CHECKPOINT if checkpoint.config.use_clip_pose_encoder else None,
         loss=LossConfig(
@@ -178,7 +181,7 @@ def _state(
     if isinstance(plateau, PlateauNumbers):
         if checkpoint.projections_drawn:
             plateau = dataclasses.replace(plateau, best=-np.inf, num_bad_epochs=0)
-        state = torch_runs.with_plateau(state, plateau, config.optim.learning_rate)
+        state = torch_runs.with_plateau(state, plateau, torch_runs.base_rate(config))
     return state
 
 
@@ -198,11 +201,15 @@ def _split(adam: AdamState | None) -> tuple[AdamState | None, AdamState | None]:
 
 
 def _scheduler(trained: Trained, epoch: int) -> PlateauNumbers | StepDecay | None:
-    schedule, optim = trained.config.lr_schedule, trained.config.optim
-    if schedule.kind == "step" and not schedule.warmup_epochs:
-        period = 10 if schedule.period_epochs is None else schedule.period_epochs
-        return StepDecay(step_size=period, gamma=schedule.factor, learning_rate=optim.learning_rate)
-    return torch_runs.plateau_of(trained, epoch)
+    found = torch_runs.epoch_schedule(trained)
+    if found is None or found.after.kind is not step_decay or found.warmup_epochs:
+        return torch_runs.plateau_of(trained, epoch)
+    numbers = found.after.numbers
+    return StepDecay(
+        step_size=int(numbers["step_size"]),
+        gamma=torch_runs.decimal(numbers["gamma"]),
+        learning_rate=torch_runs.decimal(numbers["start"]),
+    )
 
 
 def _best(trained: Trained) -> dict[str, float]:

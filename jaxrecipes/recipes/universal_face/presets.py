@@ -8,14 +8,18 @@ from jaxrecipes.errors import unknown_name
 from jaxrecipes.recipes.faces.data import FaceDataConfig
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
-from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
-from jaxrecipes.tune.space import Float, Space
+from jaxrecipes.train.config import OptimConfig
 
 # A small model on embedded data: done in under two minutes on two cores.
 DEFAULT = UniversalFaceRunConfig(
     epochs=20,
-    optim=OptimConfig(learning_rate=1e-3, weight_decay=1e-5, clip_norm=1.0),
-    lr_schedule=LrScheduleConfig(kind="cosine", min_learning_rate=1e-5),
+    optim=OptimConfig(
+        learning_rate=1e-3,
+        schedule="cosine",
+        min_learning_rate=1e-5,
+        weight_decay=1e-5,
+        clip_norm=1.0,
+    ),
     model=UniversalFaceConfig(
         feat_dim=64,
         id_dim=64,
@@ -36,7 +40,7 @@ SEED = UniversalFaceRunConfig(data=FaceDataConfig(batch_size=32, eval_batch_size
 # The program before the adjustment.
 BEFORE = replace(
     SEED,
-    lr_schedule=LrScheduleConfig(kind="step", period_epochs=20, factor=0.5),
+    optim=replace(SEED.optim, schedule="every(step_decay(rate, step_size=20, gamma=0.5), epoch)"),
     loss=LossConfig(
         lambda_id=2.0,
         lambda_pose=0.3,
@@ -77,19 +81,3 @@ def get_config(preset: str = "default") -> UniversalFaceRunConfig:
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     return PRESETS[preset]
-
-
-def search_space(config: UniversalFaceRunConfig) -> Space:
-    """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials."""
-    rate = config.optim.learning_rate
-    return Space(
-        {
-            "optim.learning_rate": Float(rate / 10, rate * 10, log=True),
-            "optim.weight_decay": Float(1e-6, 1e-2, log=True),
-            "model.dropout": Float(0.0, 0.4),
-            "loss.lambda_id": Float(0.5, 5.0),
-            "loss.lambda_contrast": Float(0.01, 1.0, log=True),
-            "loss.lambda_reconstruction": Float(0.05, 2.0, log=True),
-            "loss.temperature": Float(0.05, 0.5, log=True),
-        }
-    )

@@ -17,7 +17,7 @@ from jaxrecipes.losses import (
 )
 from jaxrecipes.metrics import Mean
 from jaxrecipes.precision import Policy
-from jaxrecipes.recipes.faces.augment import augment, augment_hparams
+from jaxrecipes.recipes.faces.augment import augment
 from jaxrecipes.recipes.faces.pose_text_source import (
     check_clip,
     read_table,
@@ -25,9 +25,9 @@ from jaxrecipes.recipes.faces.pose_text_source import (
     without_table,
 )
 from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
-from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
+from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFace
-from jaxrecipes.train.build import build_hparams
+from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
 from jaxrecipes.train.watched_metrics import check_monitored
 
@@ -40,6 +40,8 @@ TERMS = (
     "pose_consistency",
     "similarity_protection",
 )
+
+_RATES = ("dropout_rate", "attention_dropout_rate", "pose_text_dropout_rate")
 
 
 def check_config(config: UniversalFaceRunConfig) -> None:
@@ -74,20 +76,8 @@ def make_recipe(config: UniversalFaceRunConfig, data: DataInfo) -> Recipe:
     clip = config.pose_text_clip if starts else None
     table = read_table(clip, config.model.pose_text_dim)
     model = UniversalFace(config.model, dtype=Policy(config.precision).compute_dtype)
-    rates = {
-        "dropout_rate": config.model.dropout,
-        "attention_dropout_rate": config.attention_dropout,
-    }
-    if config.model.use_clip_pose_encoder:
-        rates["pose_text_dropout_rate"] = config.pose_text_dropout
-    # A rate that is 0 and stays 0 is left out of the program.
-    rates = {name: rate for name, rate in rates.items() if rate or name in config.schedules}
-    hparams = build_hparams(
-        config,
-        rates | loss_hparams(config.loss) | augment_hparams(config),
-        batch_size=config.data.batch_size,
-        steps_per_epoch=data.steps_per_epoch,
-    )
+    hparams = collect(config, data.steps_per_epoch)
+    rates = [name for name in _RATES if name in hparams]
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         variables = model.init(key, jnp.zeros((1, config.model.feat_dim), jnp.float32))
@@ -171,20 +161,3 @@ def make_recipe(config: UniversalFaceRunConfig, data: DataInfo) -> Recipe:
         tag=seed_tag,
         frozen=(*config.optim.frozen, fixed),
     )
-
-
-def loss_hparams(loss: LossConfig) -> dict[str, float]:
-    """The loss's numbers under the names that the step knows."""
-    weights = {
-        "id_similarity": loss.lambda_id,
-        "pose": loss.lambda_pose,
-        "ortho": loss.lambda_ortho,
-        "contrast": loss.lambda_contrast,
-        "reconstruction": loss.lambda_reconstruction,
-        "pose_consistency": loss.lambda_pose_consistency,
-        "similarity_protection": loss.lambda_similarity_protection,
-    }
-    return {f"loss_weight/{name}": weight for name, weight in weights.items()} | {
-        "temperature": loss.temperature,
-        "protection_margin": loss.protection_margin,
-    }

@@ -15,6 +15,7 @@ from jaxrecipes.data.augment.pixels import (
     jitter_colours,
     turn_hue,
 )
+from jaxrecipes.fields import leaves_of
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,12 @@ def aggressive():
     )
 
 
+def numbers(group):
+    return {leaf.name: leaf.value for leaf in leaves_of(GROUPS[group])}
+
+
 def test_probabilities_and_strengths_are_data(aggressive, images):
-    hparams = GROUPS["aggressive"].hparams()
+    hparams = numbers("aggressive")
     off = hparams | {"jitter_prob": 0.0, "noise_prob": 0.0, "blur_prob": 0.0}
     np.testing.assert_allclose(aggressive(jax.random.key(0), images, off), images, atol=2e-6)
     found = aggressive(jax.random.key(0), images, hparams)
@@ -84,7 +89,7 @@ def test_probabilities_and_strengths_are_data(aggressive, images):
 
 def test_frames_share_their_clips_draws(aggressive, images):
     clips = jnp.stack([images, images], axis=1)
-    hparams = GROUPS["aggressive"].hparams() | {"noise_prob": 0.0}
+    hparams = numbers("aggressive") | {"noise_prob": 0.0}
     found = aggressive(jax.random.key(1), clips, hparams)
     np.testing.assert_allclose(found[:, 0], found[:, 1], atol=1e-6)
 
@@ -100,8 +105,8 @@ def test_noise_has_its_standard_deviation_and_half_of_the_images():
 
 
 def test_groups_hold_only_the_numbers_of_their_operations():
-    assert GROUPS["none"].hparams() == {}
-    assert "hue" not in GROUPS["default"].hparams()
-    assert GROUPS["with_gaussian_blur"].hparams()["blur_prob"] == 0.15
+    assert numbers("none") == {}
+    assert "hue" not in numbers("default")
+    assert numbers("with_gaussian_blur")["blur_prob"] == 0.15
     with pytest.raises(ValueError, match="blur_size"):
         PixelAugment(blur_size=4)

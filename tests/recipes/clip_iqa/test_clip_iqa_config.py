@@ -43,7 +43,7 @@ def test_presets_have_the_numbers_of_the_source_document(
     assert config.optim.learning_rate == rate
     assert (config.loss.w_q, config.loss.w_c) == weights
     assert (config.optim.weight_decay, config.optim.clip_norm) == (1e-4, 1.0)
-    assert config.lr_schedule.warmup_ratio == 0.05
+    assert config.optim.warmup_ratio == 0.05
 
 
 def test_a_weight_of_zero_given_as_a_flag_counts():
@@ -106,7 +106,7 @@ def test_the_search_of_frozen_layers_scales_with_the_depth(size, low, high, step
 @pytest.mark.parametrize(
     ("samples", "size", "name", "fields"),
     [
-        (300, "vit_l_14", "scenario_small", {"lr_schedule.warmup_ratio": 0.01}),
+        (300, "vit_l_14", "scenario_small", {"optim.warmup_ratio": 0.01}),
         (2_982, "vit_l_14", "scenario_medium", {}),
         (2_982, "vit_b_32", "scenario_medium", {"clip.size": "vit_b_32", "freeze.layers": 8}),
         (20_000, "vit_l_14_336", "scenario_large", {"clip.size": "vit_l_14_336"}),
@@ -141,6 +141,6 @@ def test_a_restart_wants_a_plan_and_a_schedule_that_can_begin_anew():
     assert recipe.hparams["learning_rate"](750) == 0 != recipe.hparams["learning_rate"](749)
     with pytest.raises(ValueError, match=r"restart is for freeze\.plan"):
         preset("recommended", "--freeze.restart")
-    flags = ["--lr_schedule.kind", "plateau", "--lr_schedule.warmup_ratio", "None"]
+    flags = ["--optim.schedule", "plateau", "--optim.warmup_ratio", "None"]
     with pytest.raises(ValueError, match="'plateau'"):
         preset("progressive", "--freeze.restart", *flags)

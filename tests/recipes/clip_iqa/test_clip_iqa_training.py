@@ -25,7 +25,7 @@ from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import with_variables
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import create_state, current_hparams, make_train_step
-from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import OptimConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.stages import with_moments
 
@@ -169,10 +169,11 @@ def test_ten_steps_equal_the_originals(golden, original, name):
         steps=10,
         optim=OptimConfig(
             learning_rate=float(arrays["lr"]),
+            schedule="cosine",
+            warmup_ratio=float(arrays["warmup_ratio"]),
             weight_decay=float(arrays["weight_decay"]),
             clip_norm=float(arrays[f"{name}/max_grad_norm"]),
         ),
-        lr_schedule=LrScheduleConfig(kind="cosine", warmup_ratio=float(arrays["warmup_ratio"])),
     )
     recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     state = create_state(dataclasses.replace(recipe, init=lambda key: (params, {})), SEED)
@@ -211,10 +212,11 @@ def test_progressive_unfreezing_equals_the_originals(golden, original):
             steps=steps,
             optim=OptimConfig(
                 learning_rate=float(arrays["lr"]),
+                schedule="cosine",
+                warmup_ratio=1.5 / steps,
                 weight_decay=float(arrays["weight_decay"]),
                 clip_norm=1.0,
             ),
-            lr_schedule=LrScheduleConfig(kind="cosine", warmup_ratio=1.5 / steps),
         ),
         freeze=FreezeConfig(mode="partial", plan=dict(enumerate(layers, start=1))),
     )

@@ -16,7 +16,7 @@ from jaxrecipes.recipes.face3d.original_checkpoint import read_checkpoint, write
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.schedules import evaluate
-from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import OptimConfig
 from jaxrecipes.train.recipe import DataInfo
 
 FACE3D = load_recipe("face3d")
@@ -42,10 +42,10 @@ def test_presets_are_the_source_documents(presets):
     def numbers(name):
         config = presets[name]
         FACE3D.check_config(config)
-        lr, loss = config.lr_schedule, config.loss
+        lr, loss = config.plateau, config.loss
         rate, patience = config.optim.learning_rate, config.early_stopping.patience_epochs
         weights = (loss.mse_weight, loss.cosine_weight)
-        plateau = (lr.factor, lr.patience_epochs, lr.min_learning_rate)
+        plateau = (lr.factor, lr.patience_epochs, config.optim.min_learning_rate)
         return rate, *weights, *plateau, patience
 
     assert numbers("recommended") == (5e-5, 0.3, 0.7, 0.2, 3, 1e-7, 15)
@@ -63,8 +63,8 @@ def test_loss_is_the_originals_and_extensions_that_are_off_do_not_change_it(gold
     pred, target = (jnp.asarray(arrays[f"combined/a/{name}"]) for name in ("pred", "target"))
     batch = {"tgt": target, "pose": jnp.full((len(pred), 3), 40.0)}
     values = {}
-    for name, extra in (("off", {}), ("scheduled", {"schedules": {"focal_gamma": "constant(0)"}})):
-        config = Face3DRunConfig(model=SMALL, loss=LossConfig(kind=kind), **extra)
+    for name, extra in (("off", {}), ("scheduled", {"focal_gamma": "constant(0)"})):
+        config = Face3DRunConfig(model=SMALL, loss=LossConfig(kind=kind, **extra))
         recipe = FACE3D.make_recipe(config, DataInfo(steps_per_epoch=1))
         hparams = evaluate(jax.tree.map(jnp.float32, dict(recipe.hparams)), jnp.int32(0))
         values[name], _ = composite_loss(recipe.loss_terms(pred, batch, hparams), hparams)
@@ -77,15 +77,14 @@ def test_loss_is_the_originals_and_extensions_that_are_off_do_not_change_it(gold
 def test_warm_up_and_cosine_follow_the_original_epoch_by_epoch(golden, trace):
     arrays, prefix = golden("face3d/schedules"), f"epoch_schedule/warmup_cosine/{trace}"
     args = golden.json(arrays[f"{prefix}/args"])
+    warmup, after = args["warmup_epochs"], args["epochs"] - args["warmup_epochs"]
+    schedule = f"cosine(rate, steps={after}, end={args['eta_min']})"
+    if warmup:
+        rise = f"linear({args['warmup_lr']}, rate, steps={warmup})"
+        schedule = f"join(({rise}, {schedule}), ({warmup},))"
     config = Face3DRunConfig(
         epochs=args["epochs"],
-        optim=OptimConfig(learning_rate=args["lr"]),
-        lr_schedule=LrScheduleConfig(
-            kind="cosine",
-            warmup_epochs=args["warmup_epochs"],
-            warmup_learning_rate=args["warmup_lr"],
-            min_learning_rate=args["eta_min"],
-        ),
+        optim=OptimConfig(learning_rate=args["lr"], schedule=f"every({schedule}, epoch)"),
         model=SMALL,
     )
     schedule = FACE3D.make_recipe(config, DataInfo(steps_per_epoch=2)).hparams["learning_rate"]

@@ -13,7 +13,7 @@ from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face3d.original_weights import network_config
 from jaxrecipes.recipes.face3d.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import with_variables
-from jaxrecipes.train.config import EarlyStoppingConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import make_train_step
@@ -36,9 +36,11 @@ def start(cfg: dict, state_dict: dict[str, np.ndarray], **changes):
     config = Face3DRunConfig(
         model=model,
         optim=OptimConfig(
-            learning_rate=cfg["lr"], weight_decay=cfg["weight_decay"], clip_norm=cfg["clip"]
+            learning_rate=cfg["lr"],
+            schedule="constant",
+            weight_decay=cfg["weight_decay"],
+            clip_norm=cfg["clip"],
         ),
-        lr_schedule=LrScheduleConfig(kind="constant"),
         early_stopping=EarlyStoppingConfig(),
         loss=LossConfig(mse_weight=cfg["mse_weight"], cosine_weight=cfg["cosine_weight"]),
     )

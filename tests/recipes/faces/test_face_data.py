@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from jaxrecipes.data.indexed import IndexedRows
-from jaxrecipes.recipes.faces.augment import augment, augment_hparams
+from jaxrecipes.recipes.faces.augment import augment
 from jaxrecipes.recipes.faces.data import FaceDataConfig, load_data
 from jaxrecipes.recipes.faces.inputs import load_inputs
 from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.hparams import collect
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,13 +178,12 @@ def test_bad_inputs_are_one_clear_error(folder, tmp_path):
 def test_people_are_reflected_only_when_a_config_asks_for_it():
     batch = {name: np.ones((3, 8), np.float32) for name in ("src", "tgt")}
     batch["person"] = np.arange(3)
-    assert augment_hparams(config()) == {}
+    assert "reflect_prob" not in collect(config(), 5)
     assert augment(jax.random.key(0), batch, {}) is batch
-    hparams = augment_hparams(config(reflect_prob=1.0))
-    reflected = augment(jax.random.key(0), batch, hparams)
+    reflected = augment(jax.random.key(0), batch, {"reflect_prob": 1.0})
     assert (np.asarray(reflected["src"]) < 0).any(axis=1).all()
-    scheduled = dataclasses.replace(config(), schedules={"reflect_prob": "linear(0, 1, 10)"})
-    assert augment_hparams(scheduled) == {"reflect_prob": 0.0}
+    scheduled = config(reflect_prob="linear(0, 1, steps=10)")
+    assert float(collect(scheduled, 5)["reflect_prob"](5)) == 0.5
 
 
 def test_people_stay_in_their_split_when_others_come(tmp_path):

@@ -30,7 +30,7 @@ from jaxrecipes.runs.init_from import with_init_from
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.config import LoopConfig, LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import LoopConfig, OptimConfig
 from jaxrecipes.train.feed import fetch
 from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.loop import Run
@@ -51,8 +51,11 @@ CONFIG = HandRunConfig(
         embedded_image_size=32,
         embedded_max_angle=30.0,
     ),
-    optim=OptimConfig(learning_rate=1e-2, clip_norm=1.0),
-    lr_schedule=LrScheduleConfig(kind="cosine", warmup_steps=0),
+    optim=OptimConfig(
+        learning_rate=1e-2,
+        schedule="warmup_cosine(rate, warmup_steps=0, total_steps=run)",
+        clip_norm=1.0,
+    ),
     loop=LoopConfig(
         steps_per_call=4, log_every_steps=4, validate_every_steps=8, compilation_cache=""
     ),

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrecipes.config import load_config
+from jaxrecipes.config import from_dict, load_config
 from jaxrecipes.recipes.hand_pose import recipe as hand_recipe
 from jaxrecipes.recipes.hand_pose.config import (
     SMALL,
@@ -19,7 +19,7 @@ from jaxrecipes.recipes.hand_pose.config import (
 )
 from jaxrecipes.recipes.hand_pose.original_hand import hand_model
 from jaxrecipes.recipes.hand_pose.original_weights import from_torch, to_torch
-from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import OptimConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import make_train_step
@@ -45,9 +45,12 @@ def trained(golden):
     cfg = {name: float(arrays[f"cfg/{name}"]) for name in ("lr", "blr", "wd", "warm", "total")}
     config = HandRunConfig(
         steps=int(cfg["total"]),
-        optim=OptimConfig(learning_rate=cfg["lr"], weight_decay=cfg["wd"], clip_norm=1.0),
-        lr_schedule=LrScheduleConfig(
-            kind="cosine", warmup_steps=int(cfg["warm"]), num_cycles=float(arrays["cfg/cyc"])
+        optim=OptimConfig(
+            learning_rate=cfg["lr"],
+            schedule=f"warmup_cosine(rate, warmup_steps={cfg['warm']}, total_steps=run, "
+            f"num_cycles={float(arrays['cfg/cyc'])})",
+            weight_decay=cfg["wd"],
+            clip_norm=1.0,
         ),
         backbone=BackboneSource(size="custom", learning_rate=cfg["blr"]),
         model=model.config,
@@ -139,11 +142,12 @@ def test_dropout_may_rise_slowly():
 
 @pytest.mark.parametrize(("scope", "other"), [("all", 0.3), ("listed", 0.1)])
 def test_another_schedule_of_dropout_is_that_of_all_in_its_scope(scope, other):
-    config = HandRunConfig(
-        dropout=DropoutConfig(scope=scope),
-        schedules={"dropout_rate": "0.3"},
-        backbone=BackboneSource(size="custom"),
-    )
+    stored = {
+        "dropout": {"scope": scope},
+        "schedules": {"dropout_rate": "0.3"},
+        "backbone": {"size": "custom"},
+    }
+    config = from_dict(HandRunConfig, stored)  # as version 0.1 said it
     hparams = hand_recipe.make_recipe(config, DataInfo(steps_per_epoch=5)).hparams
     got = [float(hparams[name](0)) for name in ("dropout_rate", "output_dropout_rate")]
     np.testing.assert_allclose(got, [0.3, other])

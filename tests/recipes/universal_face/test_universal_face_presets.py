@@ -37,9 +37,8 @@ def test_seed_and_before_are_the_two_columns_of_the_source_document(presets):
     names += ("temperature", "protection_margin")
     assert [getattr(seed.loss, name) for name in names] == [3.0, 0.2, 0.1, 1.0, 0.1, 0.01]
     assert [getattr(before.loss, name) for name in names] == [2.0, 0.3, 0.2, 0.5, 0.07, 0.0]
-    schedule = before.lr_schedule
-    assert (schedule.kind, schedule.period_epochs, schedule.factor) == ("step", 20, 0.5)
-    assert (seed.lr_schedule.kind, seed.lr_schedule.mode) == ("plateau", "max")
+    assert before.optim.schedule == "every(step_decay(rate, step_size=20, gamma=0.5), epoch)"
+    assert (seed.optim.schedule, seed.plateau.mode) == ("plateau", "max")
 
 
 def test_an_unknown_preset_is_named(presets):

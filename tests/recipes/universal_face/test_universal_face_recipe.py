@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxrecipes.convert import from_torch, to_torch
+from jaxrecipes.fields import leaves_of
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
@@ -15,10 +16,9 @@ from jaxrecipes.recipes.universal_face.original_weights import loss_to_torch
 from jaxrecipes.recipes.universal_face.recipe import (
     TERMS,
     check_config,
-    loss_hparams,
     make_recipe,
 )
-from jaxrecipes.train.config import LrScheduleConfig, OptimConfig
+from jaxrecipes.train.config import OptimConfig, PlateauConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import current_hparams, make_train_step
@@ -45,8 +45,7 @@ def start(golden, case, *, optim=None, **fields):
     config = UniversalFaceRunConfig(
         model=dataclasses.replace(UniversalFaceConfig.from_dict(cfg), dropout=0.0),
         attention_dropout=0.0,
-        lr_schedule=LrScheduleConfig(kind="constant"),
-        optim=optim or OptimConfig(),
+        optim=dataclasses.replace(optim or OptimConfig(), schedule="constant"),
         **fields,
     )
     recipe = make_recipe(config, DataInfo(steps_per_epoch=4))
@@ -77,7 +76,8 @@ def test_every_term_is_the_originals_for_both_sets_of_numbers(golden):
         return total_loss(recipe, state.batch_stats, batch, hparams, *inputs)[1]
 
     for name, loss in (("cli", LossConfig()), ("old", OLD)):
-        log = run(hparams | {k: jnp.float32(v) for k, v in loss_hparams(loss).items()})
+        own = {leaf.name: jnp.float32(leaf.value) for leaf in leaves_of(loss)}
+        log = run(hparams | own)
         wanted = {f"loss/{term}": arrays[f"loss_{name}/{term}"] for term in TERMS}
         wanted["loss"] = arrays[f"loss_{name}/total"]
         assert set(log) == set(wanted)
@@ -163,20 +163,19 @@ def test_validation_is_the_originals_and_takes_the_estimated_pose_as_well(golden
 
 def test_rates_of_0_are_left_out_unless_scheduled():
     model = UniversalFaceConfig(feat_dim=16, transformer_depth=1, dropout=0.0)
-    config = UniversalFaceRunConfig(
-        model=model, schedules={"dropout_rate": "delayed(0.3, start_step=run/2)"}
-    )
+    scheduled = dataclasses.replace(model, dropout="delayed(0.3, start_step=run/2)")
+    config = UniversalFaceRunConfig(model=scheduled)
     assert {"dropout_rate", "attention_dropout_rate"} <= make_recipe(
         config, DataInfo(steps_per_epoch=5)
     ).hparams.keys()
-    recipe = make_recipe(dataclasses.replace(config, schedules={}), DataInfo(steps_per_epoch=5))
+    recipe = make_recipe(dataclasses.replace(config, model=model), DataInfo(steps_per_epoch=5))
     assert "dropout_rate" not in recipe.hparams
     assert {"temperature", "protection_margin", "loss_weight/ortho"} <= recipe.hparams.keys()
 
 
 def test_a_plateau_that_minds_the_worse_end_is_refused():
-    config = UniversalFaceRunConfig(lr_schedule=LrScheduleConfig(monitor="cosine_similarity"))
-    with pytest.raises(ValueError, match=r"give --lr_schedule\.mode max"):
+    config = UniversalFaceRunConfig(plateau=PlateauConfig(monitor="cosine_similarity"))
+    with pytest.raises(ValueError, match=r"give --plateau\.mode max"):
         check_config(config)
 
 

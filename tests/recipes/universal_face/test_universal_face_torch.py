@@ -29,8 +29,8 @@ def test_the_run_goes_on_with_the_originals_numbers(golden, runs):
         *(3.0, 0.1),
         0.01,
     )
-    assert (config.lr_schedule.kind, config.lr_schedule.mode) == ("plateau", "max")
-    assert config.lr_schedule.monitor == "cosine_similarity"
+    assert (config.optim.schedule, config.plateau.mode) == ("plateau", "max")
+    assert config.plateau.monitor == "cosine_similarity"
     assert float(trained.hparams["learning_rate"]) == pytest.approx(0.001)
     mu = trained.state.opt_state[0].mu
     np.testing.assert_array_equal(
