@@ -2,6 +2,7 @@ import dataclasses
 import math
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from annotated_types import Interval
 from hypothesis import given
@@ -52,7 +53,8 @@ class Unchecked:
 @given(st.floats(), st.sampled_from(KINDS))
 def test_a_float_is_taken_exactly_where_it_is_finite_and_within_in_float32(value, kind):
     bounds = bounds_of(kind)
-    inside = math.isfinite(value) and abs(value) <= 3.4e38 and within(value, bounds)
+    largest = float(np.finfo(np.float32).max)
+    inside = math.isfinite(value) and abs(value) <= largest and within(value, bounds)
     problem = wrong(value, bounds, "x")
     if problem is None:
         assert inside
@@ -75,7 +77,7 @@ def test_a_count_is_taken_from_1_on_as_far_as_32_bits_hold_it(value):
             "Part.share is 0.999999999, in float32 1.0; it wants 0 <= share < 1",
         ),
         ("share", math.nan, "Part.share is nan; it wants a finite number, 0 <= share < 1"),
-        ("share", True, "Part.share is True (bool); it wants float | a schedule"),
+        ("share", True, "Part.share is True (bool); it wants float"),
         ("share", "0.5", "Part.share is '0.5' (str); it wants float | a schedule"),
         ("sizes", (3, 0), "Part.sizes[1] is 0; it wants sizes[1] >= 1"),
         ("sizes", (3, 2.0), "Part.sizes is (3, 2.0) (tuple); it wants tuple[int, int]"),

@@ -54,7 +54,7 @@ def program(request, monkeypatch, golden):
     """(checkpoint, function that reads such a one as the importer does); shapes are kept."""
     for module, name in ((ocec, "_template"), (face3d, "_template"), (universal_face, "template")):
         monkeypatch.setattr(module, name, functools.cache(getattr(module, name)))
-    recipe = importlib.import_module(f"jaxrecipes.recipes.{request.param}.torch_checkpoint")
+    recipe = importlib.import_module(f"jaxrecipes.recipes.{request.param}.original")
     reader = importlib.import_module(recipe.read_checkpoint.__module__)
     if reader is not ocec and request.param == "universal_face":
         monkeypatch.setattr(reader, "template", universal_face.template)

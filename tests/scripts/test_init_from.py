@@ -146,8 +146,7 @@ def test_a_schedule_of_the_second_stage_is_checked_before_the_first_is_trained(
         "--first_stage",
         "epochs",
         "2",
-        "--schedules",
-        "weight_decay",
+        "--optim.weight_decay",
         "ramp(0, -1, end_step=9)",
     ]
     outcome = script("train", *tiny, *flags, "--workdir", workdir)

@@ -350,9 +350,13 @@ class HandRunConfig(RunConfig):
         values = dict(stored)
         if own:
             values["augment"] = {**values.get("augment", {}), "strengths": own}
-        if "dropout_rate" in texts and dropout.get("scope") == "listed":
-            dropout.setdefault("output_rate", dropout.get("rate", DropoutConfig.rate))
-            values["dropout"] = dropout
+        if "dropout_rate" in texts:
+            text = texts.pop("dropout_rate")
+            # A schedule even where it is a number: the warm-up is not for it.
+            text = f"constant({text})" if isinstance(number_or_text(text), float) else text
+            values["dropout"] = dropout | {"rate": text}
+            if dropout.get("scope") == "listed":
+                values["dropout"].setdefault("output_rate", dropout.get("rate", DropoutConfig.rate))
         if "backbone_rate_factor" in texts:
             rate = values["optim"]["learning_rate"]
             texts["backbone_rate_factor"] = f"scale({texts['backbone_rate_factor']}, {rate!r})"

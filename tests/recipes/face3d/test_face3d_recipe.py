@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -155,5 +156,6 @@ def test_the_fallback_of_the_text_encoder_needs_no_clip():
 
 def test_inputs_without_poses_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.ones((2, 24), np.float32))
+    trained = types.SimpleNamespace(config=Face3DRunConfig(model=SMALL))
     with pytest.raises(ValueError, match="needs the pose of each face"):
-        FACE3D.load_inputs(Face3DRunConfig(model=SMALL), [tmp_path / "x.npy"])
+        FACE3D.load_inputs(trained, [tmp_path / "x.npy"])

@@ -60,15 +60,22 @@ def test_a_backbone_that_is_not_there_says_where_such_weights_come_from(tmp_path
 @pytest.mark.parametrize(
     ("search", "problem"),
     [
-        ("brightness=-1:0.5", "at -1.0, the hyperparameter brightness is -1.0; it wants"),
-        ("hue=0:0.9", "at 0.9, the hyperparameter hue is 0.9; it wants 0 <= hue <= 0.5"),
+        ("brightness=-1:0.5", "at -1.0, augment.strengths.brightness is -1.0; it wants"),
+        ("hue=0:0.9", "at 0.9, augment.strengths.hue is 0.9; it wants 0 <= hue <= 0.5"),
         ("blur_sigma_min=0.1:9", "blur_sigma_min is 9, above blur_sigma_max, which is 2"),
     ],
 )
 def test_a_range_of_a_pixel_strength_is_refused_before_the_first_trial(
     search, problem, tmp_path, monkeypatch
 ):
-    flags = ["--config", "hand_pose", "--augment.pixels", "aggressive", "--search", search]
+    flags = [
+        "--config",
+        "hand_pose",
+        "--augment.pixels",
+        "aggressive",
+        "--search",
+        f"augment.strengths.{search}",
+    ]
     monkeypatch.setattr(sys, "argv", ["tune", *flags, "--workdir", str(tmp_path / "search")])
     with pytest.raises(ValueError, match=problem):
         tune.main()
