@@ -13,8 +13,7 @@ from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo, Recipe
-from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.splits import examples_per_step, make_run_data
+from jaxrecipes.train.run_data import RunData, examples_per_step, make_run_data
 
 RECIPES = ("ocec", "universal_face", "face3d", "clip_iqa", "hand_pose")
 _CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"

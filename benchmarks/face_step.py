@@ -42,12 +42,11 @@ from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.recipe import make_recipe as universal_face_recipe
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.programs import DEFAULT_STEPS_PER_CALL as STEPS_PER_CALL
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.run_data import RunData, make_run_data
 from jaxrecipes.train.step import current_hparams
-from jaxrecipes.train.steps_per_call import DEFAULT as STEPS_PER_CALL
 
 PAIRS, PEOPLE, WIDTH = 4096, 128, 512
 FACE3D_MODELS = {

@@ -27,7 +27,7 @@ from jaxrecipes.sharding import make_mesh, shard_bytes
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo, Recipe
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.run_data import make_run_data
 
 _COMPILER_OPTIONS: dict[str, str | bool] = {
     "xla_backend_optimization_level": "0",  # of machine code; buffers are the same

@@ -48,10 +48,10 @@ from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import resume
 from jaxrecipes.train.config import LoopConfig, OptimConfig
+from jaxrecipes.train.programs import DEFAULT_STEPS_PER_CALL as STEPS_PER_CALL
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.splits import make_run_data
-from jaxrecipes.train.steps_per_call import DEFAULT as STEPS_PER_CALL
+from jaxrecipes.train.run_data import make_run_data
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ import jax
 from jaxrecipes.checkpoint import CheckpointCorrupt
 from jaxrecipes.errors import os_error, shortened
 from jaxrecipes.paths import user_path
+from jaxrecipes.runs.runtime import set_up_compilation_cache, set_up_logging, start_devices
 from jaxrecipes.train.loop import TrainingDivergedError
-from jaxrecipes.train.runtime import set_up_compilation_cache, set_up_logging, start_devices
 
 if TYPE_CHECKING:
     from jaxrecipes.runs.trained import Trained

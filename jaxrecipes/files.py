@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that are new."""
 
+import datetime
 import os
 import pathlib
 
@@ -43,3 +44,19 @@ def check_content(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise ValueError(f"{path} is a page of the web, not the file itself; download it again")
+
+
+def new_folder(parent: pathlib.Path, name: str) -> pathlib.Path:
+    """Makes a folder called `NAME-DATE-TIME`, with a number behind it where another process has
+    just made that one.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    dated = parent / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = dated, 1
+    while True:
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = dated.with_name(f"{dated.name}.{number}")

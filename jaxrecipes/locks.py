@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 from filelock import FileLock, Timeout
 
 from jaxrecipes.files import write_bytes
@@ -49,6 +50,11 @@ def alone_in(folder: Path) -> Iterator[None]:
         if outermost:
             holder.unlink(missing_ok=True)
         lock.release()
+
+
+def alone_in_run(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Holds a run's folder for this process, or for all that train together: see `alone_in`."""
+    return alone_in(folder) if jax.process_index() == 0 else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from jaxrecipes.train import runtime
+from jaxrecipes.runs import runtime
 from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
 
 _PROGRAM = """

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from jaxrecipes.data.image_cache import ImageCache
-from jaxrecipes.files import write_bytes
+from jaxrecipes.files import new_folder, write_bytes
 from jaxrecipes.locks import InUseError, alone_in, in_turn
 from jaxrecipes.runs.train import train
 from jaxrecipes.temporary import replacing, sweep
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.run_files import new_folder
 
 _WRITER = """
 import pathlib, sys, time

@@ -15,7 +15,7 @@ import pathlib
 from jaxrecipes import cli
 from jaxrecipes.paths import check_output_file, check_output_folder, user_path
 from jaxrecipes.runs.recipe_module import load_recipe
-from jaxrecipes.train.runtime import start_devices
+from jaxrecipes.runs.runtime import start_devices
 
 
 def main() -> None:

@@ -18,16 +18,16 @@ from typing import Any
 import jax
 
 from jaxrecipes import cli
+from jaxrecipes.files import new_folder
 from jaxrecipes.json_files import write_json
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import with_init_from
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.recipe_module import RecipeModule
+from jaxrecipes.runs.runtime import set_up_jax
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.run_files import new_folder
-from jaxrecipes.train.runtime import set_up_jax
 from jaxrecipes.train.state import create_state, starting_weights
 from jaxrecipes.tune.lr_finder import RangeTest, check_rates, find_learning_rate
 

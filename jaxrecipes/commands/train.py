@@ -18,12 +18,12 @@ from typing import Any
 
 from jaxrecipes import cli
 from jaxrecipes.config import to_dict
+from jaxrecipes.files import new_folder
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.init_from import first_stage_config
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
+from jaxrecipes.runs.runtime import logged_to, set_up_jax
 from jaxrecipes.train.finish import Finished
-from jaxrecipes.train.run_files import new_folder
-from jaxrecipes.train.runtime import logged_to, set_up_jax
 
 
 def main() -> None:

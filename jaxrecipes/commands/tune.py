@@ -26,8 +26,8 @@ from jaxrecipes.errors import install_command
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.recipe_module import RecipeModule
+from jaxrecipes.runs.runtime import logged_to, set_up_jax
 from jaxrecipes.train.recipe import DataInfo, Recipe
-from jaxrecipes.train.runtime import logged_to, set_up_jax
 from jaxrecipes.tune.space import Space, declared_space, fixed_fields, parse_parameter
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import numpy as np
 class IndexedRows:
     """Stands for `table[rows]`; on the host it can be used like that array, row by row.
 
-    As a pytree it goes to the device as it is, and `train.feed.fetch` gathers through it.
+    As a pytree it goes to the device as it is, and `data.feed.fetch` gathers through it.
 
     Attributes:
       table: `[T, ...]`, may be memory-mapped.

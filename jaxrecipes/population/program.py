@@ -26,7 +26,7 @@ class PopulationProgram:
 
     Args:
       recipe: what is trained; the lanes' hyperparameters are in their states.
-      fetch: `(source, item) -> batch`, of one lane's item; see `train.feed.fetch`.
+      fetch: `(source, item) -> batch`, of one lane's item; see `data.feed.fetch`.
       chunk: lanes that are trained together.
 
     Attributes:

@@ -8,8 +8,7 @@ from jaxrecipes.data.examples import Examples
 from jaxrecipes.data.fingerprint import Fingerprint, of_split
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.splits import examples_per_step, make_run_data
+from jaxrecipes.train.run_data import RunData, examples_per_step, make_run_data
 
 
 def recipe_data(

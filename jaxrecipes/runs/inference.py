@@ -9,7 +9,7 @@ from jaxrecipes.data.examples import Examples
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.sharding import make_mesh, replicated
 from jaxrecipes.train.evaluate import EvalProgram, Evaluation
-from jaxrecipes.train.splits import make_split
+from jaxrecipes.train.run_data import make_split
 
 
 def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Evaluation]:
@@ -21,15 +21,17 @@ def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Ev
     program = EvalProgram(trained.recipe, mesh=mesh)
     hparams = jax.device_put(trained.hparams, replicated(mesh))
     loss_hparams = jax.device_put(trained.final_hparams, replicated(mesh))
-    results, pass_metrics = [], trained.recipe.pass_metrics
+    results = []
     for which in weights:
         params, batch_stats = jax.device_put(trained.weights(which), replicated(mesh))
-        items = split.feed.evaluation_items(batch_size)
         results.append(
             program(
-                *(params, batch_stats, hparams, loss_hparams),
-                *(split.feed.source, items, split.arrays),
-                pass_metrics=pass_metrics,
+                params,
+                batch_stats,
+                split,
+                hparams=hparams,
+                loss_hparams=loss_hparams,
+                pass_metrics=trained.recipe.pass_metrics,
             )
         )
     return results

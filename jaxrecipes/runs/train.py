@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.data.examples import Examples
+from jaxrecipes.locks import alone_in_run
 from jaxrecipes.report.aim_writer import import_aim
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import first_stage_config, with_init_from
@@ -24,7 +25,6 @@ from jaxrecipes.train.loop import Run
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.run_files import alone_in_run
 
 _log = logging.getLogger("jaxrecipes")
 

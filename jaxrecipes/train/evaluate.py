@@ -1,4 +1,6 @@
-"""A pass over a split in its fixed order: every example counts once, padding counts nowhere."""
+"""Evaluation: a pass over a split in its fixed order, in which every example counts once and
+padding nowhere.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,13 +10,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrecipes.data.indexed import Arrays
+from jaxrecipes.data.feed import fetch
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
-from jaxrecipes.sharding import replicated
-from jaxrecipes.train.feed import fetch
-from jaxrecipes.train.fsdp import with_gathered_params
+from jaxrecipes.schedules import constant
+from jaxrecipes.sharding import replicated, with_gathered_params
 from jaxrecipes.train.recipe import PassMetrics, Recipe
+from jaxrecipes.train.run_data import Split
+from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.step import current_hparams, used_hparams
+
+_WEIGHT = "loss_weight/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,19 +34,15 @@ class Evaluation:
 
 
 class EvalProgram:
-    """`run(params, ...)`: the recipe's metrics of some weights over a split.
-
-    Args:
-      recipe: what is evaluated.
-      mesh: the devices.
+    """The compiled evaluation of a recipe on a mesh; raw and averaged weights share it.
 
     Attributes:
-      num_compilations: how many times the program was traced; raw and averaged weights share one.
+      num_compilations: how many times the program was traced.
     """
 
     def __init__(self, recipe: Recipe, *, mesh: Mesh):
         self.num_compilations = 0
-        apply_fn = with_gathered_params(recipe, mesh).apply_fn
+        apply_fn = with_gathered_params(recipe.apply_fn, mesh)
 
         def run(params, batch_stats, hparams, loss_hparams, source, item, mask):
             self.num_compilations += 1
@@ -73,35 +75,38 @@ class EvalProgram:
 
     def __call__(
         self,
-        params,
-        batch_stats,
-        hparams,
-        loss_hparams,
-        source,
-        batches,
-        arrays: Arrays,
+        params: Any,
+        batch_stats: Any,
+        split: Split,
         *,
+        hparams: Any,
+        loss_hparams: Any,
         pass_metrics: PassMetrics | None,
+        rows: np.ndarray | None = None,
     ) -> Evaluation:
-        """Evaluates one set of weights.
+        """Evaluates one set of weights, raw or averaged.
 
         Args:
-          params: of the network, raw or averaged.
+          params: of the network.
           batch_stats: that go with them.
+          split: the examples.
           hparams: the hyperparameters in force, for the network and the metrics.
           loss_hparams: those of the loss; of the run's end where losses are to be compared over the
             run.
-          source: the split's resident arrays, empty when it is streamed.
-          batches: yields `(item, mask)`, the last one padded.
-          arrays: the split's host arrays (labels ...), for metrics of the whole pass.
           pass_metrics: the recipe's.
+          rows: which examples; None: all.
         """
+        items = split.feed.evaluation_items(split.batch_size, rows)
+        source = split.feed.source
         results = jax.device_get(
             [
                 self._run(params, batch_stats, hparams, loss_hparams, source, item, mask)
-                for item, mask in batches
+                for item, mask in items
             ]
         )
+        arrays = split.arrays
+        if rows is not None:
+            arrays = {name: array[rows] for name, array in arrays.items()}
         num_examples = len(next(iter(arrays.values())))  # what follows them is padding
         outputs = jax.tree.map(
             lambda *parts: np.concatenate(parts)[:num_examples],
@@ -114,6 +119,64 @@ class EvalProgram:
         return Evaluation(metrics=metrics, outputs=outputs)
 
 
+def validate(
+    recipe: Recipe,
+    program: EvalProgram,
+    state: TrainState,
+    split: Split,
+    *,
+    last_step: int,
+    rows: np.ndarray | None = None,
+) -> tuple[dict[str, float], Evaluation]:
+    """Metrics of a state's raw weights, with EMA of the averaged ones too (`NAME_ema`), and the
+    pass that counts.
+
+    Args:
+      recipe: what is evaluated.
+      program: its evaluation.
+      state: after the step whose hyperparameters count.
+      split: the examples.
+      last_step: of the run; `loss` is weighed as it weighs, so that losses can be compared over a
+        run whose loss weights move: while a weight rises the weighed sum rises as well, though each
+        term may fall. The sum under the weights of the moment is beside it, as `loss_now`.
+      rows: which examples; None: all.
+    """
+    hparams = used_hparams(recipe, state)
+    loss_hparams = current_hparams(recipe, state, step=last_step)
+
+    def run(params: Any, batch_stats: Any) -> tuple[dict[str, float], Evaluation]:
+        result = program(
+            params,
+            batch_stats,
+            split,
+            hparams=hparams,
+            loss_hparams=loss_hparams,
+            pass_metrics=recipe.pass_metrics,
+            rows=rows,
+        )
+        now = {"loss_now": _weighed(result.metrics, hparams)} if _weights_move(recipe) else {}
+        return result.metrics | now, result
+
+    metrics, result = run(state.params, state.batch_stats)
+    if recipe.ema:
+        averaged, result = run(state.ema_params, state.ema_batch_stats)
+        metrics |= {f"{name}_ema": value for name, value in averaged.items()}
+    return metrics, result
+
+
+def training_metrics(
+    recipe: Recipe, state: TrainState, sums: Mapping[str, Any], *, last_step: int
+) -> dict[str, float]:
+    """Metrics of the training steps that `sums` adds up. `loss` is weighed as in `validate`; what
+    the steps minimised is `loss_now`.
+    """
+    metrics = compute_metrics(jax.device_get(sums))
+    if not _weights_move(recipe):
+        return metrics
+    end = current_hparams(recipe, state, step=last_step)
+    return metrics | {"loss": _weighed(metrics, end), "loss_now": metrics["loss"]}
+
+
 def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
     """`{name: metric}` as `{metric name: float}`; a metric that computes several names them
     itself.
@@ -123,3 +186,18 @@ def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
         result = metric.compute()
         values |= result if isinstance(result, dict) else {name: result}
     return {name: float(value) for name, value in jax.device_get(values).items()}
+
+
+def _weights_move(recipe: Recipe) -> bool:
+    """Whether a loss weight follows a schedule."""
+    hparams = recipe.hparams.items()
+    return any(name.startswith(_WEIGHT) and s.kind is not constant for name, s in hparams)
+
+
+def _weighed(metrics: Mapping[str, float], hparams: Mapping[str, Any]) -> float:
+    terms = {
+        f"loss/{name.removeprefix(_WEIGHT)}": weight
+        for name, weight in hparams.items()
+        if name.startswith(_WEIGHT)
+    }
+    return sum(float(weight) * metrics[term] for term, weight in terms.items() if term in metrics)

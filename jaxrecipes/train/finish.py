@@ -1,7 +1,7 @@
 """The end of a run: its best weights, evaluated, and its summary."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import current_hparams
-from jaxrecipes.train.validation import Validator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ def evaluate_best(
     recipe: Recipe,
     state: TrainState,
     data: RunData,
-    validate: Validator,
+    validate: Callable[..., tuple[dict[str, float], Evaluation]],
     *,
     step: int,
     history: Sequence[Mapping[str, Any]],

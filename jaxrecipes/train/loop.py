@@ -17,7 +17,9 @@ from jax.sharding import Mesh
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.files import write_bytes
+from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.json_files import write_json
+from jaxrecipes.locks import alone_in_run
 from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.paths import user_path
 from jaxrecipes.plateau import EarlyStoppingState
@@ -25,21 +27,17 @@ from jaxrecipes.report.aim_writer import AimLog
 from jaxrecipes.report.progress import Progress, duration
 from jaxrecipes.report.writer import Writer, open_writer
 from jaxrecipes.train import finish, nonfinite, resume
-from jaxrecipes.train.comparable import with_end_weights
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.evaluate import EvalProgram, compute_metrics
+from jaxrecipes.train.evaluate import Evaluation, training_metrics, validate
 from jaxrecipes.train.finish import Finished
-from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import Position
-from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.run_files import alone_in_run
+from jaxrecipes.train.run_data import RunData, Split
 from jaxrecipes.train.stages import with_moments
 from jaxrecipes.train.state import TrainState
-from jaxrecipes.train.step import current_hparams, looked_at, used_hparams
+from jaxrecipes.train.step import looked_at, used_hparams
 from jaxrecipes.train.timeline import Timeline
-from jaxrecipes.train.validation import Validator
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -102,7 +100,7 @@ class Run:
         self._programs = programs or self._make_programs(recipe)
         self._program = self._programs.train
         self._compilations_before = 0  # of earlier stages' programs
-        self._validate = self._validator(self._programs.evaluate)
+        self._evaluate = self._programs.evaluate
         self._seconds_to_first_step: float | None = None
 
     def fit(self) -> Finished | None:
@@ -203,7 +201,6 @@ class Run:
             return Position(state, empty_sums, []), 0
         step, self._timeline = found.position, found.timeline
         self._total_steps = self._timeline.end(self._config)
-        self._validate = self._validator(self._programs.evaluate)
         position = resume.restore(
             checkpoints,
             self._recipe,
@@ -225,12 +222,12 @@ class Run:
     def _enter_stage(self, position: Position, step: int) -> None:
         """Sees to it that the moments and the program are those of the stage that `step` is in."""
         recipe, restarts = self._recipe.stage_at(step), self._recipe.restarts_at(step)
-        if recipe.frozen != self._programs.stage[0] or restarts:
+        if recipe.frozen != self._programs.frozen or restarts:
             moments = None if restarts else leaves_by_path(position.state.opt_state)
             _log.info("frozen from step %d on: %s", step, " ".join(recipe.frozen) or "nothing")
             position.state = with_moments(recipe, position.state, moments, self._mesh)
         late = late_paths(leaves_by_path(position.state.opt_state))
-        if self._programs.stage != (recipe.frozen, late):
+        if (self._programs.frozen, self._programs.late) != (recipe.frozen, late):
             self._compilations_before += self._program.num_compilations
             self._programs = self._make_programs(recipe, late)
             self._program = self._programs.train
@@ -257,9 +254,8 @@ class Run:
         title = f"epoch {self._timeline.epoch(step + 1)}/{epochs}"
         with Progress(title, total=epoch_end - step, last_line=False) as progress:
             while step < epoch_end:
-                if self._recipe.frozen_at(step) != self._programs.stage[
-                    0
-                ] or self._recipe.restarts_at(step):
+                frozen = self._recipe.frozen_at(step)
+                if frozen != self._programs.frozen or self._recipe.restarts_at(step):
                     self._enter_stage(position, step)
                 stage_end = self._recipe.stage_end(step) or epoch_end
                 stops = [epoch_end, stage_end, _next_multiple(step, loop.log_every_steps)]
@@ -313,9 +309,9 @@ class Run:
     ) -> None:
         """Validates, steps the state machines, and puts the epoch on record."""
         hparams = used_hparams(self._recipe, position.state)
-        end = current_hparams(self._recipe, position.state, step=self._total_steps - 1)
-        train = compute_metrics(jax.device_get(position.sums))
-        train = with_end_weights(train, self._recipe, end)
+        train = training_metrics(
+            self._recipe, position.state, position.sums, last_step=self._total_steps - 1
+        )
         train_seconds = time.monotonic() - self._epoch_started
         rate = (step - self._epoch_first_step) * self._data.examples_per_step / train_seconds
 
@@ -447,7 +443,7 @@ class Run:
         )
         finished.summary["compilations"] = {
             "train": self._compilations_before + self._program.num_compilations,
-            "eval": self._validate.num_compilations,
+            "eval": self._evaluate.num_compilations,
         }
         if jax.process_index() == 0:
             write_json(self._workdir / "summary.json", finished.summary)
@@ -527,8 +523,11 @@ class Run:
         history, taken = position.history, self._timeline.taken(step)
         return taken > (history[-1]["step"] if history else 0)
 
-    def _validator(self, program: EvalProgram) -> Validator:
-        return Validator(self._recipe, program, last_step=self._total_steps - 1)
+    def _validate(
+        self, state: TrainState, split: Split, rows: np.ndarray | None = None
+    ) -> tuple[dict[str, float], Evaluation]:
+        last_step = self._total_steps - 1
+        return validate(self._recipe, self._evaluate, state, split, last_step=last_step, rows=rows)
 
     def _empty_sums(self) -> Any:
         return self._program.zeros(self._programs.sum_shapes)

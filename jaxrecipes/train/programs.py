@@ -1,20 +1,164 @@
-"""The compiled programs of a run: its initial state, its steps, its evaluation."""
+"""The compiled programs of a run: its initial state, its training steps, its evaluation."""
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from jaxrecipes.compile_quickly import compile_quickly
-from jaxrecipes.sharding import replicated
+from jaxrecipes.data.feed import fetch
+from jaxrecipes.sharding import put_global, replicated, state_shardings, with_gathered_params
 from jaxrecipes.train.evaluate import EvalProgram
-from jaxrecipes.train.program import TrainProgram
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.state import TrainState, create_state, starting_weights
+from jaxrecipes.train.step import make_train_step
+
+DEFAULT_STEPS_PER_CALL = 8
+_CONVOLUTIONS = "on CPU XLA runs the convolutions of a step many times slower inside a loop"
+_SCALAR = jax.ShapeDtypeStruct((), np.float32)
+
+
+class TrainProgram:
+    """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh, compiled once
+    for any number of them; state and sums are donated.
+
+    The leading axis of `items` is the most steps of a call, which runs the first `count`: the last,
+    shorter call of an epoch needs no compilation of its own.
+
+    Args:
+      recipe: what is trained.
+      mesh: the devices.
+      abstract_state: the state's shapes.
+
+    Attributes:
+      shardings: where each leaf of the state lies.
+      num_compilations: how many times the program was traced; 1 in a healthy run.
+    """
+
+    def __init__(self, recipe: Recipe, *, mesh: Mesh, abstract_state: TrainState):
+        self.num_compilations = 0
+        self.shardings = state_shardings(abstract_state, mesh)
+        apply_fn = with_gathered_params(recipe.apply_fn, mesh)
+        train_step = make_train_step(dataclasses.replace(recipe, apply_fn=apply_fn))
+
+        @partial(jax.jit, inline=True)  # for its cache of traces: all uses here share one
+        def fetch_and_step(state, source, item):
+            return train_step(state, fetch(source, item))
+
+        def one_step(state, sums, source, item):
+            state, metrics = fetch_and_step(state, source, item)
+            return state, jax.tree.map(jnp.add, sums, metrics.sums), metrics.log
+
+        def run(state, sums, source, items, count):
+            self.num_compilations += 1
+            first = jax.tree.map(lambda x: x[0], items)
+            if jax.tree.leaves(items)[0].shape[0] == 1:
+                return one_step(state, sums, source, first)
+            log = jax.eval_shape(fetch_and_step, state, source, first)[1].log
+
+            def body(i, carry):
+                item = jax.tree.map(lambda x: x[i], items)
+                return one_step(carry[0], carry[1], source, item)
+
+            empty_log = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), log)
+            return jax.lax.fori_loop(0, count, body, (state, sums, empty_log))
+
+        self._everywhere = everywhere = replicated(mesh)
+        self._run = jax.jit(
+            run,
+            donate_argnums=(0, 1),
+            in_shardings=(self.shardings, everywhere, None, None, None),
+            out_shardings=(self.shardings, everywhere, everywhere),
+        )
+        self._fetch_and_step = fetch_and_step
+
+    def __call__(self, state, sums, source, items, count):
+        """`(state, sums, log of the last step)`, dispatched without waiting for the device."""
+        return self._run(state, sums, source, items, count)
+
+    def lower(self, state, sums, source, items, count) -> jax.stages.Lowered:
+        """The program for such arguments (arrays or their shapes), not yet compiled."""
+        return self._run.lower(state, sums, source, items, count)
+
+    def compiled(self, state, sums, source, items, count) -> jax.stages.Compiled:
+        """The program for such arguments, to look into; after a call it is the one that ran."""
+        return self.lower(state, sums, source, items, count).compile()
+
+    def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
+        """Shapes of the metric sums that this program adds up over `items`."""
+        return jax.eval_shape(self._fetch_and_step, state, source, _first(items))[1].sums
+
+    def steps_per_call(
+        self, given: int | None, state: TrainState, source: Any, items: Any
+    ) -> "StepsPerCall":
+        """How many steps a call should have, see `choose_steps_per_call`."""
+        return choose_steps_per_call(given, self._fetch_and_step, state, source, _first(items))
+
+    def zeros(self, shapes: Any) -> Any:
+        """Sums of no step at all."""
+        return jax.tree.map(
+            lambda x: put_global(np.zeros(x.shape, x.dtype), self._everywhere), shapes
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepsPerCall:
+    """A number of steps, and why it is that one; `unwise` if what was asked for costs much time."""
+
+    count: int
+    reason: str
+    unwise: bool = False
+
+
+def choose_steps_per_call(given: int | None, step: Callable[..., Any], *args: Any) -> StepsPerCall:
+    """As many as are given, or else what the program of one step suggests.
+
+    XLA's fast convolution is lost inside loops on CPU: a step with one in it goes alone into a
+    call there. All others share a call, which saves dispatches.
+
+    Args:
+      given: steps, or None to choose.
+      step: a jitted function.
+      *args: its arguments, or their shapes; it is traced for them unless it was before.
+    """
+    convolutions = (
+        given != 1
+        and jax.default_backend() == "cpu"
+        and "conv_general_dilated" in _primitives_on_cpu(jax.make_jaxpr(step)(*args).jaxpr)
+    )
+    if given is not None:
+        return StepsPerCall(given, _CONVOLUTIONS if convolutions else "as given", convolutions)
+    if convolutions:
+        return StepsPerCall(1, _CONVOLUTIONS)
+    reason = "fewer calls, and no convolutions that a loop would slow down"
+    return StepsPerCall(DEFAULT_STEPS_PER_CALL, reason)
+
+
+def _primitives_on_cpu(jaxpr: Any) -> Iterator[str]:
+    """Names of the operations of a jaxpr and of those inside them, without what
+    `lax.platform_dependent` has for other platforms.
+    """
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        params = dict(equation.params)
+        platforms = params.get("branches_platforms")
+        if platforms is not None:
+            own = next(i for i, names in enumerate(platforms) if names is None or "cpu" in names)
+            params["branches"] = params["branches"][own]
+        for inner in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from _primitives_on_cpu(getattr(inner, "jaxpr", inner))
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
 class Programs:
@@ -24,14 +168,15 @@ class Programs:
     that the programs see can share one object (`fingerprint` tells).
 
     Args:
-      recipe: what is trained; of a plan its first stage.
+      recipe: what is trained; of one with later stages the first.
       data: what it is trained on; the shapes of its batches are part of the programs.
       steps_per_call: of the train program; None: what suits it.
       mesh: the devices.
       late: paths of parameters that have a count of updates of their own.
+      evaluate: the evaluation of another stage of the same run, which this one shares.
 
     Attributes:
-      stage: the freezing rules, and the late parameters.
+      frozen, late: what tells one stage's training program from another's.
       abstract_state: shapes of the state.
       train, evaluate: the programs.
       sum_shapes: shapes of the metric sums of the train program.
@@ -46,8 +191,9 @@ class Programs:
         steps_per_call: int | None,
         mesh: Mesh,
         late: Iterable[str] = (),
+        evaluate: EvalProgram | None = None,
     ):
-        self.stage = recipe.frozen_at(0), frozenset(late)
+        self.frozen, self.late = recipe.frozen_at(0), frozenset(late)
         self._hparams, self._mesh = _leaves(recipe), mesh
         self._key = jax.random.key(0)
 
@@ -56,7 +202,7 @@ class Programs:
 
         self.abstract_state: TrainState = jax.eval_shape(create, self._key, self._hparams)
         self.train = TrainProgram(recipe, mesh=mesh, abstract_state=self.abstract_state)
-        self.evaluate = EvalProgram(recipe, mesh=mesh)
+        self.evaluate = evaluate or EvalProgram(recipe, mesh=mesh)
         self._create = jax.jit(create, out_shardings=self.train.shardings)
         self._compiled_create: dict[Any, jax.stages.Compiled] = {}  # by what is given
         arguments = self.abstract_state, data.train.source, data.train.training_items(0, 1)
@@ -101,7 +247,8 @@ class Programs:
         return digest.hexdigest()
 
 
-_SCALAR = jax.ShapeDtypeStruct((), np.float32)
+def _first(items: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)
 
 
 def _laid_out(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes import schedules
+from jaxrecipes.data.feed import Feed, fetch
 from jaxrecipes.fields import Positive, bounds_of, wrong
-from jaxrecipes.train.feed import Feed, fetch
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import make_train_step

@@ -1,8 +1,8 @@
 import numpy as np
 
+from jaxrecipes.data.feed import ResidentFeed, StreamFeed, fetch
 from jaxrecipes.data.indexed import IndexedRows
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.feed import ResidentFeed, StreamFeed, fetch
 
 TABLE = np.arange(12.0, dtype=np.float32).reshape(4, 3)
 ROWS = np.array([3, 0, 0, 2, 3], np.int32)

@@ -7,10 +7,10 @@ import pytest
 from toy_recipe import toy_arrays, toy_hparams, toy_recipe
 
 from jaxrecipes import population
+from jaxrecipes.data.feed import fetch
 from jaxrecipes.data.order import BatchOrder
 from jaxrecipes.population import PopulationProgram, active_lanes
 from jaxrecipes.schedules import cosine
-from jaxrecipes.train.feed import fetch
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import make_train_step
 

@@ -7,8 +7,8 @@ import pytest
 from small_recipes import small_recipes
 
 from jaxrecipes import population
+from jaxrecipes.data.feed import fetch
 from jaxrecipes.population import PopulationProgram, active_lanes
-from jaxrecipes.train.feed import fetch
 from jaxrecipes.train.state import create_state
 from jaxrecipes.train.step import make_train_step
 

@@ -22,7 +22,7 @@ from jaxrecipes.sharding import bytes_per_device, make_mesh
 from jaxrecipes.train.config import LoopConfig, OptimConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.run_data import make_run_data
 
 STEPS, EXAMPLES = 4, 32
 TRAINING = {

@@ -9,7 +9,7 @@ import pytest
 
 from jaxrecipes import cli
 from jaxrecipes.data.decode import cache_folder
-from jaxrecipes.train import runtime
+from jaxrecipes.runs import runtime
 
 
 @pytest.fixture

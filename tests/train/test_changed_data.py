@@ -8,10 +8,10 @@ import pytest
 from toy_recipe import toy_arrays, toy_config, toy_hparams, toy_recipe, toy_run
 
 from jaxrecipes.config import to_dict
+from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.plateau import ReduceLROnPlateau
 from jaxrecipes.schedules import linear
 from jaxrecipes.train.config import DataConfig
-from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.resume import config_changes
 
 CONFIG = {"allow_config_change": True}

@@ -19,7 +19,7 @@ def start(workdir, *arguments, devices=1):
     environment = os.environ | {
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(FOLDER),
+        "PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path]),
     }
     command = [
         sys.executable,

@@ -2,9 +2,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxrecipes.data.feed import ResidentFeed, StreamFeed, fetch
 from jaxrecipes.data.order import BatchOrder
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.feed import ResidentFeed, StreamFeed, fetch
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from toy_recipe import toy_arrays, toy_config, toy_hparams, toy_recipe, toy_run
 
+from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.train import loop
 from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig
-from jaxrecipes.train.interrupt import Interrupt
 
 ALLOWED = {"allow_config_change": True, "allow_data_change": True}
 

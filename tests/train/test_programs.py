@@ -8,7 +8,7 @@ from toy_recipe import toy_arrays, toy_config, toy_hparams, toy_recipe, toy_run
 from jaxrecipes.schedules import cosine
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.run_data import make_run_data
 
 OTHER_NUMBERS = {"learning_rate": 0.02, "dropout_rate": 0.4, "loss_weight/l2": 0.3}
 

@@ -7,11 +7,11 @@ from toy_recipe import toy_batch, toy_config, toy_hparams, toy_recipe, toy_run
 
 from jaxrecipes import schedules
 from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import create_state, make_train_step
 from jaxrecipes.train.config import OptimConfig
-from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.stages import with_moments
 
 PLAN = ((0, ("^hidden/", "^norm/")), (8, ("^hidden/",)), (19, ()))

@@ -10,7 +10,7 @@ import pytest
 from toy_recipe import toy_config, toy_recipe, toy_run
 
 from jaxrecipes.train.apply_fn import linen_apply
-from jaxrecipes.train.steps_per_call import DEFAULT, choose
+from jaxrecipes.train.programs import DEFAULT_STEPS_PER_CALL, choose_steps_per_call
 
 
 class Convolutional(nn.Module):
@@ -42,7 +42,7 @@ def chosen(recipe, steps_per_call, workdir):
 
 
 def test_a_step_without_convolutions_shares_a_call_with_seven_others(tmp_path):
-    assert chosen(toy_recipe(), None, tmp_path).count == DEFAULT == 8
+    assert chosen(toy_recipe(), None, tmp_path).count == DEFAULT_STEPS_PER_CALL == 8
 
 
 def test_a_step_with_a_convolution_goes_alone_on_cpu_and_the_log_says_why(tmp_path, caplog):
@@ -80,5 +80,8 @@ def test_a_convolution_for_other_platforms_alone_does_not_count():
         return jax.lax.platform_dependent(x, cpu=lambda x: 9 * x, default=convolve)
 
     image = jax.ShapeDtypeStruct((1, 1, 8, 8), jnp.float32)
-    assert choose(None, step, image).count == DEFAULT
-    assert choose(None, jax.jit(lambda x: jax.lax.map(convolve, x[None])), image).count == 1
+    assert choose_steps_per_call(None, step, image).count == DEFAULT_STEPS_PER_CALL
+    assert (
+        choose_steps_per_call(None, jax.jit(lambda x: jax.lax.map(convolve, x[None])), image).count
+        == 1
+    )

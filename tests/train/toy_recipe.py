@@ -17,7 +17,7 @@ from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
 from jaxrecipes.train.loop import Run
 from jaxrecipes.train.recipe import Recipe
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.run_data import make_run_data
 
 NUM_FEATURES = 6
 

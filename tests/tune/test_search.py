@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from toy_search import NUMBERS, ToyModule, toy_run_config, toy_search, toy_study
 
-from jaxrecipes.train.interrupt import Interrupt
+from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.tune.results import trial_rows
 from jaxrecipes.tune.space import Choice, Int, Space
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from jaxrecipes.config import to_dict
+from jaxrecipes.data.feed import fetch
 from jaxrecipes.data.fingerprint import of_split
+from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.models.dinov2.config import Dinov2Config
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.recipes.hand_pose.config import (
@@ -31,12 +33,10 @@ from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import LoopConfig, OptimConfig
-from jaxrecipes.train.feed import fetch
-from jaxrecipes.train.interrupt import Interrupt
 from jaxrecipes.train.loop import Run
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.run_data import make_run_data
 
 HAND_POSE = load_recipe("hand_pose")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxrecipes.data.feed import StreamFeed
 from jaxrecipes.data.tar_writer import ShardWriter
 from jaxrecipes.recipes.hand_pose.schema import LABELS, HandSequence, pack_sequence
 from jaxrecipes.recipes.hand_pose.shards import read_hand_clips, write_hand_shards
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.feed import StreamFeed
 
 
 def make_sequence(key, num_frames=3, size=(6, 8), seed=0, **changes):

@@ -14,7 +14,7 @@ from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import LoopConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.splits import make_run_data
+from jaxrecipes.train.run_data import make_run_data
 
 STEPS_PER_CALL = 8
 SMALL = OcecRunConfig(
