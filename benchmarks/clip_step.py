@@ -46,7 +46,6 @@ from jaxrecipes.recipes.clip_iqa.config import (
 )
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.train import create_state, current_hparams, make_train_step
-from jaxrecipes.train.config import LrScheduleConfig
 from jaxrecipes.train.recipe import DataInfo, Recipe
 
 MODES = {
@@ -254,7 +253,9 @@ def main() -> None:
                 clip=ClipSource(size=args.size),
                 freeze=freeze,
                 augment=AugmentConfig(enabled=False),
-                lr_schedule=LrScheduleConfig(kind="constant"),
+                optim=dataclasses.replace(
+                    IqaRunConfig().optim, schedule="constant", warmup_ratio=None
+                ),
                 precision=precision,
             )
             for tokens in args.tokens:

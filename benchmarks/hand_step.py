@@ -44,7 +44,6 @@ from jaxrecipes.recipes.hand_pose.config import (
 from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
 from jaxrecipes.recipes.hand_pose.recipe import make_recipe
 from jaxrecipes.train import create_state, current_hparams, make_train_step
-from jaxrecipes.train.config import LrScheduleConfig
 from jaxrecipes.train.recipe import DataInfo
 
 MODES = {"finetuned": 1e-5, "frozen": None}  # learning rate of the backbone
@@ -208,7 +207,7 @@ def main() -> None:
                 ),
                 data=HandDataConfig(batch_size=args.batch_size),
                 dropout=DropoutConfig(warmup_steps=0),
-                lr_schedule=LrScheduleConfig(kind="constant"),
+                optim=dataclasses.replace(HandRunConfig().optim, schedule="constant"),
                 precision=precision,
             )
             name = f"{args.size}, {mode}, {precision}"
