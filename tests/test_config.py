@@ -167,3 +167,21 @@ def test_a_stored_float_may_be_whole_and_keys_may_be_numbers():
     assert from_dict(RunConfig, stored).optim.learning_rate == 1.0
     plan = FreezeConfig(mode="partial", plan={1: 8, 4: 2})
     assert from_dict(FreezeConfig, to_dict(plan)) == plan
+
+
+def test_flags_replace_parameter_groups_and_schedules_that_a_preset_has():
+    flags = ["--optim.learning_rate_factors", "^head/", "3", "--epochs", "2"]
+    config = load_config("configs/clip_iqa.py", flags)
+    assert config.optim.learning_rate_factors == {"^head/": 3.0}
+    scheduled = load_config("configs/hand_pose.py", ["--dropout.rate", "ramp(0, 0.2, end_step=9)"])
+    assert scheduled.dropout.rate == "ramp(0, 0.2, end_step=9)"
+    with pytest.raises(ValueError, match=r"want pairs of STR and FLOAT>=0, got '\^head/'"):
+        load_config("configs/clip_iqa.py", flags[:2])
+
+
+def test_help_says_what_changes_without_a_compile(capsys):
+    with pytest.raises(SystemExit):
+        load_config("configs/ocec.py", ["--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Weight decay, on every parameter that no_decay does not name. Changes without" in shown
+    assert "Passes over the training data, in all (a resumed run goes on up to it). (def" in shown
