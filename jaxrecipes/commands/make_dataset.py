@@ -1,6 +1,8 @@
-"""Makes a dataset: of images, the parquet that ocec reads (--annotation, --images); of embeddings,
-the folder that the face recipes read (--features); of hand crops with joints, the tar shards that
-hand_pose reads (--hands).
+"""Makes a dataset from images, embeddings or hand crops.
+
+Of images (--annotation, --images) it makes the parquet that ocec reads; of embeddings (--features)
+the folder that the face recipes read; of hand crops with joints (--hands) the tar shards that
+hand_pose reads.
 
   jaxrecipes make_dataset --images FOLDER [FOLDER ...] --output FILE.parquet
   jaxrecipes make_dataset --features FILE.npz --pose-order pitch,yaw,roll --output FOLDER

@@ -3,7 +3,7 @@
   jaxrecipes predict --checkpoint RUN --inputs PATH [PATH ...] --output FILE.csv
 
 For ocec these are images, folders of images or parquet files, and the columns path, logit and
-prob_open; docs/ tells both of the other recipes. What cannot be read is left out and counted.
+prob_open; docs/ describes those of the other recipes. What cannot be read is left out and counted.
 """
 
 import csv

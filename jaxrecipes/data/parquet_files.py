@@ -33,7 +33,7 @@ def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
         if files := [file for file in found if file.is_file() and not file.name.startswith(".")]:
             return tuple(files)
     raise FileNotFoundError(
-        f"folder {root} holds no parquet file; scripts/make_dataset.py makes one from images"
+        f"folder {root} holds no parquet file; jaxrecipes make_dataset makes one from images"
     )
 
 

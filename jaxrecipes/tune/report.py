@@ -154,7 +154,8 @@ def _page(
     sections = [
         "# Search",
         f"{about} {counts}; {duration(spent)} of trials. `{metric}`: {better} is better.",
-        "    python scripts/train.py --config best.py",
+        "To train it, in this folder:",
+        "    jaxrecipes train --config best.py",
         f"Its weights are in `{best.folder}`.",
         "## Sensitivity",
         "The effect is half the range of the metric's mean over groups of trials with similar "

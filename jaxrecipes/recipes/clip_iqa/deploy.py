@@ -29,7 +29,7 @@ def deployed(trained: Trained) -> Deployed:
     if config.data.image_embeddings:
         raise ValueError(
             "this model was trained on image embeddings (data.image_embeddings), so it takes no "
-            "images; scripts/predict.py predicts from a parquet that has them"
+            "images; jaxrecipes predict predicts from a parquet that has them"
         )
     recipe = make_recipe(
         dataclasses.replace(config, precision="float32"), DataInfo(steps_per_epoch=1)

@@ -44,9 +44,7 @@ class Suggestion:
         """The command that trains so, with these weights and this CSV."""
         fields = self.fields | {"clip.weights": weights, "data.path": path}
         flags = (f"--{name} {value}" for name, value in fields.items())
-        return " ".join(
-            [f"python scripts/train.py --config configs/clip_iqa.py:{self.preset}", *flags]
-        )
+        return " ".join([f"jaxrecipes train --config clip_iqa:{self.preset}", *flags])
 
 
 def suggest(samples: int, size: str, *, focus: Focus = "balanced") -> Suggestion:

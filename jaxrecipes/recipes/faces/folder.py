@@ -105,7 +105,7 @@ def read_face_folder(root: str | pathlib.Path, *, keypoints: bool = False) -> Fa
     if missing:
         raise FileNotFoundError(
             f"{root} is no folder of face features: {', '.join(missing)} missing; "
-            "scripts/make_dataset.py makes one from arrays"
+            "jaxrecipes make_dataset makes one from arrays"
         )
     front_metadata = _read_metadata(root / "front_metadata.json")
     video_metadata = _read_metadata(root / "video_metadata.json")

@@ -157,8 +157,8 @@ class HandPose(nn.Module):
 
         Args:
           key: PRNG key.
-          read_files: take the decoder's constants from the configured files; otherwise they are as
-            without files, for who has them elsewhere.
+          read_files: take the decoder's constants from the configured files; otherwise they have
+            the values of a config without files, for callers that set them afterwards.
 
         Raises:
           FileNotFoundError: there is no such file.
