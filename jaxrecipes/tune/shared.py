@@ -31,8 +31,9 @@ class Shared:
     """Loads data and makes programs for configs, again only where a config needs others.
 
     Two configs share programs when they agree in all fields but those that declare hyperparameters
-    (`fields.data_paths`) or steer the run from outside of its programs, and their hyperparameters
-    have one structure: the same names, each with the same kind of schedule.
+    (`fields.data_paths`) or steer the run from outside of its programs, their hyperparameters have
+    one structure (the same names, each with the same kind of schedule), and their plateau and early
+    stopping begin alike.
 
     Args:
       module: the recipe.
@@ -121,7 +122,10 @@ def _static(config: RunConfig) -> str:
 
 def _structure(recipe: Recipe) -> Any:
     leaves, structure = jax.tree.flatten(dict(recipe.hparams))
-    return structure, tuple(np.shape(leaf) for leaf in leaves)
+    machines = recipe.plateau, recipe.early_stopping
+    # The state that a run begins with has one for each, which waits for a lower or higher figure.
+    begin = tuple(None if machine is None else machine.mode for machine in machines)
+    return structure, tuple(np.shape(leaf) for leaf in leaves), begin
 
 
 def _splits_key(config: RunConfig) -> str:

@@ -5,6 +5,7 @@ from toy_search import ToyModule, toy_run_config
 
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig
 from jaxrecipes.tune.shared import Shared
 from jaxrecipes.tune.space import Choice, Float, Int, Space
 
@@ -66,3 +67,23 @@ def test_data_is_loaded_once_and_batched_anew_for_other_batches(shared):
     assert first is second
     assert third.examples_per_step == 2 * first.examples_per_step
     assert shared._module.names.loads <= before + 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "other"),
+    [
+        ({"optim": OptimConfig(schedule="plateau")}, {"optim": OptimConfig(schedule="constant")}),
+        ({}, {"early_stopping": EarlyStoppingConfig(patience_epochs=3)}),
+        (
+            {"early_stopping": EarlyStoppingConfig(patience_epochs=3, mode="min")},
+            {"early_stopping": EarlyStoppingConfig(patience_epochs=3, mode="max")},
+        ),
+    ],
+)
+def test_trials_whose_state_begins_otherwise_do_not_share(shared, fields, other):
+    assert programs(shared, **fields) is not programs(shared, **other)
+
+
+def test_the_patience_of_a_trial_makes_no_other_program(shared):
+    first, second = (EarlyStoppingConfig(patience_epochs=n) for n in (2, 3))
+    assert programs(shared, early_stopping=first) is programs(shared, early_stopping=second)

@@ -73,7 +73,7 @@ class ToyModule:
         hparams = {name: found[name] for name in names if name in found}
         scale = config.input_scale
         recipe = toy_recipe(hparams=toy_hparams(**hparams), width=config.width)
-        parts = shared_parts(config, data.steps_per_epoch) | {"plateau": None}
+        parts = shared_parts(config, data.steps_per_epoch)
         return dataclasses.replace(recipe, inputs=lambda batch: scale * batch["x"], **parts)
 
 
