@@ -4,7 +4,10 @@ import contextlib
 import difflib
 import errno
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 WRONG_TYPES = (TypeError, AttributeError, LookupError, OverflowError, ValueError)
 """What plain Python raises where a value from a file is of another type or size than it should."""
@@ -32,6 +35,17 @@ def hint(name: object, known: Iterable[str]) -> str:
 def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
     """The error for a name, which may come from a file and be anything, not among `known`."""
     return ValueError(f"unknown {what} {shortened(str(name), 80)!r}{hint(name, known)}")
+
+
+def named(what: str, name: str, found: Mapping[str, T]) -> T:
+    """`found[name]`.
+
+    Raises:
+      ValueError: there is none of that name; the nearest is named.
+    """
+    if name not in found:
+        raise unknown_name(what, name, found)
+    return found[name]
 
 
 def listed(names: Sequence[object], most: int = _MOST_NAMES) -> str:

@@ -10,17 +10,16 @@ number, a `Schedule`, or the text of one.
 
 import dataclasses
 import functools
-import math
 import types
 import typing
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, TypeVar, Union
 
-import numpy as np
 import typeguard
 from annotated_types import Interval
 
 from jaxrecipes import errors
+from jaxrecipes.bounds import bounds_of, is_union, shown, wrong
 from jaxrecipes.schedules import Schedule, check_text
 
 T = TypeVar("T")
@@ -232,15 +231,6 @@ def _leaf_name(part: Any, field: dataclasses.Field) -> str:
     return name.format_map(vars(part)) if "{" in name else name
 
 
-def bounds_of(hint: Any) -> Interval:
-    """The bounds that a number's type declares; in `X | None` those of X."""
-    if typing.get_origin(hint) is Annotated:
-        return next((x for x in hint.__metadata__ if isinstance(x, Interval)), Interval())
-    if _is_union(hint):
-        return bounds_of(next(x for x in typing.get_args(hint) if x is not types.NoneType))
-    return Interval()
-
-
 def is_hparam(hint: Any) -> bool:
     """Whether a type is `Hparam[...]`."""
     return Schedule in typing.get_args(hint)
@@ -251,44 +241,6 @@ def plain(hint: Any) -> Any:
     return hint.__origin__ if typing.get_origin(hint) is Annotated else hint
 
 
-def wrong(value: float, bounds: Interval, name: str) -> str | None:
-    """What is wrong with a number called `name`: `is 2.0; it wants 0 <= b1 < 1`; None if nothing.
-
-    A float has to keep the bounds in float32 too, where 0.999999999 is 1.
-    """
-    with np.errstate(over="ignore"):
-        kept = float(np.float32(value)) if isinstance(value, float) else value
-    if isinstance(value, float) and abs(kept) < np.finfo(np.float32).tiny:
-        kept = 0.0  # as XLA has it
-    wanted = bounds_text(bounds, name)
-    if isinstance(value, float) and not math.isfinite(kept):
-        finite = "a number that float32 holds" if math.isfinite(value) else "a finite number"
-        return f"is {value!r}; it wants {finite}{wanted and ', '}{wanted}"
-    if not within(value, bounds):
-        return f"is {_shown(value)}; it wants {wanted}"
-    if not within(kept, bounds):
-        return f"is {value!r}, in float32 {kept!r}; it wants {wanted}"
-    if isinstance(value, int) and bounds.lt is bounds.le is None and abs(value) >= 2**31:
-        return f"is {_shown(value)}; it wants a number of 32 bits"
-    return None
-
-
-def bounds_text(bounds: Interval, name: str) -> str:
-    """`0 <= NAME < 1`, `NAME > 0`, or nothing where there are no bounds."""
-    low, at_least = (bounds.gt, "<") if bounds.ge is None else (bounds.ge, "<=")
-    high, at_most = (bounds.lt, "<") if bounds.le is None else (bounds.le, "<=")
-    if low is None and high is None:
-        return ""
-    if high is None:
-        return f"{name} {at_least.replace('<', '>')} {_number(low)}"
-    upper = f"{name} {at_most} {_number(high)}"
-    return upper if low is None else f"{_number(low)} {at_least} {upper}"
-
-
-def _number(limit: Any) -> str:
-    return str(limit) if isinstance(limit, int) else f"{limit:g}"
-
-
 def numbers(value: Any, hint: Any, entry: str = "") -> Iterator[tuple[str, Any, type, Interval]]:
     """Every number in a value of this type: `(entry, number, int or float, bounds)`."""
     kind = plain(hint)
@@ -296,7 +248,7 @@ def numbers(value: Any, hint: Any, entry: str = "") -> Iterator[tuple[str, Any, 
     if kind in (int, float):
         if isinstance(value, int | float):
             yield entry, value, kind, bounds_of(hint)
-    elif _is_union(kind):
+    elif is_union(kind):
         for option in args if value is not None else ():
             yield from numbers(value, option, entry)
     elif origin is tuple and isinstance(value, tuple):
@@ -384,36 +336,15 @@ def _sections(owner: type, path: str = "") -> Iterator[tuple[str, type]]:
 
 def _options(hint: Any) -> tuple[Any, ...]:
     """The types that a union joins; of any other type itself."""
-    return typing.get_args(hint) if _is_union(hint) else (hint,)
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
-
-
-def within(value: Any, bounds: Interval) -> Any:
-    """Whether a number keeps its bounds; of an array for each of its numbers."""
-    return (
-        (bounds.gt is None or value > bounds.gt)
-        & (bounds.ge is None or value >= bounds.ge)
-        & (bounds.lt is None or value < bounds.lt)
-        & (bounds.le is None or value <= bounds.le)
-    )
+    return typing.get_args(hint) if is_union(hint) else (hint,)
 
 
 def wrong_type(value: Any, hint: Any) -> str:
     """What is wrong with a value of another type: `is 'a' (str); it wants float`."""
     choices = [x for option in _options(hint) for x in typing.get_args(option)]
     if isinstance(value, str) and choices and all(isinstance(x, str) for x in choices):
-        return f"is {_shown(value)}{errors.hint(value, choices)}"
-    return f"is {_shown(value)} ({type(value).__name__}); it wants {_type_text(hint)}"
-
-
-def _shown(value: Any) -> str:
-    """The value as Python writes it, cut where it is long."""
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"a number of {value.bit_length()} bits"
-    return errors.shortened(" ".join(repr(value).split()), 80)
+        return f"is {shown(value)}{errors.hint(value, choices)}"
+    return f"is {shown(value)} ({type(value).__name__}); it wants {_type_text(hint)}"
 
 
 def _type_text(hint: Any) -> str:
@@ -423,7 +354,7 @@ def _type_text(hint: Any) -> str:
     if is_hparam(hint):
         numbers_only = [o for o in typing.get_args(hint) if o not in (Schedule, str)]
         return " | ".join((*map(_type_text, numbers_only), "a schedule"))
-    if _is_union(hint):
+    if is_union(hint):
         return " | ".join(_type_text(option) for option in typing.get_args(hint))
     args = typing.get_args(hint)
     if typing.get_origin(hint) in (tuple, dict):

@@ -15,8 +15,9 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from jaxrecipes.bounds import bounds_of, bounds_text
 from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
-from jaxrecipes.fields import bounds_of, bounds_text, is_hparam, plain, type_hints
+from jaxrecipes.fields import is_hparam, plain, type_hints
 
 REGISTRY = ConstructorRegistry()
 

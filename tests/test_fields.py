@@ -8,6 +8,7 @@ from annotated_types import Interval
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jaxrecipes.bounds import bounds_of, bounds_text, within, wrong
 from jaxrecipes.fields import (
     Checked,
     Count,
@@ -17,13 +18,9 @@ from jaxrecipes.fields import (
     Positive,
     Probability,
     Share,
-    bounds_of,
-    bounds_text,
     check_fields,
     declared_hparams,
     hparam,
-    within,
-    wrong,
 )
 from jaxrecipes.train.config import EmaConfig, OptimConfig, RunConfig
 

@@ -22,9 +22,8 @@ from jaxrecipes.files import new_folder
 from jaxrecipes.json_files import write_json
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.data import recipe_data
-from jaxrecipes.runs.init_from import with_init_from
+from jaxrecipes.runs.init_from import check_one_stage, with_init_from
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
-from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.runs.runtime import set_up_jax
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.recipe import DataInfo
@@ -53,7 +52,8 @@ def main() -> None:
     output = own.output or pathlib.Path("runs")
     check_output_folder(output, what="--output")
     module, config = recipe_and_config(own.config, overrides)
-    _check_config(module, config)
+    module.check_config(config)
+    check_one_stage(config, "find_lr")
     folder = own.output or new_folder(output, "find_lr")
     result = find_lr(config, folder, **options)
     if result.suggestion is None:
@@ -89,7 +89,8 @@ def find_lr(
     """
     _check_test(start_rate, end_rate, num_steps)
     module, config = chosen(config, fields)
-    _check_config(module, config)
+    module.check_config(config)
+    check_one_stage(config, "find_lr")
     folder = user_path(output)
     check_output_folder(folder, what="--output")
     set_up_jax(config)
@@ -129,15 +130,6 @@ def find_lr(
     curve = {name: value.tolist() for name, value in vars(result).items() if name != "suggestion"}
     write_json(folder / "learning_rate.json", {"suggestion": result.suggestion, **curve})
     return result
-
-
-def _check_config(module: RecipeModule, config: Any) -> None:
-    module.check_config(config)
-    if config.first_stage is not None:
-        raise ValueError(
-            "find_lr tests one stage: give --first_stage None, and for the second stage "
-            "--init_from RUN/stage1"
-        )
 
 
 def _check_test(start_rate: float, end_rate: float, num_steps: int) -> None:

@@ -18,23 +18,22 @@ import importlib.util
 import logging
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 from jaxrecipes import cli
 from jaxrecipes.config import load_function, to_dict
 from jaxrecipes.errors import install_command
 from jaxrecipes.paths import check_output_folder, user_path
+from jaxrecipes.runs.init_from import check_one_stage
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.runs.runtime import logged_to, set_up_jax
 from jaxrecipes.train.recipe import DataInfo, Recipe
+from jaxrecipes.tune import Pruner, Sampler
 from jaxrecipes.tune.space import Space, declared_space, fixed_fields, parse_parameter
 
 if TYPE_CHECKING:
     from jaxrecipes.tune.results import TrialRow
-
-Sampler = Literal["tpe", "random"]
-Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
 
 
 def main() -> None:
@@ -51,18 +50,16 @@ def main() -> None:
     flags.add_argument("--timeout", type=float, help="seconds after which no trial is started")
     flags.add_argument(
         "--pruner",
-        choices=["median", "percentile", "halving", "hyperband", "none"],
+        choices=get_args(Pruner),
         default="median",
         help="which trials are stopped early (median)",
     )
     flags.add_argument(
-        "--sampler", choices=["tpe", "random"], default="tpe", help="how values are drawn (tpe)"
+        "--sampler", choices=get_args(Sampler), default="tpe", help="how values are drawn (tpe)"
     )
     flags.add_argument("--search_seed", type=int, default=0, help="seed of the draws (0)")
     own, overrides = flags.parse_known_args()
-    _check_request(own.trials)
     module, config = recipe_and_config(own.config, overrides)
-    _check_config(module, config)
     space = _described(module, own.config, config).without(fixed_fields(config, overrides))
     space = space.with_parameters(dict(parse_parameter(text, config) for text in own.search))
     workdir = own.workdir or pathlib.Path("runs") / f"tune-{module.name}"
@@ -117,10 +114,14 @@ def search(
       ImportError: Optuna is not installed.
       ValueError: nothing to search, or a range that the config refuses.
     """
-    _check_request(trials)
+    if trials < 1:
+        raise ValueError(f"--trials is {trials}; want 1 or more")
+    if importlib.util.find_spec("optuna") is None:
+        raise ImportError(f"searching needs Optuna: {install_command('tune')}")
     spec = config if isinstance(config, str) else ""
     module, config = chosen(config, fields)
-    _check_config(module, config)
+    module.check_config(config)
+    check_one_stage(config, "tune")
     if space is None:
         space = _described(module, spec, config).without(set(fields or ()))
 
@@ -170,24 +171,8 @@ def search(
         return best
 
 
-def _check_request(trials: int) -> None:
-    if trials < 1:
-        raise ValueError(f"--trials is {trials}; want 1 or more")
-    if importlib.util.find_spec("optuna") is None:
-        raise ImportError(f"searching needs Optuna: {install_command('tune')}")
-
-
 def _described(module: RecipeModule, spec: str, config: Any) -> Space:
     """The space beside the config in its file, or else the recipe's own."""
     own = load_function(spec, "search_space") if ".py" in spec else None
     described = own or module.hook("search_space")
     return described(config) if described else declared_space(config)
-
-
-def _check_config(module: RecipeModule, config: Any) -> None:
-    module.check_config(config)
-    if config.first_stage is not None:
-        raise ValueError(
-            "tune searches one stage: give --first_stage None, and for the second stage "
-            "--init_from RUN/stage1"
-        )

@@ -18,7 +18,7 @@ from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
 from jaxrecipes.convert.writer import save_torch
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 
 __all__ = [
     "ConversionError",
@@ -40,9 +40,7 @@ def _network(name: str) -> ModuleType:
         for folder in importlib.resources.files(f"jaxrecipes.{room}").iterdir()
         if folder.joinpath(f"{file}.py").is_file()
     }
-    if name not in found:
-        raise unknown_name("network", name, found)
-    return importlib.import_module(found[name])
+    return importlib.import_module(named("network", name, found))
 
 
 def from_torch(

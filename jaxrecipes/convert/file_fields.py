@@ -9,9 +9,10 @@ from typing import Any, TypeGuard
 import numpy as np
 import typeguard
 
+from jaxrecipes.bounds import wrong
 from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.errors import cause
-from jaxrecipes.fields import numbers, plain, wrong, wrong_type
+from jaxrecipes.fields import numbers, plain, wrong_type
 
 
 class Fields:

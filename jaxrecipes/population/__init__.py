@@ -6,7 +6,7 @@ needs Optuna or a config.
 """
 
 from jaxrecipes.population.halving import rungs, survivors
-from jaxrecipes.population.lanes import copy_lanes, num_lanes, put, stack, take
+from jaxrecipes.population.lanes import put, stack, take
 from jaxrecipes.population.lineage import Lineage
 from jaxrecipes.population.pbt import Move, exploit, explore, scaled, with_factors
 from jaxrecipes.population.program import PopulationProgram, active_lanes
@@ -16,10 +16,8 @@ __all__ = [
     "Move",
     "PopulationProgram",
     "active_lanes",
-    "copy_lanes",
     "exploit",
     "explore",
-    "num_lanes",
     "put",
     "rungs",
     "scaled",

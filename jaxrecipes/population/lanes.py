@@ -25,11 +25,6 @@ def stack(trees: Sequence[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def num_lanes(stacked: Any) -> int:
-    """The length of the leading axis."""
-    return jax.tree.leaves(stacked)[0].shape[0]
-
-
 @jax.jit
 def take(stacked: Tree, lane: jax.Array | int) -> Tree:
     """One lane as a tree of its own, equal in every bit to what `put` or `stack` stored."""
@@ -45,12 +40,6 @@ def put(stacked: Tree, lane: jax.Array | int, tree: Tree) -> Tree:
     return jax.tree.map(
         lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, lane, 0), stacked, tree
     )
-
-
-@partial(jax.jit, donate_argnums=0)
-def copy_lanes(stacked: Tree, sources: jax.Array) -> Tree:
-    """Every lane replaced by the lane that `sources` `[N]` names for it; `stacked` is donated."""
-    return jax.tree.map(lambda x: jnp.take(x, sources, axis=0), stacked)
 
 
 def _check_alike(first: Any, other: Any, number: int) -> None:

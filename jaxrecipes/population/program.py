@@ -122,10 +122,6 @@ class PopulationProgram:
         """
         return self._run(states, sums, source, items, counts, active, num_active)
 
-    def lower(self, states, sums, source, items, counts, active, num_active) -> jax.stages.Lowered:
-        """The program for such arguments (arrays or their shapes), not yet compiled."""
-        return self._run.lower(states, sums, source, items, counts, active, num_active)
-
     def zeros(self, states: Any, source: Any, items: Any) -> Any:
         """Metric sums of no step at all, `[N, ...]`."""
         shapes = jax.eval_shape(

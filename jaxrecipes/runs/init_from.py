@@ -52,6 +52,15 @@ def first_stage_config(config: Any) -> Any:
     return staged
 
 
+def check_one_stage(config: RunConfig, command: str) -> None:
+    """Raises a ValueError for a config with a first stage, which `command` does not train."""
+    if config.first_stage is not None:
+        raise ValueError(
+            f"{command} trains one stage: give --first_stage None, and for the second stage "
+            "--init_from RUN/stage1"
+        )
+
+
 def _weights_of(folder: str, *, otherwise: Pretrained | None, frozen: Sequence[str]) -> Pretrained:
     def read(params: Any, batch_stats: Any) -> tuple[Any, Any]:
         from jaxrecipes.runs.trained import open_trained

@@ -13,11 +13,12 @@ import numpy as np
 import optax
 
 from jaxrecipes import schedules
+from jaxrecipes.bounds import bounds_of, wrong
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.convert.file_fields import naming
 from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
-from jaxrecipes.fields import FieldError, NonNegative, bounds_of, located, wrong
+from jaxrecipes.fields import FieldError, NonNegative, located
 from jaxrecipes.json_files import write_json
 from jaxrecipes.locks import alone_in
 from jaxrecipes.plateau import PlateauState

@@ -65,14 +65,6 @@ class EvalProgram:
 
         self._run = jax.jit(run, out_shardings=replicated(mesh))
 
-    def lower(
-        self, params, batch_stats, hparams, loss_hparams, source, item, mask
-    ) -> jax.stages.Lowered:
-        """The program of one batch for such arguments (arrays or their shapes), not yet
-        compiled.
-        """
-        return self._run.lower(params, batch_stats, hparams, loss_hparams, source, item, mask)
-
     def __call__(
         self,
         params: Any,

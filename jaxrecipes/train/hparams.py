@@ -10,16 +10,9 @@ import numpy as np
 from annotated_types import Interval
 
 from jaxrecipes import schedules
+from jaxrecipes.bounds import bounds_of, within, wrong
 from jaxrecipes.errors import shortened, telling
-from jaxrecipes.fields import (
-    NonNegative,
-    Probability,
-    bounds_of,
-    declared_hparams,
-    leaves_of,
-    within,
-    wrong,
-)
+from jaxrecipes.fields import NonNegative, Probability, declared_hparams, leaves_of
 from jaxrecipes.schedules import Schedule, ScheduleLike, as_schedule, constant
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.learning_rate import learning_rate_schedule

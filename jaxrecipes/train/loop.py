@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 from jaxrecipes.files import write_bytes
 from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.json_files import write_json
@@ -395,10 +395,7 @@ class Run:
         position.state = jax.device_put(state, self._program.shardings)
 
     def _watched(self, metrics: Mapping[str, float], name: str) -> float:
-        name = self._monitor(name)
-        if name not in metrics:
-            raise unknown_name("metric to watch", name, metrics)
-        return metrics[name]
+        return named("metric to watch", self._monitor(name), metrics)
 
     def _log_early_stop(self, stopping: EarlyStoppingState, step: int) -> None:
         epoch, bad = self._timeline.epoch(step), int(stopping.num_bad_epochs)

@@ -1,7 +1,6 @@
 """The compiled programs of a run: its initial state, its training steps, its evaluation."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from jaxrecipes.compile_quickly import compile_quickly
 from jaxrecipes.data.feed import fetch
@@ -22,7 +21,6 @@ from jaxrecipes.train.step import make_train_step
 
 DEFAULT_STEPS_PER_CALL = 8
 _CONVOLUTIONS = "on CPU XLA runs the convolutions of a step many times slower inside a loop"
-_SCALAR = jax.ShapeDtypeStruct((), np.float32)
 
 
 class TrainProgram:
@@ -165,7 +163,7 @@ class Programs:
     """What a run executes on its devices; each program is compiled when it is first used.
 
     The numbers of `recipe.hparams` are no part of them: runs whose recipes differ in nothing else
-    that the programs see can share one object (`fingerprint` tells).
+    that the programs see can share one object.
 
     Args:
       recipe: what is trained; of one with later stages the first.
@@ -194,13 +192,11 @@ class Programs:
         evaluate: EvalProgram | None = None,
     ):
         self.frozen, self.late = recipe.frozen_at(0), frozenset(late)
-        self._hparams, self._mesh = _leaves(recipe), mesh
-        self._key = jax.random.key(0)
 
         def create(key, hparams, given=({}, {})):
             return create_state(recipe, key, hparams=hparams, late=late, given=given)
 
-        self.abstract_state: TrainState = jax.eval_shape(create, self._key, self._hparams)
+        self.abstract_state: TrainState = jax.eval_shape(create, jax.random.key(0), _leaves(recipe))
         self.train = TrainProgram(recipe, mesh=mesh, abstract_state=self.abstract_state)
         self.evaluate = evaluate or EvalProgram(recipe, mesh=mesh)
         self._create = jax.jit(create, out_shardings=self.train.shardings)
@@ -221,38 +217,9 @@ class Programs:
             self._compiled_create[given] = compile_quickly(self._create, *arguments)
         return self._compiled_create[given](*arguments)
 
-    def fingerprint(self, data: RunData) -> str:
-        """A digest of all that the compiler sees: two with the same one compute the same function.
-
-        Traces and lowers the programs (seconds for a network of some size), compiles none.
-        """
-        # Laid out as in a run, so that what is traced here is not traced again there.
-        state = jax.tree.map(_laid_out, self.abstract_state, self.train.shardings)
-        sums = self.train.zeros(self.sum_shapes)
-        items = data.train.training_items(0, 1, padded_to=self.steps_per_call.count)
-        lowered = [
-            self._create.lower(self._key, self._hparams),
-            self.train.lower(state, sums, data.train.source, items, np.int32(1)),
-        ]
-        values = {name: _laid_out(_SCALAR, replicated(self._mesh)) for name in state.hparams}
-        for split in (data.val, data.test):
-            if split is not None:
-                item, mask = next(iter(split.feed.evaluation_items(split.batch_size)))
-                weights = state.params, state.batch_stats
-                arguments = (*weights, values, values, split.feed.source, item, mask)
-                lowered.append(self.evaluate.lower(*arguments))
-        digest = hashlib.sha256()
-        for program in lowered:
-            digest.update(program.as_text().encode())
-        return digest.hexdigest()
-
 
 def _first(items: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), items)
-
-
-def _laid_out(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _leaves(recipe: Recipe) -> Any:

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes import schedules
+from jaxrecipes.bounds import bounds_of, wrong
 from jaxrecipes.data.feed import Feed, fetch
-from jaxrecipes.fields import Positive, bounds_of, wrong
+from jaxrecipes.fields import Positive
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import make_train_step

@@ -21,10 +21,9 @@ from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences
 from jaxrecipes.errors import cause, telling
 from jaxrecipes.files import write_bytes
 from jaxrecipes.paths import check_output_file, user_path
+from jaxrecipes.tune import Pruner, Sampler
 from jaxrecipes.tune.space import Choice, Distribution, Float, Space, value_at
 
-Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
-Sampler = Literal["tpe", "random"]
 _MAX_ATTEMPTS = 3
 # What Optuna raises for a URL, a driver that is not installed, and a file that is no journal.
 _NO_STORAGE = (ValueError, LookupError, TypeError, ImportError, RuntimeError)

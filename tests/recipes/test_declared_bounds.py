@@ -7,17 +7,10 @@ import typing
 import pytest
 from annotated_types import Interval
 
+from jaxrecipes.bounds import bounds_of
 from jaxrecipes.config import load_function
 from jaxrecipes.data.augment.pixels import GROUPS
-from jaxrecipes.fields import (
-    Checked,
-    FieldError,
-    bounds_of,
-    check_fields,
-    declared_hparams,
-    plain,
-    type_hints,
-)
+from jaxrecipes.fields import Checked, FieldError, check_fields, declared_hparams, plain, type_hints
 from jaxrecipes.recipes.hand_pose.network_config import TemporalConfig
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.train.recipe import DataInfo

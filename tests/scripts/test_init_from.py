@@ -14,7 +14,7 @@ from script_runs import assert_same_end, metrics_by_epoch, read_json, start, wai
 from jaxrecipes.config import diff, to_dict
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.recipes import ocec
-from jaxrecipes.runs.init_from import first_stage_config, with_init_from
+from jaxrecipes.runs.init_from import check_one_stage, first_stage_config, with_init_from
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state, starting_weights
@@ -91,6 +91,12 @@ def test_a_run_of_before_has_no_other_config(source):
     new, old = to_dict(source.config), to_dict(source.config)
     del old["init_from"], old["first_stage"]
     assert diff(old, new) == []
+
+
+def test_a_command_of_one_stage_refuses_a_first_stage_and_says_how_to_do_without(source):
+    config = dataclasses.replace(source.config, first_stage={"epochs": "1"})
+    with pytest.raises(ValueError, match="tune trains one stage: give --first_stage None"):
+        check_one_stage(config, "tune")
 
 
 def test_the_first_stage_is_the_config_under_its_flags(source):

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 from jaxrecipes.fields import Checked, Count, CountOrZero, Layers, NonNegative, Pixels, Positive
 
 PosInterp = Literal["hf", "antialias", "official"]
@@ -103,9 +103,7 @@ def dinov2_config(size: str, *, num_registers: int = 0) -> Dinov2Config:
     Raises:
       ValueError: an unknown size (names the nearest).
     """
-    if size not in _PUBLISHED:
-        raise unknown_name("size of DINOv2", size, _PUBLISHED)
-    width, depth, num_heads, swiglu = _PUBLISHED[size]
+    width, depth, num_heads, swiglu = named("size of DINOv2", size, _PUBLISHED)
     return Dinov2Config(
         width=width, depth=depth, num_heads=num_heads, swiglu=swiglu, num_registers=num_registers
     )

@@ -3,13 +3,13 @@
 
 All but the default and `image_embeddings` start from weights of CLIP ViT-L/14 and read rated
 images from a CSV; bring them with --clip.weights, --data.path and --data.image_folder.
-`scripts/suggest.py` picks one.
+`suggest` picks one.
 """
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 from jaxrecipes.recipes.clip_iqa.config import (
     SMALL,
     AugmentConfig,
@@ -131,13 +131,11 @@ def get_config(preset: str = "default") -> IqaRunConfig:
     Raises:
       ValueError: there is no such preset; the nearest is named.
     """
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
-    return PRESETS[preset]
+    return named("preset", preset, PRESETS)
 
 
 def search_space(config: IqaRunConfig) -> "Space":
-    """What `scripts/tune.py` varies: the source document's ranges for weights that are fine-tuned.
+    """What `tune` varies: the source document's ranges for weights that are fine-tuned.
 
     The number of frozen layers is searched where some are, in the part of the towers' depth that
     the source document gives for 24 layers (16 to 22); each of them is a program of its own.

@@ -5,7 +5,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
 from jaxrecipes.recipes.faces.data import FaceDataConfig
@@ -87,9 +87,7 @@ def get_config(preset: str = "default") -> Face3DRunConfig:
     Raises:
       ValueError: there is no such preset; the nearest is named.
     """
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
-    return PRESETS[preset]
+    return named("preset", preset, PRESETS)
 
 
 def search_space(config: Face3DRunConfig) -> "Space":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrecipes.data.array_files import check_directions, check_rows, read_arrays
-from jaxrecipes.errors import named_rows, telling, unknown_name
+from jaxrecipes.errors import named, named_rows, telling, unknown_name
 from jaxrecipes.files import write_bytes
 
 _log = logging.getLogger("jaxrecipes")
@@ -188,9 +188,7 @@ def convert_features(
     arrays = read_arrays(source, npy_name=embeddings_key)
 
     def take(key: str) -> np.ndarray:
-        if key not in arrays:
-            raise unknown_name(f"array of {source}", key, arrays)
-        return arrays[key]
+        return named(f"array of {source}", key, arrays)
 
     return make_face_folder(
         output,

@@ -8,7 +8,7 @@ with --backbone.weights and --data.path. docs/hand_pose.md describes them.
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 from jaxrecipes.recipes.hand_pose.config import (
     SMALL,
     AugmentConfig,
@@ -122,13 +122,11 @@ def get_config(preset: str = "default") -> HandRunConfig:
     Raises:
       ValueError: there is no such preset; the nearest is named.
     """
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
-    return PRESETS[preset]
+    return named("preset", preset, PRESETS)
 
 
 def search_space(config: HandRunConfig) -> "Space":
-    """What `scripts/tune.py` varies: numbers, so that one compiled program serves all trials.
+    """What `tune` varies: numbers, so that one compiled program serves all trials.
 
     The loss's weights are searched where trials are compared by an error, not by that loss.
     """

@@ -5,7 +5,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 from jaxrecipes.recipes.ocec.config import (
     AugmentConfig,
     EyeDataConfig,
@@ -141,9 +141,7 @@ def get_config(preset: str = "default") -> OcecRunConfig:
     Raises:
       ValueError: there is no such preset; the nearest is named.
     """
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
-    return PRESETS[preset]
+    return named("preset", preset, PRESETS)
 
 
 def search_space(config: OcecRunConfig) -> "Space":

@@ -4,7 +4,7 @@
 
 from dataclasses import replace
 
-from jaxrecipes.errors import unknown_name
+from jaxrecipes.errors import named
 from jaxrecipes.recipes.faces.data import FaceDataConfig
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
@@ -78,6 +78,4 @@ def get_config(preset: str = "default") -> UniversalFaceRunConfig:
     Raises:
       ValueError: there is no such preset; the nearest is named.
     """
-    if preset not in PRESETS:
-        raise unknown_name("preset", preset, PRESETS)
-    return PRESETS[preset]
+    return named("preset", preset, PRESETS)
