@@ -46,7 +46,6 @@ from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
 from jaxrecipes.recipes.ocec.network import OcecConfig
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train import resume
 from jaxrecipes.train.config import LoopConfig, OptimConfig
 from jaxrecipes.train.programs import DEFAULT_STEPS_PER_CALL as STEPS_PER_CALL
 from jaxrecipes.train.programs import Programs
@@ -104,7 +103,7 @@ class Ours:
         programs = Programs(recipe, self._data, steps_per_call=steps_per_call, mesh=mesh)
         self._program = program = programs.train
         sums = program.zeros(programs.sum_shapes)
-        self._position = resume.Position(programs.initial_state(recipe, key), sums, [])
+        self._state, self._sums = programs.initial_state(recipe, key), sums
         self._steps_per_call = steps_per_call
         self._epochs = itertools.count()
         self._train(0, 1)
@@ -112,7 +111,7 @@ class Ours:
 
         source, count = self._data.train.source, np.int32(1)
         items = self._data.train.training_items(0, 1)
-        compiled = program.compiled(self._position.state, self._position.sums, source, items, count)
+        compiled = program.compiled(self._state, self._sums, source, items, count)
         self.facts = {
             "images": len(splits["train"]),
             "steps_per_epoch": self._data.steps_per_epoch,
@@ -128,15 +127,14 @@ class Ours:
         self._train(first, first + per_epoch)
 
     def _train(self, step: int, end: int) -> None:
-        position = self._position
         while step < end:
             count = min(self._steps_per_call, end - step)
             items = self._data.train.training_items(step, count)
-            position.state, position.sums, log = self._program(
-                position.state, position.sums, self._data.train.source, items, np.int32(count)
+            self._state, self._sums, log = self._program(
+                self._state, self._sums, self._data.train.source, items, np.int32(count)
             )
             step += count
-        jax.block_until_ready((position.state, log))
+        jax.block_until_ready((self._state, log))
 
 
 def make_torch_epoch(setting: Setting, parquet: pathlib.Path) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from jaxrecipes.checkpoint import CheckpointCorrupt
 from jaxrecipes.errors import os_error, shortened
 from jaxrecipes.paths import user_path
 from jaxrecipes.runs.runtime import set_up_compilation_cache, set_up_logging, start_devices
-from jaxrecipes.train.loop import TrainingDivergedError
+from jaxrecipes.train.nonfinite import TrainingDivergedError
 
 if TYPE_CHECKING:
     from jaxrecipes.runs.trained import Trained

@@ -99,7 +99,7 @@ def test_a_second_process_is_told_who_holds_a_folder(tmp_path, start):
     with pytest.raises(InUseError, match=rf"in use by process {holder.pid} on .* since 20"):
         alone_in(tmp_path).__enter__()
     with pytest.raises(InUseError, match="in use by process"):
-        train(None, RunConfig(), {}, tmp_path)  # before anything is read or logged
+        train(None, RunConfig(), tmp_path)  # before anything is read or logged
     kill(holder)
     with alone_in(tmp_path), alone_in(tmp_path):
         assert json.loads((tmp_path / ".in_use.json").read_text())["process"] == os.getpid()

@@ -108,7 +108,7 @@ def find_lr(
     recipe = module.make_recipe(
         config, DataInfo.of(splits["train"], steps_per_epoch=data.steps_per_epoch)
     )
-    recipe = with_init_from(recipe, config)
+    recipe = with_init_from(recipe, config.init_from)
     create = jax.jit(lambda key, given: create_state(recipe, key, given=given))
     state = create(jax.random.key(config.seed), starting_weights(recipe))
     result = find_learning_rate(

@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxrecipes import cli
-from jaxrecipes.config import to_dict
 from jaxrecipes.files import new_folder
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.init_from import first_stage_config
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.runtime import logged_to, set_up_jax
-from jaxrecipes.train.finish import Finished
+from jaxrecipes.train.outcome import Finished
 
 
 def main() -> None:
@@ -101,7 +100,6 @@ def fit(
         return train(
             module,
             config,
-            to_dict(config),
             folder,
             allow_config_change=allow_config_change,
             allow_data_change=allow_data_change,

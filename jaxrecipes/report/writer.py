@@ -166,7 +166,7 @@ class Writers:
 
 def open_writer(
     logdir: str | os.PathLike[str],
-    *,
+    *more: Writer,
     process_index: int,
     purge_step: int | None = None,
     aim: AimLog | None = None,
@@ -175,6 +175,7 @@ def open_writer(
 
     Args:
       logdir: folder of TensorBoard's event files.
+      *more: further writers.
       process_index: of this process.
       purge_step: see `MetricWriter`.
       aim: log to Aim as well.
@@ -185,4 +186,4 @@ def open_writer(
     if process_index != 0:
         return Writers()
     others = [] if aim is None else [AimWriter(aim)]
-    return Writers(MetricWriter(logdir, purge_step=purge_step), *others)
+    return Writers(MetricWriter(logdir, purge_step=purge_step), *others, *more)

@@ -20,15 +20,15 @@ _log = logging.getLogger("jaxrecipes")
 _MOST_NAMES = 8
 
 
-def with_init_from(recipe: Recipe, config: RunConfig) -> Recipe:
-    """The recipe, whose new runs start from the weights of `config.init_from`.
+def with_init_from(recipe: Recipe, folder: str | None) -> Recipe:
+    """The recipe, whose new runs start from the weights of the run in `folder`, if one is given.
 
     What that run does not have starts as without it: from the recipe's own pretrained weights, or
     drawn. The folder is read when a new run starts, and not when one goes on.
     """
-    if config.init_from is None:
+    if folder is None:
         return recipe
-    source = _weights_of(config.init_from, otherwise=recipe.pretrained, frozen=recipe.frozen_at(0))
+    source = _weights_of(folder, otherwise=recipe.pretrained, frozen=recipe.frozen)
     return dataclasses.replace(recipe, pretrained=source)
 
 

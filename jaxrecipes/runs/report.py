@@ -9,7 +9,7 @@ from jaxrecipes.report.curves import training_curves
 from jaxrecipes.report.page import write_page
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.finish import Finished
+from jaxrecipes.train.outcome import Finished
 from jaxrecipes.train.recipe import Recipe
 
 

@@ -65,7 +65,7 @@ def save_run(
             raise ValueError(f"{workdir} holds a run already; choose another --output")
         metadata = checkpoint_metadata(
             recipe,
-            to_dict(config),
+            config,
             timeline=Timeline(steps_per_epoch=steps_per_epoch),
             history=history,
             mid_epoch=False,
@@ -168,7 +168,7 @@ def plateau_config(plateau: PlateauNumbers, *, monitor: str = "loss") -> Plateau
 def adam_of(trained: Trained) -> AdamState | None:
     """The moments, where the optimizer is AdamW over every parameter as in the originals."""
     opt_state, hparams = trained.state.opt_state, trained.hparams
-    frozen = trained.config.optim.frozen or trained.recipe.frozen_plan
+    frozen = trained.config.optim.frozen or trained.recipe.later_stages
     if trained.config.optim.optimizer != "adamw" or frozen or optax.tree.get(opt_state, "late"):
         return None
     names = ("learning_rate", "b1", "b2", "eps", "weight_decay")

@@ -1,6 +1,5 @@
 """One run of a recipe from its config: data, training, report. What scripts/train.py calls."""
 
-import dataclasses
 import logging
 import pathlib
 import time
@@ -8,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 
 from jaxrecipes.checkpoint import CheckpointManager
-from jaxrecipes.config import to_dict
 from jaxrecipes.data.examples import Examples
 from jaxrecipes.locks import alone_in_run
 from jaxrecipes.report.aim_writer import import_aim
@@ -20,8 +17,8 @@ from jaxrecipes.runs.init_from import first_stage_config, with_init_from
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.finish import Finished
-from jaxrecipes.train.loop import Run
+from jaxrecipes.train.fit import fit
+from jaxrecipes.train.outcome import Finished
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_data import RunData
@@ -32,7 +29,6 @@ _log = logging.getLogger("jaxrecipes")
 def train(
     module: RecipeModule,
     config: RunConfig,
-    config_dict: dict[str, Any],
     workdir: pathlib.Path,
     *,
     allow_config_change: bool = False,
@@ -42,8 +38,8 @@ def train(
 
     A first stage that the config has comes before it, in `workdir/stage1`.
 
-    Raises: what `Run.fit` raises, and ValueError or FileNotFoundError for data that cannot be
-    trained on, and ImportError for a log that is not installed.
+    Raises: what `fit` raises, and ValueError or FileNotFoundError for data that cannot be trained
+    on, and ImportError for a log that is not installed.
     """
     if config.loop.aim_repo is not None:
         import_aim()  # before anything takes long
@@ -52,50 +48,36 @@ def train(
         "allow_data_change": allow_data_change,
     }
     with alone_in_run(workdir):
-        return _train_stages(module, config, config_dict, workdir, **allowed)
-
-
-def _train_stages(
-    module: RecipeModule,
-    config: RunConfig,
-    config_dict: dict[str, Any],
-    workdir: pathlib.Path,
-    **allowed: bool,
-) -> Finished | None:
-    if config.first_stage is not None:
-        before = first_stage_config(config)
-        module.check_config(before)
+        if config.first_stage is None:
+            return _train_one(module, config, workdir, init_from=config.init_from, **allowed)
         stage1 = workdir / "stage1"
-        # config_dict stays as it was given: the folder may be moved.
-        config = dataclasses.replace(config, init_from=str(stage1))
         if not _has_begun(workdir):
+            before = first_stage_config(config)
+            module.check_config(before)
             _prepared(module, config, workdir, report_dir=None)  # what is wrong is said now
             _log.info("first stage: %s", stage1)
             stage1.mkdir(exist_ok=True)
-            finished = _train_one(module, before, to_dict(before), stage1, **allowed)
+            finished = _train_one(module, before, stage1, init_from=before.init_from, **allowed)
             if finished is None:
                 return None
             if finished.interrupted:
                 _log.info("stopped after the first stage; the same command goes on from there")
                 return None
             _log.info("second stage: %s", workdir)
-    return _train_one(module, config, config_dict, workdir, **allowed)
+        return _train_one(module, config, workdir, init_from=str(stage1), **allowed)
 
 
 def _train_one(
     module: RecipeModule,
     config: RunConfig,
-    config_dict: dict[str, Any],
     workdir: pathlib.Path,
     *,
-    allow_config_change: bool,
-    allow_data_change: bool,
+    init_from: str | None,
+    **allowed: Any,
 ) -> Finished | None:
     started = time.monotonic()
     first = jax.process_index() == 0
-    splits, data, recipe, mesh = _prepared(
-        module, config, workdir, report_dir=workdir if first else None
-    )
+    splits, data, recipe = _prepared(module, config, workdir, report_dir=workdir if first else None)
     counts = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
     _log.info(
         "data: %s (%.1f s); %d steps an epoch",
@@ -103,18 +85,7 @@ def _train_one(
         time.monotonic() - started,
         data.steps_per_epoch,
     )
-
-    run = Run(
-        with_init_from(recipe, config),
-        data,
-        config,
-        workdir,
-        mesh=mesh,
-        config_dict=config_dict,
-        allow_config_change=allow_config_change,
-        allow_data_change=allow_data_change,
-    )
-    finished = run.fit()
+    finished = fit(with_init_from(recipe, init_from), data, config, workdir, **allowed)
     if finished is None or not first:
         return finished
 
@@ -132,7 +103,7 @@ def _prepared(
     workdir: pathlib.Path,
     *,
     report_dir: pathlib.Path | None,
-) -> tuple[Mapping[str, Examples], RunData, Recipe, Mesh]:
+) -> tuple[Mapping[str, Examples], RunData, Recipe]:
     """What a run trains and on what, each checked against the other."""
     mesh = make_mesh(config.parallel.fsdp_devices)
     splits = module.load_data(config, report_dir=report_dir, train=True, run_dir=workdir)
@@ -144,7 +115,7 @@ def _prepared(
         from jaxrecipes.runs.evaluation_shapes import check_watched
 
         check_watched(config, recipe)
-    return splits, data, recipe, mesh
+    return splits, data, recipe
 
 
 def _has_begun(workdir: pathlib.Path) -> bool:

@@ -1,4 +1,4 @@
-"""What is said of a run whose numbers are not finite."""
+"""Whether the numbers of a run are finite, and what is said when they are not."""
 
 import math
 import pathlib
@@ -9,6 +9,10 @@ import numpy as np
 from jaxrecipes.finite import first_nonfinite
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.train.state import TrainState
+
+
+class TrainingDivergedError(RuntimeError):
+    """Too many steps in a row were not finite, or the state that was to be saved."""
 
 
 def first_in(state: TrainState) -> str | None:
@@ -36,6 +40,23 @@ def check_start(state: TrainState, source: str) -> None:
         raise ValueError(
             f"{source}: {found} holds a NaN or an infinity, which no training mends; start from "
             "other weights or an earlier checkpoint"
+        )
+
+
+def check_saved(state: TrainState, *, step: int, checkpoint: int | None) -> None:
+    """Raises a TrainingDivergedError if a state that is to be saved holds a NaN or an infinity.
+
+    Args:
+      state: after `step` steps.
+      step: as users are told.
+      checkpoint: the step of the newest checkpoint, if there is one.
+    """
+    found = first_in(state)
+    if found is not None:
+        raise TrainingDivergedError(
+            f"{found} holds a NaN or an infinity after step {step}, so this step is not saved. "
+            f"{_newest(checkpoint)}. Lower optim.learning_rate or set optim.clip_norm; then give "
+            "--allow_config_change to go on, or start anew"
         )
 
 
@@ -82,15 +103,6 @@ def skipped_message(
         f"the last {int(values['num_skipped_in_row'])} steps up to step {step} {why}. Nothing was "
         f"updated by them. The batch of step {step - 1} is in {batch}. {_newest(checkpoint)}. "
         f"{cure}; then give --allow_config_change to go on, or start anew"
-    )
-
-
-def state_message(path: str, *, step: int, checkpoint: int | None) -> str:
-    """That a state is not saved, for the sake of the array at `path`."""
-    return (
-        f"{path} holds a NaN or an infinity after step {step}, so this step is not saved. "
-        f"{_newest(checkpoint)}. Lower optim.learning_rate or set optim.clip_norm; then give "
-        "--allow_config_change to go on, or start anew"
     )
 
 

@@ -1,6 +1,7 @@
 """The compiled programs of a run: its initial state, its training steps, its evaluation."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.state import TrainState, create_state, starting_weights
 from jaxrecipes.train.step import make_train_step
+
+_log = logging.getLogger("jaxrecipes")
 
 DEFAULT_STEPS_PER_CALL = 8
 _CONVOLUTIONS = "on CPU XLA runs the convolutions of a step many times slower inside a loop"
@@ -114,6 +117,14 @@ class StepsPerCall:
     reason: str
     unwise: bool = False
 
+    def say(self, *, given: int | None) -> None:
+        """Logs the choice, and of a given number only that it is slow."""
+        steps = f"{self.count} step{'s' * (self.count > 1)} per call"
+        if self.unwise:
+            _log.warning("%s, as given, is slow: %s; try 1", steps, self.reason)
+        elif given is None:
+            _log.info("%s: %s", steps, self.reason)
+
 
 def choose_steps_per_call(given: int | None, step: Callable[..., Any], *args: Any) -> StepsPerCall:
     """As many as are given, or else what the program of one step suggests.
@@ -191,7 +202,7 @@ class Programs:
         late: Iterable[str] = (),
         evaluate: EvalProgram | None = None,
     ):
-        self.frozen, self.late = recipe.frozen_at(0), frozenset(late)
+        self.frozen, self.late = recipe.frozen, frozenset(late)
 
         def create(key, hparams, given=({}, {})):
             return create_state(recipe, key, hparams=hparams, late=late, given=given)
@@ -216,6 +227,10 @@ class Programs:
         if given not in self._compiled_create:
             self._compiled_create[given] = compile_quickly(self._create, *arguments)
         return self._compiled_create[given](*arguments)
+
+    def empty_sums(self) -> Any:
+        """The metric sums of no step at all."""
+        return self.train.zeros(self.sum_shapes)
 
 
 def _first(items: Any) -> Any:

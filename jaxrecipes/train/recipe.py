@@ -49,6 +49,23 @@ def _same_tag(name: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A later part of a run, in which other parameters are frozen.
+
+    Attributes:
+      first_step: the step that it begins with.
+      frozen: its rules, in place of those of `Recipe.frozen`.
+      restart: moments begin anew for all parameters (and the learning rate too where
+        `hparams.collect` is given the step). Otherwise those that go on training keep theirs, and
+        those that are released begin with none and their own count of updates.
+    """
+
+    first_step: int
+    frozen: tuple[str, ...]
+    restart: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A training recipe as the generic step sees it.
 
@@ -76,13 +93,9 @@ class Recipe:
       pass_metrics: `(outputs, arrays) -> {metric name: float}` on the host: metrics of a whole
         evaluation pass (AUC).
       frozen: regular expressions over parameter paths; a match gets no gradient, no moments and no
-        decay.
-      frozen_plan: progressive unfreezing: (first step, rules) of each stage, in order and from step
-        0 on, in place of `frozen`. Each stage has a step program of its own. Moments of parameters
-        that go on training are carried over; those that are released begin with none, and their
-        own count of updates.
-      restart: each stage of `frozen_plan` begins with new moments for all; its learning rate begins
-        anew where `hparams.collect` is given the stages' first steps.
+        decay. Of a recipe with later stages it is what the first one freezes.
+      later_stages: progressive unfreezing: what is frozen from which step on, in order. Each stage
+        has a step program of its own.
       accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps,
         B, ...]`.
       ema: keep averaged parameters. `hparams["ema_decay"]` is the decay.
@@ -117,8 +130,7 @@ class Recipe:
     pass_metrics: PassMetrics | None = None
     pretrained: Pretrained | None = None
     frozen: tuple[str, ...] = ()
-    frozen_plan: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    restart: bool = False
+    later_stages: tuple[Stage, ...] = ()
     accumulation_steps: int = 1
     ema: bool = False
     ema_warmup: bool = False
@@ -135,11 +147,10 @@ class Recipe:
     example: Mapping[str, jax.ShapeDtypeStruct] | None = None
 
     def __post_init__(self):
-        starts = [start for start, _ in self.frozen_plan]
-        if starts and (starts[0] != 0 or starts != sorted(set(starts)) or self.frozen):
+        starts = [0, *(stage.first_step for stage in self.later_stages)]
+        if starts != sorted(set(starts)):
             raise ValueError(
-                f"frozen_plan starts its stages at the steps {starts} beside frozen {self.frozen}; "
-                "want steps in ascending order from 0 on, and frozen empty"
+                f"later_stages begin at the steps {starts[1:]}; want ascending steps above 0"
             )
 
     @classmethod
@@ -215,22 +226,21 @@ class Recipe:
             **fields,
         )
 
-    def frozen_at(self, step: int) -> tuple[str, ...]:
-        """The freezing rules of the step that is taken at `step`."""
-        passed = [rules for start, rules in self.frozen_plan if start <= step]
-        return passed[-1] if passed else self.frozen
+    def stages(self, step: int, end: int) -> list[tuple[Stage, int]]:
+        """The stage that `step` is in and those that follow up to `end`, each with its own end."""
+        stages = [Stage(first_step=0, frozen=self.frozen), *self.later_stages]
+        ends = [*(stage.first_step for stage in self.later_stages), max(end, step + 1)]
+        return [
+            (stage, min(stage_end, end))
+            for stage, stage_end in zip(stages, ends, strict=True)
+            if stage_end > step and stage.first_step < max(end, step + 1)
+        ]
 
     def stage_at(self, step: int) -> "Recipe":
-        """The recipe of the stage that `step` is in: one set of rules, no plan."""
-        return dataclasses.replace(self, frozen=self.frozen_at(step), frozen_plan=())
-
-    def restarts_at(self, step: int) -> bool:
-        """Whether the optimizer begins anew before the step that is taken at `step`."""
-        return self.restart and any(start == step for start, _ in self.frozen_plan[1:])
-
-    def stage_end(self, step: int) -> int | None:
-        """The step at which the next stage begins, or None in the last one."""
-        return next((start for start, _ in self.frozen_plan if start > step), None)
+        """The recipe of the stage that `step` is in: what it freezes, and no later stages."""
+        passed = [stage.frozen for stage in self.later_stages if stage.first_step <= step]
+        frozen = passed[-1] if passed else self.frozen
+        return dataclasses.replace(self, frozen=frozen, later_stages=())
 
 
 def _two_inputs(data: DataInfo, inputs: Callable[[Batch], Any]) -> Any:

@@ -1,4 +1,6 @@
-"""Where a run stands: made anew, or restored from its newest good checkpoint."""
+"""Saving a run, and going on from its newest good checkpoint: under the same config and data, or
+under others where that is allowed.
+"""
 
 import dataclasses
 import logging
@@ -16,12 +18,14 @@ from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences, judge
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.sharding import state_shardings
+from jaxrecipes.train import nonfinite
 from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.recipe_origin import example_as_json
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.stages import with_moments
-from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.run_state import Position, Run
+from jaxrecipes.train.state import TrainState, with_moments
 from jaxrecipes.train.timeline import Timeline
 
 _log = logging.getLogger("jaxrecipes")
@@ -29,21 +33,9 @@ _SPEED_ALONE = ("loop.steps_per_call", "loop.keep_freed_memory")
 _MOMENTS, _SUMS = "opt_state/", "sums/"
 
 
-@dataclasses.dataclass
-class Position:
-    """What a run carries along: the state, the metric sums of the epoch under way, the history so
-    far, and what has changed since its last entry, in words.
-    """
-
-    state: TrainState
-    sums: Any
-    history: list[dict[str, Any]]
-    changes: list[str] = dataclasses.field(default_factory=list)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-    """Where a run goes on.
+    """The checkpoint that a run goes on from.
 
     Attributes:
       step: of the checkpoint.
@@ -60,17 +52,16 @@ class Found:
     judged_anew: bool
 
 
-def check_resumable(
+def find(
     checkpoints: CheckpointManager,
     recipe: Recipe,
     config: RunConfig,
-    config_dict: dict[str, Any],
     data: RunData,
     *,
     allow_config_change: bool,
     allow_data_change: bool,
 ) -> Found | None:
-    """Where the run goes on, or None for a new run.
+    """The checkpoint that the run goes on from, or None for a new run.
 
     Raises:
       ValueError: the folder holds another recipe's run, or its config or its data differ and no
@@ -87,7 +78,7 @@ def check_resumable(
             f"{recipe.name!r}; choose another --workdir"
         )
     folder = checkpoints.directory.parent
-    changed_config = config_changes(metadata["config"], config, config_dict)
+    changed_config = config_changes(metadata["config"], config)
     if recipe.file is not None and recipe.file.digest != metadata.get("recipe_file"):
         changed_config.append(
             f"{recipe.file.name} has changed; {folder / recipe.file.name} is what the run stands on"
@@ -120,7 +111,7 @@ def check_resumable(
         if changes:
             _log.info("going on; the %s has changed:\n  %s", what, "\n  ".join(changes))
     changes = changed_config + data_changes + length_changes
-    judged_anew = _watched(config.upgraded(metadata["config"])) != _watched(config_dict)
+    judged_anew = _watched(config.upgraded(metadata["config"])) != _watched(to_dict(config))
     if stored is not None:
         judged_anew |= stored.get("val") != as_json(data.fingerprint).get("val")
     return Found(
@@ -128,20 +119,11 @@ def check_resumable(
     )
 
 
-def config_changes(
-    stored: Mapping[str, Any], config: RunConfig, config_dict: dict[str, Any]
-) -> list[str]:
+def config_changes(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
     """What differs but for how fast it runs; a field that is newer than the run had its default."""
-    whole = to_dict(config).keys() == config_dict.keys()
-    before = _as_now(stored, config) if whole else stored
-    return [
-        change for change in diff(before, config_dict) if change.split(":")[0] not in _SPEED_ALONE
-    ]
-
-
-def _as_now(stored: Mapping[str, Any], config: RunConfig) -> Mapping[str, Any]:
-    """The stored config as this version stores it."""
-    return to_dict(from_dict(type(config), stored))
+    before = to_dict(from_dict(type(config), stored))
+    changes = diff(before, to_dict(config))
+    return [change for change in changes if change.split(":")[0] not in _SPEED_ALONE]
 
 
 def _watched(config: Mapping[str, Any]) -> list[Any]:
@@ -161,8 +143,7 @@ def timeline_at(
 def restore(
     checkpoints: CheckpointManager,
     recipe: Recipe,
-    abstract_state: TrainState,
-    empty_sums: Any,
+    programs: Programs,
     *,
     mesh: Mesh,
     found: Found,
@@ -170,11 +151,14 @@ def restore(
     """What was saved; after a change the hyperparameters are those of the run as it is now.
 
     The moments are those of the parameters that are trained from here on, see `with_moments`.
+
+    Raises:
+      ValueError: the state holds a NaN or an infinity.
     """
-    step, changed = found.step, bool(found.changes)
+    step, changed, empty_sums = found.step, bool(found.changes), programs.empty_sums()
     shapes = checkpoints.shapes(step)
     saved = {path: leaf for path, leaf in shapes.items() if path.startswith(_MOMENTS)}
-    wanted = abstract_state.replace(opt_state=None)
+    wanted = programs.abstract_state.replace(opt_state=None)
     wanted = wanted.replace(hparams={}) if changed else wanted
     tree = saved | wanted.as_dict()
     tree = jax.tree.map(_laid_out, tree, state_shardings(tree, mesh))
@@ -193,23 +177,21 @@ def restore(
         state = _without_best(recipe, state)
     moments = {path.removeprefix(_MOMENTS): restored.tree[path] for path in saved}
     state = with_moments(recipe.stage_at(found.position), state, moments, mesh)
+    nonfinite.check_start(state, f"{checkpoints.directory / str(step)}")
     return Position(
-        state,
-        restored.tree.get("sums", empty_sums),
-        metadata["history"],
-        [*metadata.get("changes", []), *changes],
+        step=found.position,
+        state=state,
+        sums=restored.tree.get("sums", empty_sums),
+        history=metadata["history"],
+        changes=[*metadata.get("changes", []), *changes],
     )
 
 
 def _fits(shapes: Mapping[str, jax.ShapeDtypeStruct], sums: Any) -> bool:
     """Whether a checkpoint holds sums of this structure."""
-    saved = {path: (leaf.shape, leaf.dtype) for path, leaf in shapes.items() if _is_sum(path)}
+    saved = {p: (x.shape, x.dtype) for p, x in shapes.items() if p.startswith(_SUMS)}
     wanted = {f"{_SUMS}{p}": (x.shape, x.dtype) for p, x in leaves_by_path(sums).items()}
     return saved == wanted
-
-
-def _is_sum(path: str) -> bool:
-    return path.startswith(_SUMS)
 
 
 def _with_hparams(recipe: Recipe, state: TrainState) -> TrainState:
@@ -246,26 +228,39 @@ def _laid_out(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
 
 
 def save(
-    checkpoints: CheckpointManager,
-    position: Position,
-    step: int,
-    metadata: dict[str, Any],
-    *,
-    score: float | None,
+    run: Run, position: Position, *, score: float | None = None, mid_epoch: bool = False
 ) -> None:
-    """Starts to save the position; the sums go along only in the middle of an epoch."""
-    tree = position.state.as_dict() | ({"sums": position.sums} if metadata["mid_epoch"] else {})
+    """Starts to save the position; the sums go along only in the middle of an epoch.
+
+    Raises:
+      TrainingDivergedError: the state holds a NaN or an infinity.
+      CheckpointWriteError: the save before failed.
+    """
+    checkpoints, step = run.checkpoints, run.taken(position.step)
+    checkpoints.wait()  # so that what is said of the newest one is true
+    nonfinite.check_saved(position.state, step=step, checkpoint=checkpoints.latest_step)
+    metadata = checkpoint_metadata(
+        run.recipe,
+        run.config,
+        timeline=run.timeline,
+        history=position.history,
+        mid_epoch=mid_epoch,
+        fingerprint=run.data.fingerprint,
+        selected=run.selected,
+        changes=position.changes,
+    )
+    tree = position.state.as_dict() | ({"sums": position.sums} if mid_epoch else {})
     # An epoch that was saved before its validation (a signal, a restart) is saved again with its
     # score.
-    checkpoints.save(step, tree, metadata=metadata, score=score, replace=not metadata["mid_epoch"])
+    checkpoints.save(step, tree, metadata=metadata, score=score, replace=not mid_epoch)
 
 
 def checkpoint_metadata(
     recipe: Recipe,
-    config: dict[str, Any],
+    config: RunConfig,
     *,
     timeline: Timeline,
-    history: list[dict[str, Any]],
+    history: Sequence[dict[str, Any]],
     mid_epoch: bool,
     fingerprint: Fingerprint | None = None,
     selected: str = "",
@@ -276,9 +271,9 @@ def checkpoint_metadata(
         "recipe": recipe.name,
         "recipe_file": None if recipe.file is None else recipe.file.digest,
         "example": example_as_json(recipe.example),
-        "config": config,
+        "config": to_dict(config),
         **dataclasses.asdict(timeline),
-        "history": history,
+        "history": list(history),
         "mid_epoch": mid_epoch,
         "data": None if fingerprint is None else as_json(fingerprint),
         "judged_by": None if fingerprint is None else f"{selected} {judged_on(fingerprint)}",

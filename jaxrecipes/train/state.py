@@ -1,17 +1,22 @@
 """The training state: one pytree of arrays, all of it in the checkpoint."""
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import Mesh
 
 from jaxrecipes.ema import ema_init
-from jaxrecipes.optim import split_frozen, with_late
+from jaxrecipes.optim import carry_over, leaves_by_path, split_frozen, with_late
 from jaxrecipes.schedules import Schedule, evaluate
+from jaxrecipes.sharding import state_shardings
 from jaxrecipes.train.recipe import Recipe
+
+_log = logging.getLogger("jaxrecipes")
 
 
 class TrainState(struct.PyTreeNode):
@@ -63,7 +68,7 @@ def create_state(
     Jit it with the state's shardings as `out_shardings` to create a sharded state in place.
 
     Args:
-      recipe: what is trained; of a plan its first stage.
+      recipe: what is trained; with later stages the first.
       key: seeds the weights and is kept for the run.
       hparams: in place of the recipe's, with the same structure; their numbers may be traced.
       late: paths of parameters that get a count of updates of their own.
@@ -76,9 +81,9 @@ def create_state(
     leaves: dict[str, Schedule] = jax.tree.map(jnp.float32, own)
     values = evaluate(leaves, jnp.int32(0))
     peak = evaluate(leaves, jnp.int32(recipe.warmup_steps))
-    trainable, _ = split_frozen(params, recipe.frozen_at(0))
-    for _, rules in recipe.frozen_plan:
-        split_frozen(params, rules)  # what is wrong with a later stage is said now
+    trainable, _ = split_frozen(params, recipe.frozen)
+    for stage in recipe.later_stages:
+        split_frozen(params, stage.frozen)  # what is wrong with a later stage is said now
     zero = jnp.zeros((), jnp.int32)
     return TrainState(
         step=zero,
@@ -95,6 +100,43 @@ def create_state(
         num_skipped_in_row=zero,
         key=key,
     )
+
+
+def with_moments(
+    recipe: Recipe, state: TrainState, moments: Mapping[str, jax.Array] | None, mesh: Mesh
+) -> TrainState:
+    """The state with these moments of parameters that `recipe` trains; the rest begin anew.
+
+    Args:
+      recipe: of the stage that begins or goes on.
+      state: its `opt_state` is not looked at.
+      moments: leaves of an earlier optimizer state by path, laid out by `state_shardings`. None:
+        all begin anew.
+      mesh: the devices.
+
+    Raises:
+      ValueError: the moments are of another kind of optimizer.
+    """
+
+    def begin(params: Any) -> Any:
+        trainable, _ = split_frozen(params, recipe.frozen)
+        hparams: Any = jax.tree.map(jnp.float32, dict(recipe.hparams))
+        return recipe.make_tx(evaluate(hparams, 0)).init(trainable)
+
+    abstract = jax.eval_shape(begin, state.params)
+    leaves = leaves_by_path(abstract)
+    missing = {path: leaf for path, leaf in leaves.items() if path not in (moments or {})}
+    if missing:
+
+        def begin_missing(params: Any) -> dict[str, jax.Array]:
+            begun = leaves_by_path(begin(params))
+            return {path: begun[path] for path in missing}
+
+        create = jax.jit(begin_missing, out_shardings=state_shardings(missing, mesh))
+        _log.info("moments begin anew: %d arrays of %d", len(missing), len(leaves))
+        leaves |= create(state.params)
+    begun = jax.tree.unflatten(jax.tree.structure(abstract), list(leaves.values()))
+    return state.replace(opt_state=begun if moments is None else carry_over(moments, begun))
 
 
 def starting_weights(recipe: Recipe) -> tuple[Any, Any]:

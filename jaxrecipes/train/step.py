@@ -62,7 +62,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """Builds `(state, batch) -> (state, metrics)`; jit, scan, vmap or shard it at the call site.
 
-    Of a recipe with a plan it is the first stage's step; `recipe.stage_at` has the others.
+    Of a recipe with later stages it is the first one's step; `recipe.stage_at` has the others.
     Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the
     loss is then the mean of the micro-batch losses, and batch statistics move at every micro-batch.
     When the loss, the gradients' norm or what the update gives is not finite, the update is
@@ -79,7 +79,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         hparams = current_hparams(recipe, state)
-        trainable, frozen = split_frozen(state.params, recipe.frozen_at(0))
+        trainable, frozen = split_frozen(state.params, recipe.frozen)
         loss_scale = state.loss_scale.scale if recipe.loss_scale else jnp.float32(1.0)
 
         def objective(trainable, batch_stats, micro_batch, key):
@@ -191,7 +191,7 @@ def looked_at(recipe: Recipe, state: TrainState) -> list[str]:
     """What a step looks at before it keeps an update, in the order of `first_nonfinite`: `loss`,
     `grad_norm`, `ema_decay`, and the path of each array.
     """
-    trainable, _ = split_frozen(state.params, recipe.frozen_at(0))
+    trainable, _ = split_frozen(state.params, recipe.frozen)
     stats = leaves_by_path({"batch_stats": state.batch_stats}).items()
     return [
         *(path for path, leaf in stats if is_floating(leaf) for _ in range(leaf.size)),

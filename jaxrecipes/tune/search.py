@@ -11,13 +11,13 @@ from typing import Any
 from optuna import TrialPruned
 from optuna.trial import TrialState
 
-from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
 from jaxrecipes.report.progress import duration
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.loop import Run, TrainingDivergedError
+from jaxrecipes.train.fit import fit
+from jaxrecipes.train.nonfinite import TrainingDivergedError
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.tune.shared import Shared
 from jaxrecipes.tune.space import Space
@@ -135,17 +135,14 @@ class Search:
             if not ended and trial.should_prune():
                 raise TrialPruned
 
-        run = Run(
+        finished = fit(
             self.shared.recipe(config),
             data,
             config,
             claimed.folder,
-            mesh=self._mesh,
-            config_dict=to_dict(config),
             programs=self.shared.programs(config),
             after_epoch=after_epoch,
         )
-        finished = run.fit()
         if finished is None:
             return None
         value = finished.summary["best"].get(metric)

@@ -81,7 +81,7 @@ class Shared:
             config,
             DataInfo.of(self._splits["train"], steps_per_epoch=self._data.steps_per_epoch),
         )
-        return with_init_from(recipe, config)
+        return with_init_from(recipe, config.init_from)
 
     def programs(self, config: RunConfig) -> Programs:
         """Programs that train and evaluate the recipe of a config, whose `data` was asked for

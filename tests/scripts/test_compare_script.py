@@ -5,18 +5,20 @@ import types
 
 import pytest
 
+from jaxrecipes.config import to_dict
+
 
 @pytest.fixture
 def trainings(monkeypatch):
     """(folder, config) of each run; that of the preset `balanced` is interrupted."""
     asked = []
 
-    def train(module, config, config_dict, workdir, **allowed):
+    def train(module, config, workdir, **allowed):
         asked.append((workdir.name, config))
         loss = config.optim.learning_rate
         outcome = {"epoch": 1, "step": 8, "loss": loss}
         files = {
-            "config": {"recipe": config.RECIPE} | config_dict,
+            "config": {"recipe": config.RECIPE} | to_dict(config),
             "history": [
                 {"epoch": 1, "step": 8, "examples_per_second": 1.0}
                 | {"train": {"loss": loss}, "val": {"loss": loss}}

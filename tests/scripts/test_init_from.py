@@ -28,7 +28,9 @@ def source(trained):
 def make(source, trained, **changes):
     """(recipe, config) of a run that starts from `trained`."""
     config = dataclasses.replace(source.config, init_from=str(trained[0]), **changes)
-    return with_init_from(ocec.make_recipe(config, DataInfo(steps_per_epoch=8)), config), config
+    return with_init_from(
+        ocec.make_recipe(config, DataInfo(steps_per_epoch=8)), config.init_from
+    ), config
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_nothing_that_fits_and_a_wrong_folder_are_errors(source, trained, tmp_pa
         starting_weights(other)
     config = dataclasses.replace(config, init_from=str(tmp_path))
     with pytest.raises(ValueError, match="give the folder of a run"):
-        starting_weights(with_init_from(recipe, config))
+        starting_weights(with_init_from(recipe, config.init_from))
 
 
 def test_a_run_of_before_has_no_other_config(source):

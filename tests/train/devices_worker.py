@@ -18,7 +18,7 @@ def main(
 ):
     if coordinator:
         initialize_distributed(coordinator, int(num_processes), int(process_id))
-    from toy_recipe import toy_config, toy_recipe, toy_run  # jax is set up from here on
+    from toy_recipe import toy_config, toy_fit, toy_recipe  # jax is set up from here on
 
     from jaxrecipes.train.config import DataConfig, ParallelConfig
 
@@ -27,10 +27,10 @@ def main(
         data=DataConfig(batch_size=16, eval_batch_size=16, placement=placement),
         parallel=ParallelConfig(fsdp_devices=int(fsdp_devices)),
     )
-    # The stored config is the same whatever the devices, so that a run can go on on others.
-    stored = {"epochs": 2}
-    run = toy_run(pathlib.Path(workdir), toy_recipe(width=1024), config=config, config_dict=stored)
-    finished = run.fit()
+    # A run may go on on other devices, which is a change of its config.
+    finished = toy_fit(
+        pathlib.Path(workdir), toy_recipe(width=1024), config=config, allow_config_change=True
+    )
     history = json.loads((pathlib.Path(workdir) / "history.json").read_text())
     kernel = finished.params["hidden"]["kernel"]
     print(

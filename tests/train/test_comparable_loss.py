@@ -1,12 +1,11 @@
 """What is monitored can be compared over a run whose loss weights move."""
 
-import dataclasses
 import json
 import logging
 
 import numpy as np
 import pytest
-from toy_recipe import toy_config, toy_hparams, toy_recipe, toy_run
+from toy_recipe import toy_config, toy_fit, toy_hparams, toy_recipe
 
 from jaxrecipes import schedules
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
@@ -36,7 +35,7 @@ def ramped(tmp_path_factory):
 
 
 def history_of(workdir, recipe, **fields):
-    toy_run(workdir, recipe, **fields).fit()
+    toy_fit(workdir, recipe, **fields)
     return history(workdir)
 
 
@@ -69,7 +68,7 @@ def test_a_rising_weight_neither_cuts_the_rate_nor_stops_the_run_nor_makes_epoch
         early_stopping=EarlyStopping(patience=1),
     )
     config = toy_config(early_stopping=EarlyStoppingConfig(patience_epochs=1))
-    finished = toy_run(tmp_path, recipe, config=config).fit()
+    finished = toy_fit(tmp_path, recipe, config=config)
     now = [entry["val"]["loss_now"] for entry in history(tmp_path)]
     assert now[0] == min(now)  # what would have been monitored
     losses = [entry["val"]["loss"] for entry in history(tmp_path)]
@@ -90,9 +89,7 @@ def test_constant_weights_leave_names_and_values_as_they_are(tmp_path):
 
 
 def test_without_validation_the_training_loss_is_monitored_with_the_end_weights(tmp_path):
-    run = toy_run(tmp_path, rising())
-    run._data = dataclasses.replace(run._data, val=None)
-    finished = run.fit()
+    finished = toy_fit(tmp_path, rising(), val=False)
     losses = [entry["train"]["loss"] for entry in history(tmp_path)]
     assert finished.summary["best"]["loss"] == pytest.approx(min(losses))
 
@@ -108,7 +105,7 @@ def test_a_terms_own_name_can_be_monitored_and_selected_by(tmp_path, caplog):
         early_stopping=EarlyStopping(patience=1, min_delta=1e9),
     )
     with caplog.at_level(logging.INFO, logger="jaxrecipes"):
-        finished = toy_run(tmp_path, recipe, config=config).fit()
+        finished = toy_fit(tmp_path, recipe, config=config)
     assert finished.summary["selected_by"] == "loss/l2_ema"
     best = history(tmp_path)[0]["val"]["loss/l2_ema"]
     said = f"stopped early after epoch 2: loss/l2_ema was no better than {best:.4g} of epoch 1"
@@ -120,7 +117,7 @@ def test_a_name_that_no_metric_has_is_refused_with_the_nearest(tmp_path):
     config = toy_config(epochs=1, plateau=PlateauConfig(monitor="loss/l3"))
     recipe = toy_recipe(plateau=ReduceLROnPlateau())
     with pytest.raises(ValueError, match=r"unknown metric to watch 'loss/l3_ema'.*loss/l2_ema"):
-        toy_run(tmp_path, recipe, config=config).fit()
+        toy_fit(tmp_path, recipe, config=config)
 
 
 def test_the_epoch_line_and_the_history_tell_the_rate_that_the_epoch_used(tmp_path, caplog):

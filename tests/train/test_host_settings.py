@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from numeric_modes import all_modes, types
-from toy_recipe import toy_config, toy_recipe, toy_run
+from toy_recipe import toy_config, toy_fit, toy_recipe
 
 from jaxrecipes.plateau import ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
@@ -13,7 +13,7 @@ from jaxrecipes.precision import LossScale
 def run(workdir, epochs):
     recipe = toy_recipe(plateau=ReduceLROnPlateau(patience=0), loss_scale=LossScale())
     config = toy_config(epochs=epochs)
-    return toy_run(workdir, recipe, config=config, config_dict={"recipe": "toy"}).fit()
+    return toy_fit(workdir, recipe, config=config, allow_config_change=True)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy_recipe import toy_arrays, toy_batch, toy_config, toy_hparams, toy_recipe, toy_run
+from toy_recipe import toy_arrays, toy_batch, toy_config, toy_fit, toy_hparams, toy_recipe
 
 from jaxrecipes import schedules
 from jaxrecipes.finite import first_nonfinite
 from jaxrecipes.runs.torch_runs import save_run
 from jaxrecipes.schedules import as_schedule
-from jaxrecipes.train import create_state, loop, make_train_step
+from jaxrecipes.train import create_state, make_train_step
+from jaxrecipes.train.nonfinite import TrainingDivergedError
+from jaxrecipes.train.outcome import end_epoch
 from jaxrecipes.train.step import looked_at
 
 _HPARAMS = toy_hparams(b1=0.9, b2=0.999, eps=1e-8)
@@ -110,8 +112,8 @@ def test_a_run_under_b1_of_1_stops_names_the_hyperparameters_and_saves_nothing(t
     config = dataclasses.replace(
         config, loop=dataclasses.replace(config.loop, max_skipped_in_row=3)
     )
-    with pytest.raises(loop.TrainingDivergedError) as raised:
-        toy_run(tmp_path, recipe, config=config).fit()
+    with pytest.raises(TrainingDivergedError) as raised:
+        toy_fit(tmp_path, recipe, config=config)
     message = str(raised.value)
     assert "would have made params/hidden/kernel infinite or NaN" in message
     assert "learning_rate 0.05, weight_decay 0.01, b1 1, b2 0.999" in message
@@ -127,27 +129,25 @@ def test_an_infinite_hyperparameter_is_named_and_the_good_checkpoint_is_kept(tmp
         config, loop=dataclasses.replace(config.loop, max_skipped_in_row=3)
     )
     with pytest.raises(
-        loop.TrainingDivergedError,
+        TrainingDivergedError,
         match=r"not finite: learning_rate inf.*newest checkpoint, of step 8, is finite",
     ):
-        toy_run(tmp_path, recipe, config=config).fit()
+        toy_fit(tmp_path, recipe, config=config)
 
 
 def test_a_state_with_an_infinity_is_not_saved_and_prunes_nothing(tmp_path, monkeypatch):
-    end_epoch = loop.Run._end_epoch
-
-    def spoilt(self, position, step, *rest):
-        if step == 24:
+    def spoilt(run, position, programs):
+        if position.step == 24:
             mu = position.state.opt_state[0].mu
             mu["out"]["bias"] = mu["out"]["bias"].at[0].set(jnp.inf)
-        end_epoch(self, position, step, *rest)
+        return end_epoch(run, position, programs)
 
-    monkeypatch.setattr(loop.Run, "_end_epoch", spoilt)
+    monkeypatch.setattr("jaxrecipes.train.fit.end_epoch", spoilt)
     with pytest.raises(
-        loop.TrainingDivergedError,
+        TrainingDivergedError,
         match=r"opt_state/0/mu/out/bias holds a NaN.* after step 24.*of step 16, is finite",
     ):
-        toy_run(tmp_path).fit()
+        toy_fit(tmp_path)
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} >= {"8", "16"}
     assert not (tmp_path / "checkpoints" / "24").exists()
 
@@ -158,7 +158,7 @@ def test_a_run_does_not_start_from_weights_that_are_not_finite(tmp_path):
         return {"out": {"bias": np.asarray([np.nan], np.float32)}}, {}
 
     with pytest.raises(ValueError, match=r"starts from: (ema_)?params/out/bias holds a NaN"):
-        toy_run(tmp_path, toy_recipe(pretrained=pretrained)).fit()
+        toy_fit(tmp_path, toy_recipe(pretrained=pretrained))
 
 
 def test_first_nonfinite_reads_host_and_device_arrays_and_leaves_integers_alone():

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from toy_recipe import toy_config, toy_recipe, toy_run
+from toy_recipe import toy_config, toy_fit, toy_recipe
 
 from jaxrecipes.train import create_state
 from jaxrecipes.train.state import starting_weights
@@ -47,8 +47,8 @@ def test_they_are_asked_for_once_and_not_when_the_run_goes_on(tmp_path):
     recipe = toy_recipe(pretrained=pretrained)
     config = toy_config(epochs=2)
     with pytest.raises(InterruptedError):
-        toy_run(tmp_path / "stopped", recipe, config=config, after_epoch=stop).fit()
-    finished = toy_run(tmp_path / "stopped", recipe, config=config).fit()
+        toy_fit(tmp_path / "stopped", recipe, config=config, after_epoch=stop)
+    finished = toy_fit(tmp_path / "stopped", recipe, config=config)
     assert asked == [((8, 1), {"norm"})]
-    whole = toy_run(tmp_path / "whole", recipe, config=config).fit()
+    whole = toy_fit(tmp_path / "whole", recipe, config=config)
     jax.tree.map(np.testing.assert_array_equal, finished.params, whole.params)

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 import pytest
-from toy_recipe import toy_arrays, toy_config, toy_recipe, toy_run
+from toy_recipe import toy_arrays, toy_config, toy_fit, toy_recipe
 
 from jaxrecipes.data.order import evaluation_batches
 from jaxrecipes.metrics import Mean
@@ -43,7 +43,7 @@ def by_steps(tmp_path_factory):
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        finished = toy_run(workdir, recipe, config=toy_config(steps=12, data=data, loop=LOOP)).fit()
+        finished = toy_fit(workdir, recipe, config=toy_config(steps=12, data=data, loop=LOOP))
     finally:
         logger.removeHandler(handler)
     return json.loads((workdir / "history.json").read_text()), finished, lines

@@ -3,7 +3,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from toy_recipe import toy_batch, toy_config, toy_hparams, toy_recipe, toy_run
+from toy_recipe import toy_batch, toy_config, toy_fit, toy_hparams, toy_recipe
 
 from jaxrecipes import schedules
 from jaxrecipes.checkpoint import CheckpointManager
@@ -12,13 +12,16 @@ from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import create_state, make_train_step
 from jaxrecipes.train.config import OptimConfig
-from jaxrecipes.train.stages import with_moments
+from jaxrecipes.train.recipe import Stage
+from jaxrecipes.train.state import with_moments
 
-PLAN = ((0, ("^hidden/", "^norm/")), (8, ("^hidden/",)), (19, ()))
+FROZEN = ("^hidden/", "^norm/")
+LATER = (Stage(first_step=8, frozen=("^hidden/",)), Stage(first_step=19, frozen=()))
 
 
 def plan_run(workdir, **fields):
-    return toy_run(workdir, toy_recipe(frozen_plan=PLAN, ema=False), **fields)
+    recipe = toy_recipe(frozen=FROZEN, later_stages=LATER, ema=False)
+    return toy_fit(workdir, recipe, **fields)
 
 
 def rows(workdir):
@@ -29,7 +32,7 @@ def rows(workdir):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("plan")
-    return workdir, plan_run(workdir).fit()
+    return workdir, plan_run(workdir)
 
 
 def test_each_stage_trains_what_its_rules_leave_from_one_program(undisturbed):
@@ -46,15 +49,17 @@ def test_a_plan_that_is_interrupted_in_a_stage_goes_on_bit_for_bit(
 ):
     calls = iter(range(100))
     monkeypatch.setattr(Interrupt, "requested", lambda self: next(calls) >= after_calls)
-    assert plan_run(tmp_path).fit() is None
+    assert plan_run(tmp_path) is None
     monkeypatch.undo()
-    finished = plan_run(tmp_path).fit()
+    finished = plan_run(tmp_path)
     assert rows(tmp_path) == rows(undisturbed[0])
     jax.tree.map(np.testing.assert_array_equal, finished.params, undisturbed[1].params)
 
 
 def test_stages_in_the_loop_equal_steps_by_hand():
-    recipe = toy_recipe(frozen_plan=((0, ("^hidden/",)), (2, ())), ema=False)
+    recipe = toy_recipe(
+        frozen=("^hidden/",), later_stages=(Stage(first_step=2, frozen=()),), ema=False
+    )
     state = create_state(recipe, jax.random.key(0))
     first, second = (jax.jit(make_train_step(recipe.stage_at(step))) for step in (0, 2))
     start = state.params["hidden"]["kernel"]
@@ -79,15 +84,15 @@ RESTARTED = toy_hparams(
 
 
 def restarting_run(workdir):
-    plan = ((0, ("^hidden/",)), (6, ("^norm/",)))
-    recipe = toy_recipe(hparams=RESTARTED, frozen_plan=plan, restart=True, ema=False)
-    return toy_run(workdir, recipe, config=toy_config(epochs=2))
+    later = Stage(first_step=6, frozen=("^norm/",), restart=True)
+    recipe = toy_recipe(hparams=RESTARTED, frozen=("^hidden/",), later_stages=(later,), ema=False)
+    return toy_fit(workdir, recipe, config=toy_config(epochs=2))
 
 
 @pytest.fixture(scope="module")
 def restarted(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("restart")
-    return workdir, restarting_run(workdir).fit()
+    return workdir, restarting_run(workdir)
 
 
 def test_with_restart_a_stage_counts_its_own_updates_of_all_parameters(restarted):
@@ -104,24 +109,25 @@ def test_a_run_that_restarts_goes_on_bit_for_bit_at_a_stages_start_and_within_it
 ):
     calls = iter(range(100))
     monkeypatch.setattr(Interrupt, "requested", lambda self: next(calls) >= after_calls)
-    assert restarting_run(tmp_path).fit() is None
+    assert restarting_run(tmp_path) is None
     monkeypatch.undo()
     with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest_step == step
-    finished = restarting_run(tmp_path).fit()
+    finished = restarting_run(tmp_path)
     assert rows(tmp_path) == rows(restarted[0])
     jax.tree.map(np.testing.assert_array_equal, finished.params, restarted[1].params)
 
 
 def test_rules_that_are_changed_by_hand_keep_the_moments(tmp_path):
     config = toy_config(epochs=1, optim=OptimConfig(frozen=("^hidden/",)))
-    toy_run(tmp_path, toy_recipe(frozen=("^hidden/",)), config=config).fit()
+    toy_fit(tmp_path, toy_recipe(frozen=("^hidden/",)), config=config)
     with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         before = checkpoints.shapes(8)
     assert not any("/mu/hidden" in path for path in before)
     config = toy_config(epochs=2, optim=OptimConfig(frozen=("^norm/",)))
-    run = toy_run(tmp_path, toy_recipe(frozen=("^norm/",)), config=config, allow_config_change=True)
-    assert run.fit().summary["final"]["step"] == 16
+    other = toy_recipe(frozen=("^norm/",))
+    finished = toy_fit(tmp_path, other, config=config, allow_config_change=True)
+    assert finished.summary["final"]["step"] == 16
     with CheckpointManager(tmp_path / "checkpoints") as checkpoints:
         after = checkpoints.shapes(16)
         late = "opt_state/0/late/hidden/kernel"
@@ -133,24 +139,18 @@ def test_rules_that_are_changed_by_hand_keep_the_moments(tmp_path):
     }
     assert late_paths(after) == {"hidden/kernel"}
     assert not any("/mu/norm" in path for path in after)
-    again = toy_run(tmp_path, toy_recipe(frozen=("^norm/",)), config=config).fit()
+    again = toy_fit(tmp_path, toy_recipe(frozen=("^norm/",)), config=config)
     assert again.summary["final"]["step"] == 16
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"frozen_plan": ((1, ()),)}, "ascending order from 0 on"),
-        ({"frozen_plan": ((0, ()), (0, ()))}, "ascending order from 0 on"),
-        ({"frozen_plan": ((0, ()),), "frozen": ("^out/",)}, "frozen empty"),
-    ],
-)
-def test_a_plan_that_is_out_of_order_is_an_error(fields, message):
-    with pytest.raises(ValueError, match=message):
-        toy_recipe(**fields)
+@pytest.mark.parametrize("starts", [(0,), (5, 5), (7, 3)])
+def test_stages_that_are_out_of_order_are_an_error(starts):
+    stages = tuple(Stage(first_step=start, frozen=()) for start in starts)
+    with pytest.raises(ValueError, match="want ascending steps above 0"):
+        toy_recipe(later_stages=stages)
 
 
 def test_a_later_stages_misspelt_rule_is_an_error_at_once():
-    recipe = toy_recipe(frozen_plan=((0, ()), (50, ("^hiden/",))))
+    recipe = toy_recipe(later_stages=(Stage(first_step=50, frozen=("^hiden/",)),))
     with pytest.raises(ValueError, match="hiden"):
         create_state(recipe, jax.random.key(0))

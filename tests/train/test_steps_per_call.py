@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
-from toy_recipe import toy_config, toy_recipe, toy_run
+from toy_recipe import toy_config, toy_data, toy_fit, toy_recipe
 
 from jaxrecipes.train.apply_fn import linen_apply
-from jaxrecipes.train.programs import DEFAULT_STEPS_PER_CALL, choose_steps_per_call
+from jaxrecipes.train.programs import DEFAULT_STEPS_PER_CALL, Programs, choose_steps_per_call
 
 
 class Convolutional(nn.Module):
@@ -36,39 +36,40 @@ def config_with(steps_per_call):
     )
 
 
-def chosen(recipe, steps_per_call, workdir):
-    run = toy_run(workdir, recipe, config=config_with(steps_per_call))
-    return run._programs.steps_per_call
+def programs_of(recipe, steps_per_call):
+    config = config_with(steps_per_call)
+    data = toy_data(config)
+    return Programs(recipe, data, steps_per_call=steps_per_call, mesh=data.mesh)
 
 
-def test_a_step_without_convolutions_shares_a_call_with_seven_others(tmp_path):
-    assert chosen(toy_recipe(), None, tmp_path).count == DEFAULT_STEPS_PER_CALL == 8
+def said_of(recipe, steps_per_call, workdir, caplog):
+    with caplog.at_level(logging.INFO, logger="jaxrecipes"):
+        finished = toy_fit(workdir, recipe, config=config_with(steps_per_call))
+    assert finished.summary["compilations"]["train"] == 1
+    return [r for r in caplog.records if " per call" in r.getMessage()]
+
+
+def test_a_step_without_convolutions_shares_a_call_with_seven_others():
+    chosen = programs_of(toy_recipe(), None).steps_per_call
+    assert chosen.count == DEFAULT_STEPS_PER_CALL == 8
 
 
 def test_a_step_with_a_convolution_goes_alone_on_cpu_and_the_log_says_why(tmp_path, caplog):
-    run = toy_run(tmp_path, convolutional_recipe(), config=config_with(None))
-    with caplog.at_level(logging.INFO, logger="jaxrecipes"):
-        finished = run.fit()
-    assert any(m.startswith("1 step per call: on CPU XLA runs the conv") for m in caplog.messages)
-    assert finished.summary["compilations"]["train"] == 1
+    (said,) = said_of(convolutional_recipe(), None, tmp_path, caplog)
+    assert said.getMessage().startswith("1 step per call: on CPU XLA runs the conv")
 
 
 def test_a_number_that_is_given_is_obeyed_with_a_warning_where_it_is_slow(tmp_path, caplog):
-    run = toy_run(tmp_path, convolutional_recipe(), config=config_with(3))
-    with caplog.at_level(logging.INFO, logger="jaxrecipes"):
-        run._log_steps_per_call()
-    assert run._programs.steps_per_call.count == 3
-    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert warning.startswith("3 steps per call, as given, is slow: on CPU XLA runs")
+    assert programs_of(convolutional_recipe(), 3).steps_per_call.count == 3
+    (said,) = said_of(convolutional_recipe(), 3, tmp_path, caplog)
+    assert said.levelno == logging.WARNING
+    assert said.getMessage().startswith("3 steps per call, as given, is slow: on CPU XLA runs")
 
 
 @pytest.mark.parametrize("steps_per_call", [1, 3])
 def test_a_number_that_is_given_and_suits_is_not_worth_a_line(steps_per_call, tmp_path, caplog):
-    run = toy_run(tmp_path, toy_recipe(), config=config_with(steps_per_call))
-    with caplog.at_level(logging.INFO, logger="jaxrecipes"):
-        run._log_steps_per_call()
-    assert run._programs.steps_per_call.count == steps_per_call
-    assert not caplog.messages
+    assert programs_of(toy_recipe(), steps_per_call).steps_per_call.count == steps_per_call
+    assert not said_of(toy_recipe(), steps_per_call, tmp_path, caplog)
 
 
 def test_a_convolution_for_other_platforms_alone_does_not_count():

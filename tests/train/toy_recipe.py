@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes import optim
-from jaxrecipes.config import to_dict
 from jaxrecipes.losses import bce_with_logits
 from jaxrecipes.metrics import BinaryCounts
 from jaxrecipes.nn import BatchNorm, dropout
@@ -15,7 +14,7 @@ from jaxrecipes.schedules import as_schedule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
-from jaxrecipes.train.loop import Run
+from jaxrecipes.train.fit import fit
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import make_run_data
 
@@ -99,14 +98,15 @@ def toy_config(**fields):
     return RunConfig(**({"epochs": 3, "data": data, "loop": loop} | fields))
 
 
-def toy_run(workdir, recipe=None, *, config=None, arrays=None, mesh=None, **fields):
-    """A run of 3 epochs of 8 steps on 64 examples, validated on 20 others."""
+def toy_data(config, arrays=None, *, mesh=None, val=True):
+    """64 examples to train on, and 20 others to validate on."""
+    splits = {"train": arrays or toy_arrays()} | ({"val": toy_arrays(20, seed=1)} if val else {})
+    return make_run_data(splits, config, mesh or make_mesh(config.parallel.fsdp_devices))
+
+
+def toy_fit(workdir, recipe=None, *, config=None, arrays=None, val=True, **options):
+    """A run of 3 epochs of 8 steps on `toy_data`."""
     config = config or toy_config()
-    mesh = mesh or make_mesh(config.parallel.fsdp_devices)
-    splits = {"train": arrays or toy_arrays(), "val": toy_arrays(20, seed=1)}
-    data = make_run_data(splits, config, mesh)
+    data = toy_data(config, arrays, val=val)
     workdir.mkdir(parents=True, exist_ok=True)
-    config_dict = fields.pop("config_dict", None) or to_dict(config)
-    return Run(
-        recipe or toy_recipe(), data, config, workdir, mesh=mesh, config_dict=config_dict, **fields
-    )
+    return fit(recipe or toy_recipe(), data, config, workdir, **options)

@@ -19,7 +19,7 @@ from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, pretrained
 from jaxrecipes.train.build import build_optimizer
 from jaxrecipes.train.hparams import collect
-from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
+from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe, Stage
 from jaxrecipes.train.watched_metrics import check_monitored
 
 SCORES = ("quality", "consistency")
@@ -123,9 +123,7 @@ def make_recipe(config: IqaRunConfig, data: DataInfo) -> Recipe:
     def pass_metrics(outputs: Any, arrays: Mapping[str, Any]) -> dict[str, float]:
         return score_metrics(config, outputs, arrays)
 
-    stages: dict[str, Any] = {"frozen": plan[0][1]}
-    if len(plan) > 1:
-        stages = {"frozen": (), "frozen_plan": plan, "restart": config.freeze.restart}
+    restart = config.freeze.restart
     return Recipe.from_config(
         config,
         data,
@@ -138,7 +136,10 @@ def make_recipe(config: IqaRunConfig, data: DataInfo) -> Recipe:
         make_tx=build_optimizer(config.optim, inert=inert),
         augment=augment_batch,
         pass_metrics=pass_metrics,
-        **stages,
+        frozen=plan[0][1],
+        later_stages=tuple(
+            Stage(first_step=start, frozen=rules, restart=restart) for start, rules in plan[1:]
+        ),
     )
 
 

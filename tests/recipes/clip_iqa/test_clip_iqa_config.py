@@ -137,7 +137,7 @@ def test_freezing_that_makes_no_sense_is_refused(fields, message):
 
 def test_a_restart_wants_a_plan_and_a_schedule_that_can_begin_anew():
     recipe = make_recipe(preset("progressive", "--freeze.restart"), DataInfo(steps_per_epoch=75))
-    assert [step for step in range(2250) if recipe.restarts_at(step)] == [750, 1500]
+    assert [(s.first_step, s.restart) for s in recipe.later_stages] == [(750, True), (1500, True)]
     assert recipe.hparams["learning_rate"](750) == 0 != recipe.hparams["learning_rate"](749)
     with pytest.raises(ValueError, match=r"restart is for freeze\.plan"):
         preset("recommended", "--freeze.restart")

@@ -27,7 +27,7 @@ from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import OptimConfig
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.stages import with_moments
+from jaxrecipes.train.state import with_moments
 
 MODES = {
     "full": FreezeConfig(),

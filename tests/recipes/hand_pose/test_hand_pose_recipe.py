@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrecipes.config import to_dict
 from jaxrecipes.data.feed import fetch
 from jaxrecipes.data.fingerprint import of_split
 from jaxrecipes.interrupt import Interrupt
@@ -33,7 +32,7 @@ from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import LoopConfig, OptimConfig
-from jaxrecipes.train.loop import Run
+from jaxrecipes.train.fit import fit
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.run_data import make_run_data
@@ -106,19 +105,18 @@ def simpler(recipe):
 
 
 def run_of(config, arrays, workdir, programs=None):
-    """A run, and its programs for others that differ in numbers alone."""
+    """How a run ended, and its programs for others that differ in numbers alone."""
     mesh = make_mesh()
     data = make_run_data(arrays, config, mesh)
     recipe = with_drawn_weights(
         HAND_POSE.make_recipe(config, DataInfo(steps_per_epoch=data.steps_per_epoch))
     )
     if config.init_from is not None:
-        recipe = with_init_from(simpler(recipe), config)
+        recipe = with_init_from(simpler(recipe), config.init_from)
     programs = programs or Programs(
         recipe, data, steps_per_call=config.loop.steps_per_call, mesh=mesh
     )
-    options = {"mesh": mesh, "config_dict": to_dict(config), "programs": programs}
-    return Run(recipe, data, config, workdir, **options), programs
+    return fit(recipe, data, config, workdir, programs=programs), programs
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +124,8 @@ def undisturbed(tmp_path_factory):
     """24 updates: (folder, data, how they ended, compiled programs)."""
     workdir = tmp_path_factory.mktemp("run")
     arrays = data_of(CONFIG, workdir)
-    run, programs = run_of(CONFIG, arrays, workdir)
-    return workdir, arrays, run.fit(), programs
+    finished, programs = run_of(CONFIG, arrays, workdir)
+    return workdir, arrays, finished, programs
 
 
 def history(workdir):
@@ -156,9 +154,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(undisturbed, tmp_path, monkeypatch, a
     data_of(CONFIG, tmp_path)
     calls = iter(range(100))
     monkeypatch.setattr(Interrupt, "requested", lambda self: next(calls) >= after_calls)
-    assert run_of(CONFIG, arrays, tmp_path, programs)[0].fit() is None
+    assert run_of(CONFIG, arrays, tmp_path, programs)[0] is None
     monkeypatch.undo()
-    finished = run_of(CONFIG, data_of(CONFIG, tmp_path), tmp_path, programs)[0].fit()
+    finished = run_of(CONFIG, data_of(CONFIG, tmp_path), tmp_path, programs)[0]
     assert history(tmp_path) == history(workdir)
     jax.tree.map(np.testing.assert_array_equal, finished.params, want.params)
 
@@ -211,7 +209,7 @@ def test_stage_2_trains_the_refiner_alone(undisturbed, tmp_path):
         ),
     )
     arrays = {"train": data_of(config)["train"]}  # validation would be one more program
-    finished = run_of(config, arrays, tmp_path)[0].fit()
+    finished = run_of(config, arrays, tmp_path)[0]
     first_stage = leaves_by_path(open_trained(workdir).weights()[0])
     params = leaves_by_path(finished.params)
     new = {path for path in params if path.startswith("temporal_refiner/")}

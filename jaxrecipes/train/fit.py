@@ -1,0 +1,303 @@
+"""`fit`: trains a recipe on its data, in a folder. Killed at any moment, the same call goes on."""
+
+import collections
+import dataclasses
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.config import to_dict
+from jaxrecipes.files import write_bytes
+from jaxrecipes.interrupt import Interrupt
+from jaxrecipes.locks import alone_in_run
+from jaxrecipes.optim import late_paths, leaves_by_path
+from jaxrecipes.paths import user_path
+from jaxrecipes.report.aim_writer import AimLog
+from jaxrecipes.report.progress import Progress
+from jaxrecipes.report.writer import Writer, open_writer
+from jaxrecipes.train import nonfinite, resume
+from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.outcome import Finished, bytes_per_device, end_epoch, finish
+from jaxrecipes.train.programs import Programs
+from jaxrecipes.train.recipe import Recipe, Stage
+from jaxrecipes.train.run_data import RunData
+from jaxrecipes.train.run_state import Position, Run
+from jaxrecipes.train.state import with_moments
+from jaxrecipes.train.step import looked_at
+from jaxrecipes.train.timeline import Timeline
+
+_log = logging.getLogger("jaxrecipes")
+
+# In jax 0.10 and 0.11, steps over several (faked) CPU devices abort when many of them wait for a
+# thread at once, so the host stays at most this many calls ahead of such devices.
+_CALLS_AHEAD_ON_CPU = 8
+_STOPPED = "stopped at step %d and saved; the same command goes on from there"
+
+
+def fit(
+    recipe: Recipe,
+    data: RunData,
+    config: RunConfig,
+    workdir: pathlib.Path,
+    *,
+    allow_config_change: bool = False,
+    allow_data_change: bool = False,
+    programs: Programs | None = None,
+    writers: Sequence[Writer] = (),
+    after_epoch: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
+) -> Finished | None:
+    """Trains to the end, from where an earlier call was stopped if it was.
+
+    Args:
+      recipe: what is trained.
+      data: what it is trained on.
+      config: of the run; it is stored with every checkpoint.
+      workdir: the run's folder; checkpoints, history.json, summary.json and TensorBoard events go
+        there.
+      allow_config_change: go on although the config stored in the folder differs.
+      allow_data_change: go on although the run was trained on other data; epochs that are done stay
+        done, and schedules follow the new length of an epoch.
+      programs: compiled for another run whose recipe differs in numbers alone; None: own ones.
+      writers: log there as well as to TensorBoard (and to Aim, where the config says so).
+      after_epoch: called with the history after each validation, once it is saved; what it raises
+        ends the run there.
+
+    Returns:
+      How it ended; None when SIGINT or SIGTERM stopped it: it was saved, and the same call goes on
+      from there.
+
+    Raises:
+      ValueError: the folder holds a run that does not fit, or another process trains there.
+      TrainingDivergedError: too many steps in a row were not finite, or the state is not.
+      CheckpointWriteError, OSError: the disk is full or not writable; what was saved is intact.
+    """
+    started, loop = time.monotonic(), config.loop
+    with (
+        alone_in_run(workdir),
+        CheckpointManager(
+            resume.checkpoint_folder(workdir),
+            keep_latest=loop.keep_latest,
+            keep_best=loop.keep_best,
+            mode=config.select_mode,
+        ) as checkpoints,
+        Interrupt() as interrupt,
+    ):
+        found = resume.find(
+            checkpoints,
+            recipe,
+            config,
+            data,
+            allow_config_change=allow_config_change,
+            allow_data_change=allow_data_change,
+        )
+        programs = programs or Programs(
+            recipe, data, steps_per_call=loop.steps_per_call, mesh=data.mesh
+        )
+        if found is None:
+            timeline = Timeline(steps_per_epoch=data.steps_per_epoch)
+            state = programs.initial_state(recipe, jax.random.key(config.seed))
+            nonfinite.check_start(state, "the weights that the run starts from")
+            position = Position(step=0, state=state, sums=programs.empty_sums())
+        else:
+            timeline = found.timeline
+            position = resume.restore(checkpoints, recipe, programs, mesh=data.mesh, found=found)
+        programs.steps_per_call.say(given=loop.steps_per_call)
+        _log.info("bytes on each device: %s", bytes_per_device(position.state))
+
+        with open_writer(
+            workdir / "tensorboard",
+            *writers,
+            process_index=jax.process_index(),
+            purge_step=timeline.taken(position.step) + 1 if position.step else None,
+            aim=_aim_log(recipe, config, workdir),
+        ) as writer:
+            run = Run(
+                recipe=recipe,
+                data=data,
+                config=config,
+                workdir=workdir,
+                timeline=timeline,
+                evaluate=programs.evaluate,
+                checkpoints=checkpoints,
+                writer=writer,
+                started=started,
+            )
+            _record_start(run, position, goes_on=found is not None)
+            for stage, stage_end in recipe.stages(position.step, run.end):
+                position, programs = _enter(stage, run, position, programs)
+                if position.step >= run.end and run.epoch_is_open(position):
+                    position = end_epoch(run, position, programs)  # as a changed config ends it
+                while position.step < stage_end and not position.stopped_early:
+                    position, interrupted = _train(run, position, programs, interrupt, stage_end)
+                    epoch_over = position.step == run.end or run.is_epoch_end(position.step)
+                    if epoch_over:
+                        position = end_epoch(run, position, programs)
+                        if after_epoch is not None:
+                            after_epoch(position.history)
+                    elif interrupted:
+                        resume.save(run, position, mid_epoch=True)
+                    interrupted = interrupted or (epoch_over and interrupt.requested_anywhere())
+                    if interrupted and position.step < run.end:
+                        checkpoints.wait()
+                        _log.info(_STOPPED, run.taken(position.step))
+                        return None
+                if position.stopped_early:
+                    break
+            checkpoints.wait()
+            finished = finish(run, position, programs)
+        return dataclasses.replace(finished, interrupted=interrupt.requested_anywhere())
+
+
+def _enter(
+    stage: Stage, run: Run, position: Position, programs: Programs
+) -> tuple[Position, Programs]:
+    """Sees to it that the moments and the programs are those of the stage, which begins at the
+    position or is under way there.
+    """
+    recipe, state = run.recipe.stage_at(stage.first_step), position.state
+    if position.step == stage.first_step > 0:
+        _log.info("frozen from step %d on: %s", position.step, " ".join(stage.frozen) or "nothing")
+        moments = None if stage.restart else leaves_by_path(state.opt_state)
+        state = with_moments(recipe, state, moments, run.data.mesh)
+    late, compilations = late_paths(leaves_by_path(state.opt_state)), position.train_compilations
+    if (programs.frozen, programs.late) != (stage.frozen, late):
+        compilations += programs.train.num_compilations
+        programs = Programs(
+            recipe,
+            run.data,
+            steps_per_call=run.config.loop.steps_per_call,
+            mesh=run.data.mesh,
+            late=late,
+            evaluate=run.evaluate,
+        )
+    state = jax.device_put(state, programs.train.shardings)
+    position = dataclasses.replace(position, state=state, train_compilations=compilations)
+    return position, programs
+
+
+def _train(
+    run: Run, position: Position, programs: Programs, interrupt: Interrupt, stage_end: int
+) -> tuple[Position, bool]:
+    """Trains to the end of the epoch or the stage, or to where a signal interrupts it; whether one
+    did.
+    """
+    data, loop, step = run.data, run.config.loop, position.step
+    epoch_end = min(_next_multiple(step, data.steps_per_epoch), run.end)
+    until = min(epoch_end, stage_end)
+    window_started, window_step = time.monotonic(), step
+    if position.epoch_began is None:
+        position = dataclasses.replace(position, epoch_began=(step, window_started))
+    ahead: collections.deque[Any] = collections.deque()
+    throttle = jax.default_backend() == "cpu" and data.mesh.size > 1
+
+    title = f"epoch {run.timeline.epoch(step + 1)}/{run.timeline.epoch(run.end)}"
+    with Progress(title, total=until - step, last_line=False) as progress:
+        while step < until:
+            stops = [until, _next_multiple(step, loop.log_every_steps)]
+            if loop.checkpoint_every_steps:
+                stops.append(_next_multiple(step, loop.checkpoint_every_steps))
+            most = programs.steps_per_call.count
+            count = min(most, min(stops) - step)
+            items = data.train.training_items(step, count, padded_to=most)
+            state, sums, log = programs.train(
+                position.state, position.sums, data.train.source, items, np.int32(count)
+            )
+            step += count
+            position = dataclasses.replace(position, step=step, state=state, sums=sums)
+            progress.advance(count)
+            if throttle:
+                ahead.append(log["loss"])
+                if len(ahead) > _CALLS_AHEAD_ON_CPU:
+                    ahead.popleft().block_until_ready()
+            if position.seconds_to_first_step is None:
+                log["loss"].block_until_ready()
+                window_started, window_step = time.monotonic(), step
+                seconds = window_started - run.started
+                position = dataclasses.replace(position, seconds_to_first_step=seconds)
+
+            logs = step % loop.log_every_steps == 0 or step == epoch_end
+            if logs:
+                values = {name: float(value) for name, value in jax.device_get(log).items()}
+                culprit = int(values.pop("first_nonfinite"))
+                elapsed = time.monotonic() - window_started
+                if step > window_step and elapsed > 0:
+                    rate = (step - window_step) * data.examples_per_step / elapsed
+                    values["examples_per_second"] = rate
+                window_started, window_step = time.monotonic(), step
+                run.log(step, _tagged(values))
+                if run.recipe.log_line is not None:
+                    _log.info(run.recipe.log_line(run.taken(step), run.taken(run.end), values))
+                progress.advance(0, {"loss": values["loss"]})
+                _check_skipped(run, position, values, culprit)
+            # Every process must ask at the same steps, which are the log points.
+            if (logs or jax.process_count() == 1) and interrupt.requested_anywhere():
+                return position, True
+            saves = loop.checkpoint_every_steps and step % loop.checkpoint_every_steps == 0
+            if saves and step < epoch_end:
+                resume.save(run, position, mid_epoch=True)
+    return position, False
+
+
+def _check_skipped(run: Run, position: Position, values: Mapping[str, float], culprit: int) -> None:
+    """Raises after too many skipped steps; `culprit` is the last one's `first_nonfinite`."""
+    if values["num_skipped_in_row"] < run.config.loop.max_skipped_in_row:
+        return
+    last = position.step - 1
+    path = run.workdir / "nonfinite_batch.npz"
+    if jax.process_index() == 0:
+        np.savez_compressed(path, step=last, **run.data.train_batch(last))  # type: ignore[arg-type]
+    run.checkpoints.wait()
+    raise nonfinite.TrainingDivergedError(
+        nonfinite.skipped_message(
+            values,
+            looked_at(run.recipe.stage_at(last), position.state)[culprit],
+            step=run.taken(position.step),
+            batch=path,
+            checkpoint=run.checkpoints.latest_step,
+        )
+    )
+
+
+def _record_start(run: Run, position: Position, *, goes_on: bool) -> None:
+    """Says where the run stands, and leaves its config in the folder."""
+    run.write_json("config.json", {"recipe": run.recipe.name} | to_dict(run.config))
+    if run.recipe.file is not None and jax.process_index() == 0:
+        write_bytes(run.workdir / run.recipe.file.name, run.recipe.file.content)
+    if not goes_on:
+        return
+    run.write_json("history.json", position.history)
+    taken, end = run.taken(position.step), run.taken(run.end)
+    if position.step < run.end:
+        _log.info("going on from step %d of %d", taken, end)
+    else:
+        _log.info("nothing is left to train: %d steps are done, the run has %d", taken, end)
+
+
+def _aim_log(recipe: Recipe, config: RunConfig, workdir: pathlib.Path) -> AimLog | None:
+    repo = config.loop.aim_repo
+    if repo is None:
+        return None
+    return AimLog(
+        repo=repo if "://" in repo else str(user_path(repo)),
+        run_file=workdir / "aim_run.txt",
+        experiment=recipe.name,
+        hparams=to_dict(config),
+    )
+
+
+def _next_multiple(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+def _tagged(values: Mapping[str, float]) -> dict[str, float]:
+    """TensorBoard tags: hyperparameters keep their own group, everything else is training."""
+    return {
+        name if name.startswith("hparams/") else f"train/{name}": value
+        for name, value in values.items()
+    }
