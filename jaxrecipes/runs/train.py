@@ -1,4 +1,4 @@
-"""One run of a recipe from its config: data, training, report. What scripts/train.py calls."""
+"""One run of a recipe from its config: data, training, report."""
 
 import logging
 import pathlib
