@@ -10,7 +10,6 @@ import pytest
 from script_runs import ROOT, read_json
 
 import jaxrecipes.runs.train
-from jaxrecipes.config import to_dict
 from jaxrecipes.convert import load_safetensors
 from jaxrecipes.runs.inference import evaluate
 from jaxrecipes.runs.recipe_config import recipe_and_config
@@ -26,7 +25,7 @@ def curve_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     file = shutil.copy(EXAMPLE, folder)
     recipe, config = recipe_and_config(str(file), QUICK)
-    jaxrecipes.runs.train.train(recipe, config, to_dict(config), folder / "run")
+    jaxrecipes.runs.train.train(recipe, config, folder / "run")
     (folder / "noisy_curve.py").unlink()
     return folder / "run"
 
