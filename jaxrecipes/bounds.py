@@ -31,7 +31,7 @@ def within(value: Any, bounds: Interval) -> Any:
 
 
 def wrong(value: float, bounds: Interval, name: str) -> str | None:
-    """What is wrong with a number called `name`: `is 2.0; it wants 0 <= b1 < 1`; None if nothing.
+    """What is wrong with a number called `name`: `is 2.0; expected 0 <= b1 < 1`; None if nothing.
 
     A float has to keep the bounds in float32 too, where 0.999999999 is 1.
     """
@@ -42,13 +42,13 @@ def wrong(value: float, bounds: Interval, name: str) -> str | None:
     wanted = bounds_text(bounds, name)
     if isinstance(value, float) and not math.isfinite(kept):
         finite = "a number that float32 holds" if math.isfinite(value) else "a finite number"
-        return f"is {value!r}; it wants {finite}{wanted and ', '}{wanted}"
+        return f"is {value!r}; expected {finite}{wanted and ', '}{wanted}"
     if not within(value, bounds):
-        return f"is {shown(value)}; it wants {wanted}"
+        return f"is {shown(value)}; expected {wanted}"
     if not within(kept, bounds):
-        return f"is {value!r}, in float32 {kept!r}; it wants {wanted}"
+        return f"is {value!r}, in float32 {kept!r}; expected {wanted}"
     if isinstance(value, int) and bounds.lt is bounds.le is None and abs(value) >= 2**31:
-        return f"is {shown(value)}; it wants a number of 32 bits"
+        return f"is {shown(value)}; expected a number of 32 bits"
     return None
 
 

@@ -108,7 +108,9 @@ def trained_from(arguments: argparse.Namespace) -> "Trained":
     step = arguments.step
     if step not in ("best", "latest"):
         if not (step.isascii() and step.isdigit() and len(step) < 19):
-            raise ValueError(f"--step is {shortened(step, 80)!r}; want best, latest or a number")
+            raise ValueError(
+                f"--step is {shortened(step, 80)!r}; expected best, latest or a number"
+            )
         step = int(step)
     start_devices()
     trained = open_trained(arguments.checkpoint, step=step)

@@ -102,7 +102,7 @@ def config_of(
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise ValueError(
             f"get_config of {path} returned {shortened(repr(config), 80)}; "
-            "it wants a recipe's config, such as OcecRunConfig"
+            "expected a recipe's config, such as OcecRunConfig"
         )
     check_fields(config)
     return with_overrides(config, list(overrides), spec)
@@ -230,7 +230,7 @@ def import_file(path: pathlib.Path) -> types.ModuleType:
     if path.suffix != ".py" or not path.is_file():
         known = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
         if path.suffix != ".py" or not known:
-            raise ValueError(f"config {str(path)!r} is no file; want FILE.py or FILE.py:PRESET")
+            raise ValueError(f"config {str(path)!r} is no file; expected FILE.py or FILE.py:PRESET")
         raise unknown_name("config file", str(path), known)
     digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
     name = f"{FILE_MODULES}{path.stem}_{digest}"

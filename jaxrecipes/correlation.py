@@ -129,7 +129,7 @@ _CURVES: dict[LogisticFit, tuple[Callable[..., np.ndarray], tuple[float, ...]]] 
 def _pair(pred: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(pred, np.float64), np.asarray(target, np.float64)
     if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"want two vectors of one length, got shapes {x.shape} and {y.shape}")
+        raise ValueError(f"expected two vectors of one length, got shapes {x.shape} and {y.shape}")
     return x, y
 
 

@@ -340,11 +340,11 @@ def _options(hint: Any) -> tuple[Any, ...]:
 
 
 def wrong_type(value: Any, hint: Any) -> str:
-    """What is wrong with a value of another type: `is 'a' (str); it wants float`."""
+    """What is wrong with a value of another type: `is 'a' (str); expected float`."""
     choices = [x for option in _options(hint) for x in typing.get_args(option)]
     if isinstance(value, str) and choices and all(isinstance(x, str) for x in choices):
         return f"is {shown(value)}{errors.hint(value, choices)}"
-    return f"is {shown(value)} ({type(value).__name__}); it wants {_type_text(hint)}"
+    return f"is {shown(value)} ({type(value).__name__}); expected {_type_text(hint)}"
 
 
 def _type_text(hint: Any) -> str:

@@ -128,7 +128,7 @@ def _dict_spec(key: Any, value: Any) -> PrimitiveConstructorSpec[dict[Any, Any]]
 
     def read(args: list[str]) -> dict[Any, Any]:
         if len(args) % 2:
-            raise ValueError(f"want pairs of {' and '.join(names)}, got {' '.join(args)!r}")
+            raise ValueError(f"expected pairs of {' and '.join(names)}, got {' '.join(args)!r}")
         items = [kinds[i % 2](text) for i, text in enumerate(args)]
         return dict(zip(items[::2], items[1::2], strict=True))
 

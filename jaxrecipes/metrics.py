@@ -46,7 +46,9 @@ class Mean:
         values = jnp.asarray(values, jnp.float32)
         mask = jnp.ones_like(values) if mask is None else jnp.asarray(mask, jnp.float32)
         if mask.shape != values.shape:
-            raise ValueError(f"want a mask of the values' shape {values.shape}, got {mask.shape}")
+            raise ValueError(
+                f"expected a mask of the values' shape {values.shape}, got {mask.shape}"
+            )
         return cls(jnp.where(mask > 0, values * mask, 0.0).sum(), mask.sum())
 
     def merge(self, other: Self) -> Self:
@@ -91,7 +93,7 @@ class BinaryCounts:
         keep = jnp.ones(true.shape, bool) if mask is None else jnp.asarray(mask > 0)
         if not positive.shape == true.shape == keep.shape:
             shapes = f"{positive.shape}, {true.shape} and {keep.shape}"
-            raise ValueError(f"want probs, labels and mask of one shape, got {shapes}")
+            raise ValueError(f"expected probs, labels and mask of one shape, got {shapes}")
 
         def count(where: Array) -> Array:
             return jnp.sum(where & keep, dtype=jnp.int32)
@@ -174,7 +176,7 @@ def _cumulative_counts(
     """Positives and negatives with a score of at least each distinct score, highest first."""
     labels, scores = np.asarray(labels) == 1, np.asarray(scores, np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
-        raise ValueError(f"want labels and scores [N], got {labels.shape} and {scores.shape}")
+        raise ValueError(f"expected labels and scores [N], got {labels.shape} and {scores.shape}")
     if np.isnan(scores).any():
         raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} scores are NaN; none may be")
     thresholds, group = np.unique(-scores, return_inverse=True)

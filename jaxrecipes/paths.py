@@ -37,7 +37,7 @@ def check_output_file(
       inputs: files that are read, and so must not be written over.
     """
     if path.is_dir():
-        raise ValueError(f"{what} {path}: it is a folder; want the name of a file to write")
+        raise ValueError(f"{what} {path}: it is a folder; expected the name of a file to write")
     _check_regular(path, what)
     for other in inputs:
         if path.exists() and other.exists() and path.samefile(other):
@@ -48,7 +48,7 @@ def check_output_file(
 def check_output_folder(path: pathlib.Path, *, what: str = "--workdir") -> None:
     """Raises a ValueError where a folder, which may have to be made, cannot be written."""
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{what} {path}: it is a file; want a folder")
+        raise ValueError(f"{what} {path}: it is a file; expected a folder")
     _check_parent(path, path, what)
 
 
@@ -60,7 +60,7 @@ def _check_regular(path: pathlib.Path, what: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         device = False
     if device:
-        raise ValueError(f"{what} {path}: it is a device or pipe; want the name of a file")
+        raise ValueError(f"{what} {path}: it is a device or pipe; expected the name of a file")
 
 
 def _check_parent(folder: pathlib.Path, path: pathlib.Path, what: str) -> None:

@@ -85,7 +85,7 @@ class ReduceLROnPlateau:
     def __post_init__(self):
         _check_mode(self.mode)
         if self.threshold_mode not in ("rel", "abs"):
-            raise ValueError(f"threshold_mode={self.threshold_mode!r}: want 'rel' or 'abs'")
+            raise ValueError(f"threshold_mode={self.threshold_mode!r}: expected 'rel' or 'abs'")
         check_numbers(self)
 
     def init(self, learning_rate: Array | float) -> PlateauState:
@@ -196,7 +196,7 @@ class EarlyStopping:
 
 def _check_mode(mode: str) -> None:
     if mode not in ("min", "max"):
-        raise ValueError(f"mode={mode!r}: want 'min' (the metric should fall) or 'max'")
+        raise ValueError(f"mode={mode!r}: expected 'min' (the metric should fall) or 'max'")
 
 
 def _worst(mode: Mode) -> Array:

@@ -28,7 +28,9 @@ class Policy:
 
     def __post_init__(self):
         if self.compute not in _COMPUTE_DTYPES:
-            raise ValueError(f"compute={self.compute!r}: want one of {', '.join(_COMPUTE_DTYPES)}")
+            raise ValueError(
+                f"compute={self.compute!r}: expected one of {', '.join(_COMPUTE_DTYPES)}"
+            )
 
     @property
     def compute_dtype(self) -> jnp.dtype:

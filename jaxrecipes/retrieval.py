@@ -70,7 +70,7 @@ def verification_auc(
         is missing.
     """
     if (gallery is None) != (gallery_labels is None):
-        raise ValueError("want gallery and gallery_labels together, or neither")
+        raise ValueError("expected gallery and gallery_labels together, or neither")
     queries, query_labels = _checked(queries, query_labels, "queries")
     if gallery is None or gallery_labels is None:
         others, labels = queries, query_labels
@@ -109,7 +109,7 @@ def _checked(features: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.nd
     features, labels = np.asarray(features, np.float32), np.asarray(labels)
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise ValueError(
-            f"want {name} [N, D] and their labels [N], got {features.shape} and {labels.shape}"
+            f"expected {name} [N, D] and their labels [N], got {features.shape} and {labels.shape}"
         )
     if not np.isfinite(features).all():
         raise ValueError(f"{name} hold numbers that are not finite; none may be")

@@ -41,10 +41,10 @@ def test_overrides_are_typed(tmp_path):
     [
         ("epoch=4", r"unknown field of OcecRunConfig 'epoch'; did you mean 'epochs'\?"),
         ("optim=OptimConfig(lerning_rate=1.0)", "'learning_rate'"),
-        ("epochs='ten'", "epochs is 'ten' .str.; it wants int"),
+        ("epochs='ten'", "epochs is 'ten' .str.; expected int"),
         (
             "optim=OptimConfig(clip_norm=-1.0)",
-            "OptimConfig.clip_norm is -1.0; it wants clip_norm > 0",
+            "OptimConfig.clip_norm is -1.0; expected clip_norm > 0",
         ),
     ],
 )
@@ -84,28 +84,28 @@ def test_the_difference_of_two_configs_names_the_fields():
 
 
 def test_types_are_checked_where_a_part_is_made():
-    with pytest.raises(ValueError, match=r"OptimConfig\.frozen is 'head' .str.; it wants tuple"):
+    with pytest.raises(ValueError, match=r"OptimConfig\.frozen is 'head' .str.; expected tuple"):
         OptimConfig(frozen="head")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--optim.b1 2.0", "optim.b1 is 2.0; it wants 0 <= b1 < 1"),
-        ("--optim.b2 1.0", "optim.b2 is 1.0; it wants 0 <= b2 < 1"),
-        ("--optim.eps nan", "optim.eps is nan; it wants a finite number, eps >= 0"),
-        ("--optim.learning_rate inf", "optim.learning_rate is inf; it wants a finite number"),
-        ("--optim.weight_decay -1", "optim.weight_decay is -1.0; it wants weight_decay >= 0"),
-        ("--augment.flip_prob 5", "augment.flip_prob is 5.0; it wants 0 <= flip_prob <= 1"),
-        ("--model.dropout 2", "model.dropout is 2.0; it wants 0 <= dropout < 1"),
-        ("--plateau.factor -1", "plateau.factor is -1.0; it wants 0 < factor < 1"),
+        ("--optim.b1 2.0", "optim.b1 is 2.0; expected 0 <= b1 < 1"),
+        ("--optim.b2 1.0", "optim.b2 is 1.0; expected 0 <= b2 < 1"),
+        ("--optim.eps nan", "optim.eps is nan; expected a finite number, eps >= 0"),
+        ("--optim.learning_rate inf", "optim.learning_rate is inf; expected a finite number"),
+        ("--optim.weight_decay -1", "optim.weight_decay is -1.0; expected weight_decay >= 0"),
+        ("--augment.flip_prob 5", "augment.flip_prob is 5.0; expected 0 <= flip_prob <= 1"),
+        ("--model.dropout 2", "model.dropout is 2.0; expected 0 <= dropout < 1"),
+        ("--plateau.factor -1", "plateau.factor is -1.0; expected 0 < factor < 1"),
         (
             "--plateau.cooldown_epochs -1",
-            "cooldown_epochs is -1; it wants cooldown_epochs >= 0",
+            "cooldown_epochs is -1; expected cooldown_epochs >= 0",
         ),
         ("--optim.learning_rate_factors ^head -1", "optim.learning_rate_factors['^head'] is -1.0"),
-        ("--data.std 1 0 1", "data.std[1] is 0.0; it wants std[1] > 0"),
-        ("--seed -1", "seed is -1; it wants 0 <= seed < 4294967296"),
+        ("--data.std 1 0 1", "data.std[1] is 0.0; expected std[1] > 0"),
+        ("--seed -1", "seed is -1; expected 0 <= seed < 4294967296"),
     ],
 )
 def test_flags_out_of_bounds_are_refused_by_name(flags, message):
@@ -128,25 +128,25 @@ def test_help_shows_the_bounds(capsys):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("model.num_blocks", 0.5, "model.num_blocks is 0.5 (float); it wants int"),
-        ("loop.keep_latest", 2.7, "loop.keep_latest is 2.7 (float); it wants int"),
-        ("epochs", 2.0, "epochs is 2.0 (float); it wants int"),
-        ("epochs", True, "epochs is True (bool); it wants int"),
-        ("ema.enabled", -1, "ema.enabled is -1 (int); it wants bool"),
-        ("ema.enabled", "false", "ema.enabled is 'false' (str); it wants bool"),
+        ("model.num_blocks", 0.5, "model.num_blocks is 0.5 (float); expected int"),
+        ("loop.keep_latest", 2.7, "loop.keep_latest is 2.7 (float); expected int"),
+        ("epochs", 2.0, "epochs is 2.0 (float); expected int"),
+        ("epochs", True, "epochs is True (bool); expected int"),
+        ("ema.enabled", -1, "ema.enabled is -1 (int); expected bool"),
+        ("ema.enabled", "false", "ema.enabled is 'false' (str); expected bool"),
         (
             "model.token_mixer_grid",
             "24",
-            "token_mixer_grid is '24' (str); it wants tuple[int, int]",
+            "token_mixer_grid is '24' (str); expected tuple[int, int]",
         ),
-        ("data.image_size", [24, 40, 3], "data.image_size is (24, 40, 3) (tuple); it wants"),
-        ("optim.b1", "0.9", "optim.b1 is '0.9' (str); it wants float | a schedule"),
-        ("optim.b1", 2.0, "optim.b1 is 2.0; it wants 0 <= b1 < 1"),
-        ("optim.eps", float("nan"), "optim.eps is nan; it wants a finite number"),
-        ("optim.frozen", "head", "optim.frozen is 'head' (str); it wants tuple[str, ...]"),
-        ("data.path", 5, "data.path is 5 (int); it wants str | None"),
+        ("data.image_size", [24, 40, 3], "data.image_size is (24, 40, 3) (tuple); expected"),
+        ("optim.b1", "0.9", "optim.b1 is '0.9' (str); expected float | a schedule"),
+        ("optim.b1", 2.0, "optim.b1 is 2.0; expected 0 <= b1 < 1"),
+        ("optim.eps", float("nan"), "optim.eps is nan; expected a finite number"),
+        ("optim.frozen", "head", "optim.frozen is 'head' (str); expected tuple[str, ...]"),
+        ("data.path", 5, "data.path is 5 (int); expected str | None"),
         ("optim.b1", "linea(0, 1)", "optim.b1 is no number and no schedule: "),
-        ("optim.learning_rate_factors", ["b1"], "is ['b1'] (list); it wants dict[str, float]"),
+        ("optim.learning_rate_factors", ["b1"], "is ['b1'] (list); expected dict[str, float]"),
         ("model.arch_variant", "convnet", "did you mean 'convnext'"),
         ("optim", 3, "optim"),
     ],
@@ -175,7 +175,7 @@ def test_flags_replace_parameter_groups_and_schedules_that_a_preset_has():
     assert config.optim.learning_rate_factors == {"^head/": 3.0}
     scheduled = load_config("configs/hand_pose.py", ["--dropout.rate", "ramp(0, 0.2, end_step=9)"])
     assert scheduled.dropout.rate == "ramp(0, 0.2, end_step=9)"
-    with pytest.raises(ValueError, match=r"want pairs of STR and FLOAT>=0, got '\^head/'"):
+    with pytest.raises(ValueError, match=r"expected pairs of STR and FLOAT>=0, got '\^head/'"):
         load_config("configs/clip_iqa.py", flags[:2])
 
 

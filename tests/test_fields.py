@@ -67,26 +67,26 @@ def test_a_count_is_taken_from_1_on_as_far_as_32_bits_hold_it(value):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("share", 1.0, "Part.share is 1.0; it wants 0 <= share < 1"),
+        ("share", 1.0, "Part.share is 1.0; expected 0 <= share < 1"),
         (
             "share",
             0.999999999,
-            "Part.share is 0.999999999, in float32 1.0; it wants 0 <= share < 1",
+            "Part.share is 0.999999999, in float32 1.0; expected 0 <= share < 1",
         ),
-        ("share", math.nan, "Part.share is nan; it wants a finite number, 0 <= share < 1"),
-        ("share", True, "Part.share is True (bool); it wants float"),
-        ("share", "0.5", "Part.share is '0.5' (str); it wants float | a schedule"),
-        ("sizes", (3, 0), "Part.sizes[1] is 0; it wants sizes[1] >= 1"),
-        ("sizes", (3, 2.0), "Part.sizes is (3, 2.0) (tuple); it wants tuple[int, int]"),
-        ("limit", 1e-38, "Part.limit is 1e-38, in float32 0.0; it wants limit > 0"),
-        ("limit", 0.0, "Part.limit is 0.0; it wants limit > 0"),
-        ("limit", 1e39, "Part.limit is 1e+39; it wants a number that float32 holds, limit > 0"),
-        ("factors", {"a": -1.0}, "Part.factors['a'] is -1.0; it wants factors['a'] >= 0"),
-        ("plan", {0: 1}, "Part.plan key is 0; it wants plan key >= 1"),
+        ("share", math.nan, "Part.share is nan; expected a finite number, 0 <= share < 1"),
+        ("share", True, "Part.share is True (bool); expected float"),
+        ("share", "0.5", "Part.share is '0.5' (str); expected float | a schedule"),
+        ("sizes", (3, 0), "Part.sizes[1] is 0; expected sizes[1] >= 1"),
+        ("sizes", (3, 2.0), "Part.sizes is (3, 2.0) (tuple); expected tuple[int, int]"),
+        ("limit", 1e-38, "Part.limit is 1e-38, in float32 0.0; expected limit > 0"),
+        ("limit", 0.0, "Part.limit is 0.0; expected limit > 0"),
+        ("limit", 1e39, "Part.limit is 1e+39; expected a number that float32 holds, limit > 0"),
+        ("factors", {"a": -1.0}, "Part.factors['a'] is -1.0; expected factors['a'] >= 0"),
+        ("plan", {0: 1}, "Part.plan key is 0; expected plan key >= 1"),
         ("kind", "meen", "Part.kind is 'meen'; did you mean 'mean'? Known: mean, sum"),
-        ("count", True, "Part.count is True (bool); it wants int"),
-        ("count", 2**700, "Part.count is a number of 701 bits; it wants a number of 32 bits"),
-        ("on", 1, "Part.on is 1 (int); it wants bool"),
+        ("count", True, "Part.count is True (bool); expected int"),
+        ("count", 2**700, "Part.count is a number of 701 bits; expected a number of 32 bits"),
+        ("on", 1, "Part.on is 1 (int); expected bool"),
     ],
 )
 def test_a_part_cannot_be_made_with_a_value_that_its_field_does_not_allow(field, value, message):
@@ -102,11 +102,11 @@ def test_values_at_the_closed_end_and_whole_numbers_for_floats_are_taken():
 
 def test_a_config_that_does_not_check_itself_is_checked_as_a_whole():
     check_fields(Unchecked(Part()))
-    with pytest.raises(ValueError, match=r"^rate is 1.0; it wants 0 < rate < 1$"):
+    with pytest.raises(ValueError, match=r"^rate is 1.0; expected 0 < rate < 1$"):
         check_fields(Unchecked(Part(), rate=1.0))
     part = Part()
     object.__setattr__(part, "share", 3.0)
-    with pytest.raises(ValueError, match=r"^part.share is 3.0; it wants"):
+    with pytest.raises(ValueError, match=r"^part.share is 3.0; expected"):
         check_fields(Unchecked(part))
 
 

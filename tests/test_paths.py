@@ -40,7 +40,7 @@ def test_devices_pipes_folders_and_inputs_are_not_written_over(tmp_path):
 
 def test_a_folder_below_a_file_is_told(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ValueError, match="it is a file; want a folder"):
+    with pytest.raises(ValueError, match="it is a file; expected a folder"):
         check_output_folder(tmp_path / "file")
     with pytest.raises(ValueError, match="is not a folder"):
         check_output_folder(tmp_path / "file" / "run")

@@ -141,7 +141,7 @@ def test_mode_max_is_mode_min_of_the_negated_metric(values, patience):
     [
         ({"mode": "low"}, "mode='low'"),
         ({"threshold_mode": "relative"}, "'relative'"),
-        ({"factor": 1.0}, "it wants 0 < factor < 1"),
+        ({"factor": 1.0}, "expected 0 < factor < 1"),
     ],
 )
 def test_bad_settings_are_named(settings, message):

@@ -78,11 +78,11 @@ class CheckpointManager:
         mode: retention.Mode = "max",
     ) -> None:
         if keep_latest < 1:
-            raise ValueError(f"keep_latest is {keep_latest}; want 1 or more")
+            raise ValueError(f"keep_latest is {keep_latest}; expected 1 or more")
         if keep_best < 0:
-            raise ValueError(f"keep_best is {keep_best}; want 0 or more")
+            raise ValueError(f"keep_best is {keep_best}; expected 0 or more")
         if mode not in ("max", "min"):
-            raise ValueError(f'mode is {mode!r}; want "max" or "min"')
+            raise ValueError(f'mode is {mode!r}; expected "max" or "min"')
         self.directory = Path(directory).expanduser().resolve()
         self.keep_latest = keep_latest
         self.keep_best = keep_best
@@ -121,7 +121,7 @@ class CheckpointManager:
         """
         step = operator.index(step)
         if step < 0:
-            raise ValueError(f"step is {step}; want 0 or more")
+            raise ValueError(f"step is {step}; expected 0 or more")
         score = None if score is None or not math.isfinite(score) else float(score)
         metadata = json.loads(json.dumps(dict(metadata or {})))
         self.wait()

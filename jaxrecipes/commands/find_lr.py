@@ -134,5 +134,5 @@ def find_lr(
 
 def _check_test(start_rate: float, end_rate: float, num_steps: int) -> None:
     if num_steps < 2:
-        raise ValueError(f"--num_steps is {num_steps}; want 2 or more")
+        raise ValueError(f"--num_steps is {num_steps}; expected 2 or more")
     check_rates(start_rate, end_rate)

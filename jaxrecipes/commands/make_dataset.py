@@ -32,7 +32,7 @@ def main() -> None:
     if from_images + (arguments.features is not None) + (arguments.hands is not None) != 1:
         parser.error("give --annotation or --images, or else --features, or else --hands")
     if arguments.hands is not None and arguments.handedness is None:
-        parser.error("--hands wants --handedness left or --handedness right")
+        parser.error("--hands needs --handedness left or --handedness right")
     if from_images:
         check_output_file(arguments.output, inputs=arguments.annotation)
         _make_parquet(arguments)

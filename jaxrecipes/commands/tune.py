@@ -115,7 +115,7 @@ def search(
       ValueError: nothing to search, or a range that the config refuses.
     """
     if trials < 1:
-        raise ValueError(f"--trials is {trials}; want 1 or more")
+        raise ValueError(f"--trials is {trials}; expected 1 or more")
     if importlib.util.find_spec("optuna") is None:
         raise ImportError(f"searching needs Optuna: {install_command('tune')}")
     spec = config if isinstance(config, str) else ""

@@ -137,7 +137,7 @@ def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
       ConversionError: it is no dict with texts for keys, or two of its tensors become one.
     """
     if not isinstance(state_dict, Mapping) or not all(isinstance(key, str) for key in state_dict):
-        raise ConversionError(f"want names and tensors, got {described(state_dict)}")
+        raise ConversionError(f"expected names and tensors, got {described(state_dict)}")
     origins: dict[str, str] = {}
     for key in state_dict:
         bare = _bare(key)
@@ -232,10 +232,10 @@ def _problem(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> tuple[str, 
     if not isinstance(value, np.ndarray | np.generic):
         return "no tensors", f"got {described(value)}"
     if value.shape != shape:
-        return "wrong shape", f"want {shape}, got {value.shape}"
+        return "wrong shape", f"expected {shape}, got {value.shape}"
     number = np.inexact if jax.dtypes.issubdtype(dtype, np.inexact) else np.integer
     if not jax.dtypes.issubdtype(value.dtype, number) or value.dtype.kind == "c":
-        return "wrong dtype", f"want one like {dtype}, got {value.dtype}"
+        return "wrong dtype", f"expected one like {dtype}, got {value.dtype}"
     with np.errstate(over="ignore"):
         cast = value.astype(dtype)
     if number is np.inexact and not np.isfinite(cast).all():

@@ -54,7 +54,7 @@ def adam_from_torch(
     own = Fields(optimizer_state, "the optimizer's state")
     groups, state = own.get("param_groups", list), own.get("state", dict)
     if len(groups) != 1:
-        raise ConversionError(f"want one parameter group in the optimizer, got {len(groups)}")
+        raise ConversionError(f"expected one parameter group in the optimizer, got {len(groups)}")
     group = Fields(groups[0], "the optimizer's parameter group")
     numbers = group.get("params", list[int | str])
     if len(numbers) != len(rules):

@@ -40,7 +40,7 @@ def load_torchscript(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     module = load_archive(path, _Objects, more_names=(_MODULE, _TYPED_LIST))
     if not isinstance(module, _Module):
-        raise ValueError(f"{path} holds a {type(module).__name__}, want a TorchScript module")
+        raise ValueError(f"{path} holds a {type(module).__name__}, expected a TorchScript module")
     return dict(_tensors(module, ""))
 
 

@@ -43,7 +43,8 @@ def read_state_dict(
     for key, value in state_dict.items():
         if not isinstance(value, np.ndarray):
             raise ValueError(
-                f"{file} is not a state dict: want names and tensors alone, got {described(value)} "
+                f"{file} is not a state dict: expected names and tensors alone, got "
+                f"{described(value)} "
                 f"at {key!r}"
             )
     return state_dict
@@ -78,5 +79,5 @@ def read_json(file: pathlib.Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON: {cause(error)}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{file} holds a {type(value).__name__}; want an object of JSON")
+        raise ValueError(f"{file} holds a {type(value).__name__}; expected an object of JSON")
     return value

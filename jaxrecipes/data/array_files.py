@@ -71,7 +71,9 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         }[version if version == (1, 0) else (2, 0)]
         shape, _, dtype = head(stream)
         if dtype.hasobject:
-            raise ValueError(f"{info.filename} holds Python objects; want plain numbers or texts")
+            raise ValueError(
+                f"{info.filename} holds Python objects; expected plain numbers or texts"
+            )
         size = math.prod(shape) * dtype.itemsize
         if size != info.file_size - stream.tell():
             raise ValueError(f"{info.filename} is of another size than it says")
@@ -96,7 +98,7 @@ def check_rows(
     """
     sizes = ["N" if count is None else str(count)]
     sizes += ["D" if size == -1 else str(size) for size in row_shape]
-    wanted = f"want numbers [{', '.join(sizes)}]"
+    wanted = f"expected numbers [{', '.join(sizes)}]"
     if array is None:
         raise ValueError(f"there are no {what}; {wanted}")
     fits = array.ndim == 1 + len(row_shape) and all(

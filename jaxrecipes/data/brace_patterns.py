@@ -17,7 +17,9 @@ def expand_braces(pattern: str) -> list[str]:
       ValueError: more names than `MOST_NAMES`, more than 50 braces, or a range that descends.
     """
     if pattern.count("{") > _MOST_BRACES:
-        raise ValueError(f"a pattern with {pattern.count('{')} braces; want {_MOST_BRACES} or less")
+        raise ValueError(
+            f"a pattern with {pattern.count('{')} braces; expected {_MOST_BRACES} or less"
+        )
     names = list(itertools.islice(_expanded(pattern), MOST_NAMES + 1))
     if len(names) > MOST_NAMES:
         raise ValueError(

@@ -57,5 +57,5 @@ def _check_separator(header: list[str], rows: list[list[str]], path: Path) -> No
         point = f" and decimal points ({number.replace(',', '.')})"
     raise ValueError(
         f"{path}: cells are separated by {separator!r}{comma}, as spreadsheets write in some "
-        f"countries; want commas between cells{point}"
+        f"countries; expected commas between cells{point}"
     )

@@ -68,7 +68,7 @@ def as_examples(split: Any, where: str) -> Examples:
     if not isinstance(split, Mapping):
         if not hasattr(split, "arrays"):
             raise ValueError(
-                f"{where} is a {type(split).__name__}; want a dict of arrays, or `Examples`"
+                f"{where} is a {type(split).__name__}; expected a dict of arrays, or `Examples`"
             )
         return split
     arrays, texts = {}, {}
@@ -82,7 +82,8 @@ def as_examples(split: Any, where: str) -> Examples:
     if not arrays or len(set(lengths.values())) > 1 or 0 in lengths.values():
         counts = ", ".join(f"{name} {count}" for name, count in lengths.items())
         raise ValueError(
-            f"{where} has arrays of the lengths {counts or 'none'}; want arrays [N, ...] of one N"
+            f"{where} has arrays of the lengths {counts or 'none'}; expected arrays [N, "
+            f"...] of one N"
         )
     return ArrayExamples(arrays, texts)
 
@@ -92,7 +93,7 @@ def _in_32_bits(array: np.ndarray | IndexedRows, where: str) -> np.ndarray | Ind
     if isinstance(array, IndexedRows) or array.dtype.kind == "b":
         return array
     if array.dtype.kind not in narrow:
-        raise ValueError(f"{where} is an array of {array.dtype}; want numbers, or texts")
+        raise ValueError(f"{where} is an array of {array.dtype}; expected numbers, or texts")
     if array.dtype.itemsize <= 4:
         return array
     with np.errstate(over="ignore"):  # said below

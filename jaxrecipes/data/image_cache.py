@@ -94,7 +94,7 @@ class ImageCache:
         shape = (count, *self._image_size, 3)
         size = self._pixels.stat().st_size
         if count < 0 or size != np.prod(shape, dtype=np.int64):
-            raise ValueError(f"{self._pixels} has {size} bytes, want the pixels of {shape}")
+            raise ValueError(f"{self._pixels} has {size} bytes, expected the pixels of {shape}")
         if not count:
             return CacheEntry(np.empty(shape, np.uint8), unreadable)
         return CacheEntry(np.memmap(self._pixels, np.uint8, "r", shape=shape), unreadable)

@@ -112,7 +112,7 @@ def evaluation_batches(
 def _cumulative_chances(weights: np.ndarray, num_examples: int) -> np.ndarray:
     weights = np.asarray(weights, np.float64)
     if weights.shape != (num_examples,):
-        raise ValueError(f"weights have shape {weights.shape}, want ({num_examples},)")
+        raise ValueError(f"weights have shape {weights.shape}, expected ({num_examples},)")
     if not np.isfinite(weights).all() or (weights < 0).any() or weights.sum() <= 0:
         raise ValueError("weights must be finite, not negative, and not all zero")
     cumulative = np.cumsum(weights)

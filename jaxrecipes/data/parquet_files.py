@@ -27,7 +27,9 @@ def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
     if root.is_file():
         return (root,)
     if not root.is_dir():
-        raise FileNotFoundError(f"data path {root} does not exist; want a parquet file or a folder")
+        raise FileNotFoundError(
+            f"data path {root} does not exist; expected a parquet file or a folder"
+        )
     for pattern in ("dataset_*.parquet", "dataset.parquet", "*.parquet"):
         found = nameable(sorted(root.glob(pattern)))
         if files := [file for file in found if file.is_file() and not file.name.startswith(".")]:
@@ -98,7 +100,7 @@ def check_image_column(schema: pa.Schema, file: Path, name: str = "image_bytes")
         fits = _is_binary(kind)
     if not fits:
         raise ValueError(
-            f"{file}: the column {name} holds {str(kind)[:80]}; want encoded image files (PNG, "
+            f"{file}: the column {name} holds {str(kind)[:80]}; expected encoded image files (PNG, "
             "JPEG ...) as binary, or a struct of bytes and path as Hugging Face writes it"
         )
 

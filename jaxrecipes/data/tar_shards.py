@@ -102,7 +102,7 @@ def find_shards(sources: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
                 files = [Path(name) for name in glob.glob(pattern)]
             if not files:
                 raise FileNotFoundError(
-                    f"no tar at {pattern}; want a tar, a folder of tars, or a pattern such as "
+                    f"no tar at {pattern}; expected a tar, a folder of tars, or a pattern such as "
                     "train/*.tar or train-{000000..000009}.tar"
                 )
             found.update(files)

@@ -36,7 +36,9 @@ class ShardWriter:
         max_bytes: int = 2**30,
     ):
         if pattern.format(0) == pattern.format(1) or not pattern.endswith(".tar"):
-            raise ValueError(f"pattern {pattern!r}; want a name with a number, as 'a-{{:06d}}.tar'")
+            raise ValueError(
+                f"pattern {pattern!r}; expected a name with a number, as 'a-{{:06d}}.tar'"
+            )
         if max_samples < 1 or max_bytes < 1:
             raise ValueError(f"max_samples {max_samples}, max_bytes {max_bytes}: both at least 1")
         self.files: list[Path] = []
@@ -72,7 +74,8 @@ class ShardWriter:
         """
         if not key or "." in key.rsplit("/", 1)[-1] or not members:
             raise ValueError(
-                f"sample {key!r} with {len(members)} members; want a key without dot, and members"
+                f"sample {key!r} with {len(members)} members; expected a key without dot, "
+                f"and members"
             )
         if self._tar is None:
             self._folder.mkdir(parents=True, exist_ok=True)

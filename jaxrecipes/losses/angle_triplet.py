@@ -58,7 +58,7 @@ def angle_triplets(
     keep = jnp.ones(rows, bool) if mask is None else mask > 0
     if features.shape[:1] != labels.shape or angles.shape[:1] != labels.shape or keep.ndim != 1:
         shapes = f"{features.shape}, {labels.shape} and {angles.shape}"
-        raise ValueError(f"want features [B, D], labels [B] and angles [B, A], got {shapes}")
+        raise ValueError(f"expected features [B, D], labels [B] and angles [B, A], got {shapes}")
     angles = angles.astype(jnp.float32)
     apart = jnp.linalg.norm(angles[:, None] - angles[None], axis=-1)
     normal = unit(jax.lax.stop_gradient(features))

@@ -26,7 +26,7 @@ def bce_with_logits(logits: Array, labels: Array, *, pos_weight: Array | float =
     Source: torch.nn.functional.binary_cross_entropy_with_logits(reduction="none").
     """
     if logits.shape != labels.shape:
-        raise ValueError(f"want labels of the logits' shape {logits.shape}, got {labels.shape}")
+        raise ValueError(f"expected labels of the logits' shape {logits.shape}, got {labels.shape}")
     logits = logits.astype(jnp.float32)
     labels = labels.astype(jnp.float32)
     # Two terms that cannot be negative: nothing cancels, unlike in z - y * z + softplus(-z).
@@ -63,10 +63,10 @@ def focal_label_smooth_ce(
     elif logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
         margin = 2.0 * logits.reshape(-1)
     else:
-        raise ValueError(f"want logits [B], [B, 1] or [B, 2], got {logits.shape}")
+        raise ValueError(f"expected logits [B], [B, 1] or [B, 2], got {logits.shape}")
     if labels.shape != margin.shape:
         raise ValueError(
-            f"want labels {margin.shape} for logits {logits.shape}, got {labels.shape}"
+            f"expected labels {margin.shape} for logits {logits.shape}, got {labels.shape}"
         )
     # For K = 2 the softmax is a sigmoid of the margin, and 1 - p_true is the other class's p.
     margin = jnp.where(labels == 1, margin, -margin)

@@ -29,7 +29,7 @@ def composite_loss(
       ValueError: no terms, a term without a weight, or one that is neither `[B]` nor a scalar.
     """
     if not terms:
-        raise ValueError("want at least one loss term, got none")
+        raise ValueError("expected at least one loss term, got none")
     total = jnp.zeros((), jnp.float32)
     log = {}
     for name, values in terms.items():
@@ -42,7 +42,7 @@ def composite_loss(
 def _mean(name: str, values: Array, mask: Array | None) -> Array:
     values = jnp.asarray(values, jnp.float32)
     if values.ndim > 1:
-        raise ValueError(f"loss term {name!r}: want [B] or a scalar, got shape {values.shape}")
+        raise ValueError(f"loss term {name!r}: expected [B] or a scalar, got shape {values.shape}")
     if values.ndim == 0 or mask is None:
         return values.mean()
     if mask.shape != values.shape:

@@ -48,7 +48,7 @@ def info_nce(
     keep = jnp.ones(rows, bool) if mask is None else mask > 0
     if features.ndim != 2 or labels.shape != (rows,) or keep.shape != (rows,):
         got = f"{features.shape}, {labels.shape}" + ("" if mask is None else f", {mask.shape}")
-        raise ValueError(f"want features [B, D], labels [B] and a mask [B] or none, got {got}")
+        raise ValueError(f"expected features [B, D], labels [B] and a mask [B] or none, got {got}")
     normal = unit(features)
     logits = jnp.matmul(normal, normal.T, precision=jax.lax.Precision.HIGHEST) / temperature
     self_pair = jnp.eye(rows, dtype=bool)

@@ -36,7 +36,7 @@ def difficulty_weights(
     """
     if not cosine.shape == angle.shape == (cosine if mask is None else mask).shape:
         shapes = f"{cosine.shape} and {angle.shape}" + ("" if mask is None else f", {mask.shape}")
-        raise ValueError(f"want cosine, angle and mask of one shape [B], got {shapes}")
+        raise ValueError(f"expected cosine, angle and mask of one shape [B], got {shapes}")
     error = jnp.maximum((1.0 - cosine.astype(jnp.float32)) / 2.0, 0.0)
     turned = jnp.minimum(jnp.abs(angle.astype(jnp.float32)) / 90.0, 1.0)
     factor = error**focal_gamma * (1.0 + angle_kappa * turned)

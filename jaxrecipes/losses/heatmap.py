@@ -45,7 +45,7 @@ def heatmap_cross_entropy(
     """
     if log_probs.shape != (*value.shape, *centers.shape):
         raise ValueError(
-            f"want log_probs [..., K] for values [...] and centers [K], got {log_probs.shape}, "
+            f"expected log_probs [..., K] for values [...] and centers [K], got {log_probs.shape}, "
             f"{value.shape} and {centers.shape}"
         )
     target = gaussian_target(value, centers, sigma=sigma)

@@ -48,7 +48,7 @@ def similarity_protection(
 def pose_l1(pred: Array, pose: Array) -> Array:
     """Mean absolute error of the estimated pose: `[B, 3]` and `[B, 3]`, degrees -> `[B]`."""
     if pred.shape != pose.shape:
-        raise ValueError(f"want an estimate of the poses' shape {pose.shape}, got {pred.shape}")
+        raise ValueError(f"expected an estimate of the poses' shape {pose.shape}, got {pred.shape}")
     return jnp.mean(jnp.abs(pred.astype(jnp.float32) - pose.astype(jnp.float32)), axis=-1)
 
 
@@ -88,7 +88,7 @@ def pose_consistency(
     """
     if pose_features.shape[-1] != prototypes.shape[-1]:
         widths = f"{pose_features.shape} and {prototypes.shape}"
-        raise ValueError(f"want pose codes and prototypes of one width, got {widths}")
+        raise ValueError(f"expected pose codes and prototypes of one width, got {widths}")
     logits = unit(pose_features) @ unit(prototypes).T / temperature
     bins = pose_bin(pose[:, yaw_index], prototypes.shape[0])
     log_p = jax.nn.log_softmax(logits, axis=-1)
@@ -110,7 +110,7 @@ def orthogonality(id_kernel: Array, pose_kernel: Array) -> Array:
     """
     if id_kernel.shape[0] != pose_kernel.shape[0]:
         shapes = f"{id_kernel.shape} and {pose_kernel.shape}"
-        raise ValueError(f"want kernels [D, I] and [D, P] of one D, got {shapes}")
+        raise ValueError(f"expected kernels [D, I] and [D, P] of one D, got {shapes}")
     cosines = unit(id_kernel, axis=0).T @ unit(pose_kernel, axis=0)
     square = jnp.sum(cosines * cosines)
     some = square > 0

@@ -81,4 +81,4 @@ def mean_squared_error(pred: Array, target: Array) -> Array:
 
 def _check_shapes(x: Array, y: Array) -> None:
     if x.shape != y.shape:
-        raise ValueError(f"want two arrays of one shape, got {x.shape} and {y.shape}")
+        raise ValueError(f"expected two arrays of one shape, got {x.shape} and {y.shape}")

@@ -44,9 +44,9 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Arra
     """
     size = kernel.shape[0]
     if kernel.shape != (size, size, x.shape[-1]) or size % 2 == 0:
-        raise ValueError(f"want a kernel [k, k, {x.shape[-1]}] with odd k, got {kernel.shape}")
+        raise ValueError(f"expected a kernel [k, k, {x.shape[-1]}] with odd k, got {kernel.shape}")
     if stride != 1 and (stride, size) != (2, 3):
-        raise ValueError(f"want stride 1, or stride 2 with k = 3, got {stride} with k = {size}")
+        raise ValueError(f"expected stride 1, or stride 2 with k = 3, got {stride} with k = {size}")
     return by_backend(
         x,
         kernel,

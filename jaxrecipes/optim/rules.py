@@ -70,7 +70,7 @@ def layerwise_decay(
     Source: Howard and Ruder 2018 (discriminative fine-tuning); Clark et al. 2020.
     """
     if not layers or not 0 < decay <= 1:
-        raise ValueError(f"want layers and a decay in (0, 1]; got {len(layers)} and {decay}")
+        raise ValueError(f"expected layers and a decay in (0, 1]; got {len(layers)} and {decay}")
     rules = {rule: decay**power for power, rule in enumerate(reversed(layers))}
     return rules if rest is None else rules | {rest: decay ** len(layers)}
 
@@ -141,7 +141,7 @@ def merge(trainable: Params, frozen: Params) -> dict[str, Any]:
         elif isinstance(branch, Mapping) and isinstance(merged[name], Mapping):
             merged[name] = merge(merged[name], branch)
         else:
-            raise ValueError(f"{name!r} is in both parts; want every parameter in one of them")
+            raise ValueError(f"{name!r} is in both parts; expected every parameter in one of them")
     return merged
 
 

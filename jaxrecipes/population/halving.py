@@ -16,7 +16,7 @@ def rungs(min_epochs: int, max_epochs: int, *, eta: int) -> tuple[int, ...]:
       ValueError: `min_epochs` below 1, or `eta` below 2.
     """
     if min_epochs < 1 or eta < 2:
-        raise ValueError(f"want min_epochs >= 1 and eta >= 2; got {min_epochs} and {eta}")
+        raise ValueError(f"expected min_epochs >= 1 and eta >= 2; got {min_epochs} and {eta}")
     found = []
     while min_epochs < max_epochs:
         found.append(min_epochs)

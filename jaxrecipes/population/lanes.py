@@ -19,7 +19,7 @@ def stack(trees: Sequence[Tree]) -> Tree:
         names the trial and the first leaf that differs.
     """
     if not trees:
-        raise ValueError("a population has no members; want at least one")
+        raise ValueError("a population has no members; expected at least one")
     for number, tree in enumerate(trees[1:], start=1):
         _check_alike(trees[0], tree, number)
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

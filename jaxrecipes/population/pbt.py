@@ -57,7 +57,7 @@ def exploit(
       ValueError: a share out of bounds.
     """
     if not 0 < share <= 0.5:
-        raise ValueError(f"share is {share}; want 0 < share <= 0.5")
+        raise ValueError(f"share is {share}; expected 0 < share <= 0.5")
     lower = np.asarray(scores, np.float64) * (1.0 if mode == "min" else -1.0)
     lower = np.where(np.isnan(lower), np.inf, lower)
     members = np.arange(len(lower)) if active is None else np.flatnonzero(active)

@@ -41,7 +41,7 @@ class PopulationProgram:
         chunk: int = 1,
     ):
         if chunk < 1:
-            raise ValueError(f"chunk is {chunk}; want 1 or more")
+            raise ValueError(f"chunk is {chunk}; expected 1 or more")
         self.num_compilations, self._chunk = 0, chunk
         train_step = make_train_step(recipe)
 

@@ -36,7 +36,7 @@ def confusion_matrix(
     k = len(class_names)
     if matrix.shape != (k, k):
         raise ValueError(
-            f"want counts of shape {(k, k)} for the {k} classes {tuple(class_names)}, "
+            f"expected counts of shape {(k, k)} for the {k} classes {tuple(class_names)}, "
             f"got {matrix.shape}"
         )
     rows = matrix.sum(axis=1, keepdims=True)
@@ -131,7 +131,7 @@ def _curve(x: ArrayLike, y: ArrayLike, x_name: str, y_name: str) -> tuple[np.nda
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(
-            f"want {x_name} and {y_name} of one length, got shapes {x.shape} and {y.shape}"
+            f"expected {x_name} and {y_name} of one length, got shapes {x.shape} and {y.shape}"
         )
     return x, y
 

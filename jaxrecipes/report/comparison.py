@@ -105,7 +105,7 @@ def compare_runs(
       ValueError: no runs, a file that is not JSON, or a metric that a run does not have.
     """
     if not folders:
-        raise ValueError("want at least one run to compare")
+        raise ValueError("expected at least one run to compare")
     runs = {name: _read(pathlib.Path(folder)) for name, folder in folders.items()}
     for name, run in runs.items():
         for metric in metrics:

@@ -40,11 +40,11 @@ def contact_sheet(
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"want uint8 [N, H, W, 3] images, got {images.dtype} {images.shape}")
+        raise ValueError(f"expected uint8 [N, H, W, 3] images, got {images.dtype} {images.shape}")
     if len(captions) != len(images):
-        raise ValueError(f"want a caption per image, got {len(captions)} for {len(images)}")
+        raise ValueError(f"expected a caption per image, got {len(captions)} for {len(images)}")
     if columns < 1 or (scale is not None and scale < 1):
-        raise ValueError(f"want columns and scale of at least 1, got {columns} and {scale}")
+        raise ValueError(f"expected columns and scale of at least 1, got {columns} and {scale}")
     n, height, width, _ = images.shape
     if scale is None:
         scale = max(1, math.ceil(CELL_WIDTH / width))
@@ -97,7 +97,7 @@ def side_by_side(left: np.ndarray, right: np.ndarray, *, gap: int = 1) -> np.nda
       uint8 `[N, H, 2W + gap, 3]`.
     """
     if left.shape != right.shape:
-        raise ValueError(f"want two equal shapes, got {left.shape} and {right.shape}")
+        raise ValueError(f"expected two equal shapes, got {left.shape} and {right.shape}")
     n, height, _, channels = left.shape
     return np.concatenate([left, np.full((n, height, gap, channels), 255, np.uint8), right], axis=2)
 

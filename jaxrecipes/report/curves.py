@@ -159,7 +159,7 @@ def learning_rate_finder(
     x, y = np.asarray(learning_rates, np.float64), np.asarray(losses, np.float64)
     trend = None if smoothed is None else np.asarray(smoothed, np.float64)
     if x.shape != y.shape or (trend is not None and trend.shape != x.shape):
-        raise ValueError(f"want one loss per learning rate, got {y.shape} for {x.shape}")
+        raise ValueError(f"expected one loss per learning rate, got {y.shape} for {x.shape}")
     figure = new_figure(6, 4)
     axes = figure.subplots()
     style_axes(axes, title=title, xlabel="learning rate", ylabel="loss")

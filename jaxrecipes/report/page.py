@@ -79,7 +79,7 @@ def _read(path: pathlib.Path, kind: type, problems: list[str]) -> Json:
         problems.append(f"{path.name} could not be read: {cause(error)}")
         return kind()
     if not isinstance(value, kind):
-        problems.append(f"{path.name} holds a {type(value).__name__}, want a {kind.__name__}")
+        problems.append(f"{path.name} holds a {type(value).__name__}, expected a {kind.__name__}")
         return kind()
     return value
 

@@ -84,7 +84,7 @@ class MetricWriter:
 
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
-                f"want a uint8 [H, W, 3] image for {tag!r}, got {image.dtype} {image.shape}; "
+                f"expected a uint8 [H, W, 3] image for {tag!r}, got {image.dtype} {image.shape}; "
                 "scale floats to 0..255 first"
             )
         png = io.BytesIO()

@@ -78,7 +78,7 @@ def _arrays(
 ) -> dict[str, np.ndarray]:
     """The arrays of one file, in the shapes and dtypes of examples."""
     if path.suffix not in (".npz", ".npy"):
-        raise ValueError(f"{path}: want a .npz file with {', '.join(needed)}, or a .npy file")
+        raise ValueError(f"{path}: expected a .npz file with {', '.join(needed)}, or a .npy file")
     with telling(f"{path} cannot be read", ValueError, EOFError):
         found = np.load(path, allow_pickle=False)
         arrays = {needed[0]: found} if path.suffix == ".npy" else dict(found)
@@ -89,7 +89,7 @@ def _arrays(
         array, one = arrays[name], example[name]
         if array.shape[1:] != one.shape or array.ndim == 0:
             raise ValueError(
-                f"{path}: {name} has the shape {list(array.shape)}; want {['N', *one.shape]}"
+                f"{path}: {name} has the shape {list(array.shape)}; expected {['N', *one.shape]}"
             )
         cast = array.astype(one.dtype)
         if one.dtype.kind != "f" and not np.array_equal(cast, array):

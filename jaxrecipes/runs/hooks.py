@@ -71,7 +71,7 @@ def check_names(names: Any, where: str) -> None:
             meant = f" (did you mean {name} by {near[0]}?)" if near else ""
             raise ValueError(f"{where} has no {name}{meant}; a recipe has {what}")
     if not isinstance(names.Config, type) or not dataclasses.is_dataclass(names.Config):
-        raise ValueError(f"{where}: Config is no dataclass; want {_ESSENTIALS['Config']}")
+        raise ValueError(f"{where}: Config is no dataclass; expected {_ESSENTIALS['Config']}")
     for name, hook in {**_CALLS, **HOOKS}.items():
         function = getattr(names, name, None)
         if function is not None:

@@ -92,7 +92,7 @@ class LoadedRun:
         if all(isinstance(x, str | pathlib.Path) for x in inputs):
             return self._predict_files([user_path(x) for x in inputs])
         if len(inputs) != 1:
-            raise ValueError("predict wants paths, or a single array or mapping of arrays")
+            raise ValueError("predict takes paths, or an array, or a mapping of arrays")
         outputs = self._deployed(_by_name(inputs[0], list(self._deployed.inputs)))
         return {name: np.asarray(value) for name, value in outputs.items()}
 
@@ -170,5 +170,5 @@ def load_run(
 def _by_name(given: Any, names: list[str]) -> Mapping[str, Any]:
     arrays = given if isinstance(given, Mapping) else {names[0]: given}
     if set(arrays) != set(names) or (len(names) > 1 and arrays is not given):
-        raise ValueError(f"predict wants arrays by the names {', '.join(names)}; got {[*arrays]}")
+        raise ValueError(f"predict takes arrays named {', '.join(names)}; got {[*arrays]}")
     return arrays

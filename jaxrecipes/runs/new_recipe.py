@@ -19,7 +19,7 @@ def new_recipe(name: str, folder: pathlib.Path) -> list[pathlib.Path]:
     """
     if not name.isidentifier() or name in package_names():
         raise ValueError(
-            f"{name!r} cannot be a recipe's name; want letters, digits and _, and none of "
+            f"{name!r} cannot be a recipe's name; expected letters, digits and _, and none of "
             f"{', '.join(package_names())}"
         )
     templates = importlib.resources.files("jaxrecipes.templates")

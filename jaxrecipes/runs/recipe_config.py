@@ -51,7 +51,7 @@ def recipe_and_config(spec: str, overrides: Sequence[str] = ()) -> tuple[RecipeM
     config = config_of(module, preset, overrides, spec=spec)
     if not isinstance(config, recipe.Config):
         shown = shortened(repr(config), 80)
-        raise ValueError(f"get_config of {path} returned {shown}; it wants its Config")
+        raise ValueError(f"get_config of {path} returned {shown}; expected its Config")
     return recipe, config
 
 
@@ -86,7 +86,7 @@ def recipe_of(config: Any, where: str) -> RecipeModule:
         if hasattr(config, "RECIPE"):
             return load_recipe(config.RECIPE)
     raise ValueError(
-        f"{where} {shortened(repr(config), 80)}; it wants a recipe's config, such as OcecRunConfig"
+        f"{where} {shortened(repr(config), 80)}; expected a recipe's config, such as OcecRunConfig"
     )
 
 

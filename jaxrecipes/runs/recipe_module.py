@@ -104,7 +104,7 @@ class RecipeModule:
         where = f"load_data of {self}"
         if not isinstance(splits, Mapping) or (train and "train" not in splits):
             has = ", ".join(splits) if isinstance(splits, Mapping) else type(splits).__name__
-            raise ValueError(f"{where} returned {has or 'nothing'}; want a dict with train")
+            raise ValueError(f"{where} returned {has or 'nothing'}; expected a dict with train")
         for name in splits:
             if name not in _SPLITS:
                 raise unknown_name(f"split of {where}", name, _SPLITS)
@@ -119,7 +119,7 @@ class RecipeModule:
         recipe = self.names.make_recipe(config, data)
         if not isinstance(recipe, Recipe):
             raise ValueError(
-                f"make_recipe of {self} returned a {type(recipe).__name__}; want a Recipe"
+                f"make_recipe of {self} returned a {type(recipe).__name__}; expected a Recipe"
             )
         return dataclasses.replace(recipe, name=self.name, file=self.file, example=data.example)
 

@@ -136,7 +136,7 @@ def with_plateau(state: TrainState, plateau: PlateauNumbers, learning_rate: floa
     if problem := wrong(plateau.learning_rate, bounds_of(NonNegative), "learning_rate"):
         raise ValueError(f"the scheduler's learning_rate {problem}")
     if math.isnan(plateau.best):
-        raise ValueError("the scheduler's best is nan; it wants the best metric so far")
+        raise ValueError("the scheduler's best is nan; expected the best metric so far")
     return state.replace(
         plateau=PlateauState(
             learning_rate=jnp.float32(plateau.learning_rate),

@@ -106,7 +106,7 @@ def _parsed(text: str, names: Mapping[str, float]) -> Schedule:
     value = _read(ast.parse(text.strip(), mode="eval").body, names)
     if isinstance(value, Schedule) or _is_number(value):
         return as_schedule(value)
-    raise ValueError("want a number or a schedule")
+    raise ValueError("expected a number or a schedule")
 
 
 def _check_gives_a_number(schedule: Schedule) -> None:
@@ -118,7 +118,7 @@ def _check_gives_a_number(schedule: Schedule) -> None:
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise ValueError(f"its arguments do not fit: {cause(error)}") from error
     if shape:
-        raise ValueError(f"want a schedule of numbers, not of arrays {shape}")
+        raise ValueError(f"expected a schedule of numbers, not of arrays {shape}")
 
 
 def _read(node: ast.expr, names: Mapping[str, float]) -> Any:

@@ -145,7 +145,7 @@ def _number(kind: str, name: str, value: Any) -> Any:
         return value
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         if name in _POSITIVE and value <= 0:
-            raise ValueError(f"{kind}({name}={value}): want a positive number of steps")
+            raise ValueError(f"{kind}({name}={value}): expected a positive number of steps")
         return float(value)
     if isinstance(value, list | tuple):
         return tuple(_number(kind, name, item) for item in value)
@@ -154,7 +154,8 @@ def _number(kind: str, name: str, value: Any) -> Any:
     if callable(value):
         return as_schedule(value)
     raise ValueError(
-        f"{kind}({name}={value!r}): want a number or a schedule; text is read by schedules.parse"
+        f"{kind}({name}={value!r}): expected a number or a schedule; text is read by "
+        f"schedules.parse"
     )
 
 
@@ -162,7 +163,7 @@ def _check_option(kind: str, name: str, value: Any, wanted: type) -> None:
     choices = _CHOICES.get(name)
     if not isinstance(value, wanted) or (choices and value not in choices):
         listed = " or ".join(map(repr, choices or (False, True)))
-        raise ValueError(f"{kind}({name}={value!r}): want {listed}")
+        raise ValueError(f"{kind}({name}={value!r}): expected {listed}")
 
 
 def _text(value: Any) -> str:

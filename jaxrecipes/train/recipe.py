@@ -150,7 +150,7 @@ class Recipe:
         starts = [0, *(stage.first_step for stage in self.later_stages)]
         if starts != sorted(set(starts)):
             raise ValueError(
-                f"later_stages begin at the steps {starts[1:]}; want ascending steps above 0"
+                f"later_stages begin at the steps {starts[1:]}; expected ascending steps above 0"
             )
 
     @classmethod

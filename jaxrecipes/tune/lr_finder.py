@@ -77,7 +77,9 @@ def find_learning_rate(
     """
     check_rates(start_rate, end_rate)
     if num_steps <= _SKIP_START + _SKIP_END + 1:
-        raise ValueError(f"num_steps is {num_steps}; want at least {_SKIP_START + _SKIP_END + 2}")
+        raise ValueError(
+            f"num_steps is {num_steps}; expected at least {_SKIP_START + _SKIP_END + 2}"
+        )
     growth = (end_rate / start_rate) ** (1 / (num_steps - 1))
     rate = schedules.exponential(start_rate, gamma=growth)
     # The step counts from 0, whatever the state's own step is, so that the rate starts at its
@@ -101,7 +103,7 @@ def check_rates(start_rate: float, end_rate: float) -> None:
         if problem := wrong(value, bounds_of(Positive), name):
             raise ValueError(f"{name} {problem}")
     if start_rate >= end_rate:
-        raise ValueError(f"want start_rate < end_rate, got {start_rate} and {end_rate}")
+        raise ValueError(f"expected start_rate < end_rate, got {start_rate} and {end_rate}")
 
 
 def _run(recipe: Recipe, state: TrainState, source: Any, items: Any, num_steps: int) -> jax.Array:

@@ -74,7 +74,7 @@ class Choice:
 
     def __post_init__(self):
         if len(self.options) < 2:
-            raise ValueError(f"{self}: want two options or more")
+            raise ValueError(f"{self}: expected two options or more")
 
     @property
     def ends(self) -> tuple[Any, ...]:
@@ -201,7 +201,7 @@ def parse_parameter(text: str, base: Any) -> tuple[str, Distribution]:
     """
     name, equals, values = text.partition("=")
     given = f"--search {shortened(text, 80)!r}"
-    wanted = f"{given}: want FIELD=LOW:HIGH[:log], FIELD=LOW:HIGH:STEP or FIELD=A,B,C"
+    wanted = f"{given}: expected FIELD=LOW:HIGH[:log], FIELD=LOW:HIGH:STEP or FIELD=A,B,C"
     if not equals or not values:
         raise ValueError(wanted)
     if ":" not in values:
@@ -243,7 +243,9 @@ def _option(name: str, text: str, base: Any) -> Any:
 
 def _check_range(distribution: Distribution, low: float, high: float, log: bool) -> None:
     if not low < high or (log and low <= 0) or not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{distribution}: want low < high, both finite, and low above 0 with log")
+        raise ValueError(
+            f"{distribution}: expected low < high, both finite, and low above 0 with log"
+        )
 
 
 def _is_number(value: object) -> bool:

@@ -41,7 +41,7 @@ def test_names_beyond_modules_and_plain_data_are_refused(tmp_path):
 
 def test_an_archive_without_a_module_is_refused(tmp_path):
     archive(tmp_path / "empty.pt", b"\x80\x02}.")
-    with pytest.raises(ValueError, match="holds a dict, want a TorchScript module"):
+    with pytest.raises(ValueError, match="holds a dict, expected a TorchScript module"):
         load_torchscript(tmp_path / "empty.pt")
 
 

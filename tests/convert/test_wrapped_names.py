@@ -26,9 +26,9 @@ def test_floats_of_other_widths_are_taken(dtype):
     [
         ({"w": np.float32([1, np.nan])}, r"not finite \(1\): w: NaN or infinity in float32"),
         ({"w": np.array([1, 1e300])}, r"not finite \(1\): w"),
-        ({"w": np.int8([1, 2])}, r"wrong dtype \(1\): w: want one like float32, got int8"),
+        ({"w": np.int8([1, 2])}, r"wrong dtype \(1\): w: expected one like float32, got int8"),
         ({"w": np.complex64([1, 2])}, r"wrong dtype \(1\): w"),
-        ({"n": np.float32(3)}, r"wrong dtype \(1\): n: want one like int32, got float32"),
+        ({"n": np.float32(3)}, r"wrong dtype \(1\): n: expected one like int32, got float32"),
         ({"n": np.array(2**40)}, r"too large \(1\): n: beyond int32"),
         ({"w": None}, r"no tensors \(1\): w: got None"),
         ({"w": Unread("a sparse tensor")}, r"no tensors \(1\): w: got a sparse tensor"),

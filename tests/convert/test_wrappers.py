@@ -53,7 +53,7 @@ def test_two_tensors_that_become_one_are_named():
 
 def test_what_is_no_state_dict_gets_a_line():
     for value in (None, [1], {1: np.zeros(1)}):
-        with pytest.raises(ConversionError, match="want names and tensors, got"):
+        with pytest.raises(ConversionError, match="expected names and tensors, got"):
             unwrapped(value)
 
 

@@ -18,10 +18,10 @@ def test_quotes_line_ends_marks_and_case_are_read(tmp_path):
     [
         (
             "name;mos\na;3,5\n",
-            r"separated by ';', and numbers such as 3,5 .*; want commas .* \(3.5\)$",
+            r"separated by ';', and numbers such as 3,5 .*; expected commas .* \(3.5\)$",
         ),
-        ("name;mos\na;b\n", r"separated by ';', as .*; want commas between cells$"),
-        ("name\tmos\na\t3.5\n", r"separated by '\\t', as .*; want commas between cells$"),
+        ("name;mos\na;b\n", r"separated by ';', as .*; expected commas between cells$"),
+        ("name\tmos\na\t3.5\n", r"separated by '\\t', as .*; expected commas between cells$"),
         ("name,mos\na,3,5\n", "row 0 .* has 3 cells, the header 2; quote"),
         ('name,mos\na,"3\n', "not a readable CSV file in UTF-8: .*unexpected end"),
         ("name,mos\né,3\n".encode("latin-1"), "not a readable CSV file in UTF-8"),

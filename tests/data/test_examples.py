@@ -19,13 +19,13 @@ def test_numbers_become_those_of_a_device_and_texts_stay_on_the_host():
     ("split", "message"),
     [
         ({}, "lengths none"),
-        ({"x": np.zeros(2), "y": np.zeros(3)}, "x 2, y 3; want arrays .* of one N"),
+        ({"x": np.zeros(2), "y": np.zeros(3)}, "x 2, y 3; expected arrays .* of one N"),
         ({"x": np.zeros((0, 2))}, "x 0"),
         ({"x": np.float32(3)}, "x 0"),
         ({"x": np.array([2**40])}, "it, x has numbers that do not fit int32"),
         ({"x": np.array([1e300])}, "do not fit float32"),
-        ({"x": np.array([1j])}, "array of complex128; want numbers, or texts"),
-        ([1, 2], "it is a list; want a dict of arrays"),
+        ({"x": np.array([1j])}, "array of complex128; expected numbers, or texts"),
+        ([1, 2], "it is a list; expected a dict of arrays"),
     ],
 )
 def test_what_cannot_be_examples_is_named(split, message):

@@ -37,7 +37,7 @@ def test_images_are_read_from_the_struct_of_hugging_face(tmp_path):
 def test_a_column_of_another_type_is_one_line(tmp_path, cell):
     pq.write_table(table([cell]), tmp_path / "d.parquet")
     with pytest.raises(
-        ValueError, match=r"image_bytes holds .*; want encoded image files"
+        ValueError, match=r"image_bytes holds .*; expected encoded image files"
     ) as error:
         read_labelled_images(tmp_path / "d.parquet")
     assert "\n" not in str(error.value)

@@ -77,7 +77,7 @@ def test_a_tar_that_is_not_complete_is_never_there(tmp_path):
 
 @pytest.mark.parametrize("pattern", ["same.tar", "{:03d}.zip"])
 def test_a_pattern_needs_a_number_and_the_suffix(tmp_path, pattern):
-    with pytest.raises(ValueError, match="want a name with a number"):
+    with pytest.raises(ValueError, match="expected a name with a number"):
         ShardWriter(tmp_path, pattern)
 
 

@@ -159,7 +159,7 @@ class TestChunks:
         assert float(log["loss"][1]) > 0.0
 
     def test_want_a_size(self, recipe):
-        with pytest.raises(ValueError, match="chunk is 0; want 1 or more"):
+        with pytest.raises(ValueError, match="chunk is 0; expected 1 or more"):
             PopulationProgram(recipe, fetch=fetch, chunk=0)
 
 
@@ -170,7 +170,7 @@ def test_members_of_another_structure_are_refused_by_name():
     plain = create_state(toy_recipe(ema=False), jax.random.key(0))
     with pytest.raises(ValueError, match="member 1 has another structure than member 0: "):
         population.stack([create_state(toy_recipe(), jax.random.key(0)), plain])
-    with pytest.raises(ValueError, match="want at least one"):
+    with pytest.raises(ValueError, match="expected at least one"):
         population.stack([])
 
 

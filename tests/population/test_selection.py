@@ -14,7 +14,7 @@ SCORES = st.lists(st.floats(-1e6, 1e6) | st.just(float("nan")), min_size=1, max_
 def test_rungs_grow_by_eta_up_to_the_last_epoch():
     assert rungs(1, 27, eta=3) == (1, 3, 9)
     assert rungs(2, 2, eta=2) == ()
-    with pytest.raises(ValueError, match="want min_epochs >= 1 and eta >= 2; got 1 and 1"):
+    with pytest.raises(ValueError, match="expected min_epochs >= 1 and eta >= 2; got 1 and 1"):
         rungs(1, 9, eta=1)
 
 
@@ -53,7 +53,7 @@ def test_only_active_members_take_part():
     scores = np.array([3.0, 0.0, 2.0, 9.0, 1.0, 4.0])
     copied = exploit(scores, np.random.default_rng(0), mode="min", active=active)
     assert copied == {5: 4}
-    with pytest.raises(ValueError, match=r"share is 0.6; want 0 < share <= 0.5"):
+    with pytest.raises(ValueError, match=r"share is 0.6; expected 0 < share <= 0.5"):
         exploit(scores, np.random.default_rng(0), mode="min", share=0.6)
 
 

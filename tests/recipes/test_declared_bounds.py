@@ -64,7 +64,7 @@ def test_every_number_beyond_its_fields_bounds_is_refused_by_name(name):
                 assert bounds != Interval() or field.name in MEANS or _tolerated(part, field.name)
                 for number in beyond(kind, bounds):
                     for _, _, wrong in with_number(value, hint, number):
-                        with pytest.raises(FieldError, match=rf"\.{field.name}\b.* wants "):
+                        with pytest.raises(FieldError, match=rf"\.{field.name}\b.* expected "):
                             dataclasses.replace(part, **{field.name: wrong})
                         tried += 1
     assert tried > 200

@@ -53,12 +53,12 @@ def checkpoint(*, hyperparams=None, scheduler=None, train_config=None, dropout=0
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hyperparams": {"b1": 2.0}}, "optim.b1 is 2.0; it wants 0 <= b1 < 1"),
-        ({"hyperparams": {"eps": float("inf")}}, "optim.eps is inf; it wants a finite number"),
-        ({"train_config": {"lr": float("nan")}}, "lr' is nan; it wants"),
-        ({"train_config": {"weight_decay": -1}}, "weight_decay' is -1; it wants"),
-        ({"scheduler": plateau(factor=-1.0)}, "plateau.factor is -1.0; it wants 0 < factor"),
-        ({"scheduler": plateau(cooldown=-1)}, "plateau.cooldown_epochs is -1; it wants"),
+        ({"hyperparams": {"b1": 2.0}}, "optim.b1 is 2.0; expected 0 <= b1 < 1"),
+        ({"hyperparams": {"eps": float("inf")}}, "optim.eps is inf; expected a finite number"),
+        ({"train_config": {"lr": float("nan")}}, "lr' is nan; expected"),
+        ({"train_config": {"weight_decay": -1}}, "weight_decay' is -1; expected"),
+        ({"scheduler": plateau(factor=-1.0)}, "plateau.factor is -1.0; expected 0 < factor"),
+        ({"scheduler": plateau(cooldown=-1)}, "plateau.cooldown_epochs is -1; expected"),
         ({"scheduler": plateau(patience=2.5)}, "plateau.patience_epochs is 2.5 (float)"),
     ],
 )
@@ -75,8 +75,8 @@ def test_a_setting_out_of_bounds_is_named_with_its_file(monkeypatch, tmp_path, f
 @pytest.mark.parametrize(
     ("scheduler", "message"),
     [
-        (plateau(learning_rate=float("nan")), "learning_rate is nan; it wants a finite number"),
-        (plateau(learning_rate=-1e-3), "learning_rate is -0.001; it wants learning_rate >= 0"),
+        (plateau(learning_rate=float("nan")), "learning_rate is nan; expected a finite number"),
+        (plateau(learning_rate=-1e-3), "learning_rate is -0.001; expected learning_rate >= 0"),
         (plateau(best=float("nan")), "best is nan"),
     ],
 )

@@ -74,7 +74,9 @@ def test_what_load_data_and_make_recipe_return_is_checked(tmp_path):
         recipe.make_recipe(config, None)
     wrong = RECIPE.replace('"train"', '"training"')
     recipe, config = recipe_and_config(str(written(tmp_path, wrong)))
-    with pytest.raises(ValueError, match=r"load_data of mine.py returned training; want a dict"):
+    with pytest.raises(
+        ValueError, match=r"load_data of mine.py returned training; expected a dict"
+    ):
         recipe.load_data(config)
 
 

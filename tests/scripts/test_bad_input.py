@@ -60,9 +60,9 @@ def test_a_process_of_its_own_ends_with_status_2_and_one_line():
         (["stray"], "Unrecognized options: stray"),
         (["--seed", "x"], "--seed: invalid literal for int"),
         (["--model.arch_variant", "convnex"], "('baseline', 'inverted_se', 'convnext')"),
-        (["--model.dropout", 1.5], "model.dropout is 1.5; it wants 0 <= dropout < 1"),
-        (["--augment.flip_prob", 2], "augment.flip_prob is 2.0; it wants 0 <= flip_prob <= 1"),
-        (["--epochs", 0], "epochs is 0; it wants epochs >= 1"),
+        (["--model.dropout", 1.5], "model.dropout is 1.5; expected 0 <= dropout < 1"),
+        (["--augment.flip_prob", 2], "augment.flip_prob is 2.0; expected 0 <= flip_prob <= 1"),
+        (["--epochs", 0], "epochs is 0; expected epochs >= 1"),
         (["--select_metric", "f2"], "did you mean 'f1'"),
         (["--select_metric", "loss"], "give --select_mode min"),
         (["--optim.schedule", "plateau", "--plateau.monitor", "f1"], "plateau.mode max"),
@@ -90,8 +90,8 @@ def test_a_wrong_flag(refused, flags, message):
 
 def test_a_missing_config_file(refused):
     assert "did you mean 'configs/ocec.py'" in refused(config="configs/ocek.py")
-    assert "want FILE.py or FILE.py:PRESET" in refused(config="nowhere/ocec.py")
-    assert "want FILE.py or FILE.py:PRESET" in refused(config="configs/ocec")
+    assert "expected FILE.py or FILE.py:PRESET" in refused(config="nowhere/ocec.py")
+    assert "expected FILE.py or FILE.py:PRESET" in refused(config="configs/ocec")
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_a_missing_config_file(refused):
             "OptimConfig(learning_rat=1e-3)",
             "OptimConfig 'learning_rat'; did you mean 'learning_rate'",
         ),
-        ("OptimConfig(learning_rate='1e-3')", "learning_rate is '1e-3' (str); it wants float"),
-        ("OptimConfig(frozen=['head'])", "OptimConfig.frozen is ['head'] (list); it wants"),
+        ("OptimConfig(learning_rate='1e-3')", "learning_rate is '1e-3' (str); expected float"),
+        ("OptimConfig(frozen=['head'])", "OptimConfig.frozen is ['head'] (list); expected"),
         ("OptimConfig(learning_rate=-1.0)", "OptimConfig.learning_rate is -1.0"),
         ("OptimConfig(", "does not run: SyntaxError"),
     ],

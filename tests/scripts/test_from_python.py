@@ -51,7 +51,7 @@ def test_arrays_and_files_are_predicted_alike(page, eyes):
     assert from_files.keys() == {"path", "logit", "prob_open"}
     assert len(from_files["path"]) == len(list(eyes[0].parent.iterdir()))
     assert page[1]["outputs"]["prob_open"].shape == (5,)
-    with pytest.raises(ValueError, match=r"wants arrays by the names images; got \['image'\]"):
+    with pytest.raises(ValueError, match=r"takes arrays named images; got \['image'\]"):
         run.predict({"image": np.zeros((1, 3, 24, 40))})
 
 

@@ -110,7 +110,7 @@ def test_inputs_of_another_shape_are_one_line(script, curve_run, tmp_path):
     flags = ("--inputs", tmp_path / "x.npy", "--output", tmp_path / "out.csv")
     done = script("predict", "--checkpoint", curve_run, *flags)
     assert done.code == 2
-    assert "x has the shape [3, 2]; want ['N', 1]" in done.err
+    assert "x has the shape [3, 2]; expected ['N', 1]" in done.err
 
 
 def test_exported_files_compute_what_evaluation_does(script, curve_run, tmp_path):
@@ -171,7 +171,7 @@ from jaxrecipes.tune.space import Float, Space
 
 def check_config(config):
     if config.width > 100:
-        raise ValueError(f"width is {config.width}; want at most 100")
+        raise ValueError(f"width is {config.width}; expected at most 100")
 
 
 def write_report(config, split, evaluation, examples, folder):
@@ -184,7 +184,7 @@ def search_space(config):
     )
     quick, run = ("--epochs", 1), tmp_path / "run"
     refused = train(script, "--config", file, "--workdir", run, "--width", 101)
-    assert "width is 101; want at most 100" in refused.err
+    assert "width is 101; expected at most 100" in refused.err
     assert train(script, "--config", file, "--workdir", run, *quick).code == 0
     assert (run / "plots/val.txt").read_text() == "(128,)"
     search = tmp_path / "search"

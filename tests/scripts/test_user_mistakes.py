@@ -38,7 +38,7 @@ def one_line(script):
         ("def get_config(preset):\n    return 2.0**5000\n", "line 2: get_config: OverflowError"),
         ("def get_config():\n    return 1\n", "get_config() takes 0 positional arguments"),
         ("get_config = 3\n", "defines no get_config"),
-        ("def get_config(preset):\n    return None\n", "returned None; it wants a recipe's config"),
+        ("def get_config(preset):\n    return None\n", "returned None; expected a recipe's config"),
         ("raise ValueError('x' * 5000)\n", "line 1: does not run: xxx"),
     ],
 )
@@ -83,7 +83,7 @@ def test_a_workdir_that_is_a_file_is_told(one_line, tmp_path):
     for name in ("train", "tune", "compare"):
         more = ["--presets", "default"] if name == "compare" else []
         flags = ["--config", "configs/ocec.py", *more, "--workdir", tmp_path / "file"]
-        assert "it is a file; want a folder" in one_line(name, *flags)
+        assert "it is a file; expected a folder" in one_line(name, *flags)
 
 
 def test_an_unwritable_home_names_the_flags(one_line, tmp_path, monkeypatch, caplog):
@@ -124,7 +124,7 @@ def test_a_missing_plugin_names_the_extra(monkeypatch, error):
 def test_step_must_be_a_number_that_can_be(one_line):
     for step in ("-1", "²", "9" * 30, "x" * 3000):
         line = one_line("evaluate", "--checkpoint", "nowhere", "--step", step)
-        assert "want best, latest or a number" in line
+        assert "expected best, latest or a number" in line
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_steps_and_cycles_begin_where_the_warmup_ratio_ends(golden):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"schedule": "cosine", "warmup_ratio": 1.0}, "wants 0 <= warmup_ratio < 1"),
+        ({"schedule": "cosine", "warmup_ratio": 1.0}, "expected 0 <= warmup_ratio < 1"),
         ({"schedule": "plateau", "warmup_ratio": 0.1}, "is for the schedules constant, cosine"),
         ({"schedule": "cosine", "warmup_ratio": 0.1, "warmup_epochs": 1}, "place of warmup_epochs"),
         ({"schedule": "linear"}, "needs a warmup_ratio"),

@@ -22,10 +22,10 @@ def check(name, text, total_steps=40):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("b1", "1", "the hyperparameter b1 is 1.0; it wants 0 <= b1 < 1"),
-        ("eps", "1e999", "the hyperparameter eps is inf; it wants a finite number, eps >= 0"),
-        ("flip_prob", "5", "the hyperparameter flip_prob is 5.0; it wants 0 <= flip_prob <= 1"),
-        ("loss_weight/x", "-1", "loss_weight/x is -1.0; it wants loss_weight/x >= 0"),
+        ("b1", "1", "the hyperparameter b1 is 1.0; expected 0 <= b1 < 1"),
+        ("eps", "1e999", "the hyperparameter eps is inf; expected a finite number, eps >= 0"),
+        ("flip_prob", "5", "the hyperparameter flip_prob is 5.0; expected 0 <= flip_prob <= 1"),
+        ("loss_weight/x", "-1", "loss_weight/x is -1.0; expected loss_weight/x >= 0"),
         (
             "weight_decay",
             "linear(1, -1, steps=10)",
@@ -33,7 +33,7 @@ def check(name, text, total_steps=40):
         ),
         ("ema_decay", "ramp(0, 1, end_step=39)", "at step 39 the hyperparameter ema_decay is 1.0;"),
         ("clip_norm", "delayed(1, start_step=1)", "at step 0 the hyperparameter clip_norm is 0.0"),
-        ("x", "exponential(1, gamma=1e30)", "at step 2 the hyperparameter x is inf; it wants"),
+        ("x", "exponential(1, gamma=1e30)", "at step 2 the hyperparameter x is inf; expected"),
         (
             "x",
             "scale(join((1, 1e30, 1), (7, 8)), join((1, 1e30, 1), (7, 8)))",
@@ -91,7 +91,7 @@ def test_the_rounding_of_a_schedule_at_its_bound_is_no_fault():
                 data=DataConfig(batch_size=8),
                 optim=OptimConfig(learning_rate=3e38, reference_batch_size=1, schedule="constant"),
             ),
-            r"learning_rate is 2.4e\+39; it wants a number that float32 holds",
+            r"learning_rate is 2.4e\+39; expected a number that float32 holds",
         ),
         (
             RunConfig(
@@ -123,7 +123,7 @@ def test_hyperparameters_of_every_recipe_are_checked(recipe, name):
     on = {"augment.cutmix_prob": 1.0} if recipe == "ocec" else {}
     config = with_fields(module.Config(), {**on, name: "constant(-0.5)"})
     name = name.rpartition(".")[2]
-    with pytest.raises(ValueError, match=rf"the hyperparameter {name} is -0\.5; it wants {name} >"):
+    with pytest.raises(ValueError, match=rf"the hyperparameter {name} is -0\.5; expected {name} >"):
         module.make_recipe(config, DataInfo(steps_per_epoch=2))
 
 

@@ -146,7 +146,7 @@ def test_rules_that_are_changed_by_hand_keep_the_moments(tmp_path):
 @pytest.mark.parametrize("starts", [(0,), (5, 5), (7, 3)])
 def test_stages_that_are_out_of_order_are_an_error(starts):
     stages = tuple(Stage(first_step=start, frozen=()) for start in starts)
-    with pytest.raises(ValueError, match="want ascending steps above 0"):
+    with pytest.raises(ValueError, match="expected ascending steps above 0"):
         toy_recipe(later_stages=stages)
 
 

@@ -29,13 +29,13 @@ def check(space):
         ({"optim.learningrate": Float(0.0, 1.0)}, "did you mean 'optim.learning_rate'"),
         ({"loss_weight/l2": Float(0.0, 1.0)}, "name in the log; its field is l2"),
         ({"width": Int(4, 16)}, "search of width: at 16, width is 16; at most 12"),
-        ({"width": Float(4.5, 8.0)}, r"at 4.5, width is 4.5 \(float\); it wants int"),
+        ({"width": Float(4.5, 8.0)}, r"at 4.5, width is 4.5 \(float\); expected int"),
         ({"ema.decay": Float(0.9, 1.5)}, "at 1.5, ema.decay is 1.5"),
-        ({"optim.b1": Float(0.5, 1.0)}, "at 1.0, optim.b1 is 1.0; it wants 0 <= b1 < 1"),
+        ({"optim.b1": Float(0.5, 1.0)}, "at 1.0, optim.b1 is 1.0; expected 0 <= b1 < 1"),
         ({"optim.weight_decay": Float(-1e-4, 0.0)}, "at -0.0001, optim.weight_decay is -0.0001"),
         (
             {"l2": Float(-1.0, 1.0)},
-            "search of l2: at -1.0, l2 is -1.0; it wants l2 >= 0",
+            "search of l2: at -1.0, l2 is -1.0; expected l2 >= 0",
         ),
         ({}, "nothing to search"),
     ],
@@ -65,7 +65,7 @@ def test_fields_that_are_checked_together_are_set_together():
 
         def __post_init__(self):
             if self.low >= self.high:
-                raise ValueError("want low < high")
+                raise ValueError("expected low < high")
 
     @dataclasses.dataclass(frozen=True)
     class Config:

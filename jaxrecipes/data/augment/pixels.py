@@ -78,7 +78,7 @@ class PixelAugment(Checked):
     def __post_init__(self):
         super().__post_init__()
         if self.blur_size % 2 == 0:
-            raise ValueError(f"blur_size is {self.blur_size}; want an odd number of pixels")
+            raise ValueError(f"blur_size is {self.blur_size}; expected an odd number of pixels")
 
 
 PixelGroup = Literal["none", "color_jitter_only", "default", "with_gaussian_blur", "aggressive"]

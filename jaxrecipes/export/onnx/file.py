@@ -90,7 +90,7 @@ def check_onnx(
     inputs = jax.tree.map(_as_input, inputs)
     count = min(len(x) for x in jax.tree.leaves(inputs))
     if count < max(BATCHES):
-        raise ValueError(f"want {max(BATCHES)} examples or more to check with, got {count}")
+        raise ValueError(f"expected {max(BATCHES)} examples or more to check with, got {count}")
     # Accelerators round matrix products to TF32 or bfloat16 unless told not to.
     with jax.default_matmul_precision("highest"):
         expected = predict_fn(inputs)
@@ -104,7 +104,7 @@ def check_onnx(
         for output, (name, array) in zip(outputs, wanted.items(), strict=True):
             want = np.asarray(array)[:size]
             if output.shape != want.shape:
-                raise ValueError(f"want {name} {want.shape}, onnxruntime gave {output.shape}")
+                raise ValueError(f"expected {name} {want.shape}, onnxruntime gave {output.shape}")
             unit = np.maximum(1.0, np.abs(want).max())
             differences.append(np.abs(output - want).max() / unit)
     return float(np.max(differences))  # NaN if any is

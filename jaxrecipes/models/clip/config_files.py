@@ -55,7 +55,7 @@ def from_huggingface(config: Mapping[str, Any]) -> ClipConfig:
     """
     kind = config.get("model_type", "clip")
     if kind not in ("clip", *_ALONE.values()):
-        raise ValueError(f"this config.json is of model_type {kind!r}, want 'clip'")
+        raise ValueError(f"this config.json is of model_type {kind!r}, expected 'clip'")
 
     def tower(name: str, fields: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
         # Some published files say the same twice; the longer name then wins, as in transformers.

@@ -37,7 +37,7 @@ def from_huggingface(config: Mapping[str, Any]) -> Dinov2Config:
     """
     kind = config.get("model_type", "dinov2")
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise ValueError(f"this config.json is of model_type {kind!r}, want 'dinov2'")
+        raise ValueError(f"this config.json is of model_type {kind!r}, expected 'dinov2'")
     for name, want in _FIXED.items():
         if config.get(name, want) != want:
             raise ValueError(f"a DINOv2 with {name} {config[name]!r} is not covered, only {want!r}")

@@ -162,7 +162,7 @@ def _normal(std: float) -> Initializer:
 
 def _check_images(images: jax.Array, patch_size: int) -> None:
     if images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"want images [B, S, S, 3], got the shape {images.shape}")
+        raise ValueError(f"expected images [B, S, S, 3], got the shape {images.shape}")
     rows, cols = images.shape[1:3]
     if rows != cols:
         raise ValueError(

@@ -54,7 +54,7 @@ def similarity(
     source, target = jnp.asarray(source), jnp.asarray(target)
     if source.shape != target.shape or source.ndim < 2 or source.shape[-1] != 3:
         raise ValueError(
-            f"want two equal shapes [..., N, 3], got {source.shape} and {target.shape}"
+            f"expected two equal shapes [..., N, 3], got {source.shape} and {target.shape}"
         )
     weights = jnp.asarray(np.ones(source.shape[:-1]) if mask is None else mask, source.dtype)
     weights = weights[..., None] / jnp.maximum(weights.sum(-1), 1e-12)[..., None, None]

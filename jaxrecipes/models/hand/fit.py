@@ -92,7 +92,7 @@ def fit_hands(
     joints, valid = jnp.asarray(joints, jnp.float32), jnp.asarray(valid, jnp.float32)
     if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3) or valid.shape != joints.shape[:2]:
         raise ValueError(
-            f"want joints [N, {NUM_JOINTS}, 3] and valid [N, {NUM_JOINTS}], "
+            f"expected joints [N, {NUM_JOINTS}, 3] and valid [N, {NUM_JOINTS}], "
             f"got {joints.shape} and {valid.shape}"
         )
     rest = _joints(model, *(jnp.zeros(n, jnp.float32) for n in (POSE_SIZE, SHAPE_SIZE)))

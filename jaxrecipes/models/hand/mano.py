@@ -94,7 +94,7 @@ def convert_mano(
 ) -> dict[str, np.ndarray]:
     """Writes the npz of a MANO pickle, and returns its arrays; raises what `load_mano` does."""
     if pathlib.Path(target).suffix != ".npz":
-        raise ValueError(f"want a file name that ends in .npz, got {target}")
+        raise ValueError(f"expected a file name that ends in .npz, got {target}")
     fields = read_mano(source)
     stream = io.BytesIO()
     np.savez_compressed(stream, allow_pickle=False, **fields)
@@ -128,7 +128,7 @@ def read_mano(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         fields[name] = np.ascontiguousarray(array, whole.get(name, np.float32))
     if _is_left(fields["J_regressor"] @ fields["v_template"], path):
         raise ValueError(
-            f"{path} is a left hand; want MANO_RIGHT.pkl: left hands are mirrored, and need no "
+            f"{path} is a left hand; expected MANO_RIGHT.pkl: left hands are mirrored, and need no "
             "model of their own"
         )
     return fields
@@ -209,7 +209,7 @@ def _read_regressor(path: str | os.PathLike[str], vertices: int) -> np.ndarray:
     wanted = (NUM_JOINTS, vertices)
     if not isinstance(regressor, np.ndarray) or regressor.shape != wanted:
         shape = getattr(regressor, "shape", "several arrays")
-        raise ValueError(f"{path}: want a joint regressor {wanted}, got {shape}")
+        raise ValueError(f"{path}: expected a joint regressor {wanted}, got {shape}")
     if regressor.dtype.kind not in "iuf" or not np.isfinite(regressor).all():
-        raise ValueError(f"{path}: want finite numbers, got {regressor.dtype}")
+        raise ValueError(f"{path}: expected finite numbers, got {regressor.dtype}")
     return regressor.astype(np.float32)

@@ -90,7 +90,8 @@ def hand_geometry(model: HandModel, pose: ArrayLike, betas: ArrayLike) -> HandGe
     leading = pose.shape[:-1]
     if pose.shape != (*leading, POSE_SIZE) or betas.shape != (*leading, SHAPE_SIZE):
         raise ValueError(
-            f"want pose [..., {POSE_SIZE}] and betas [..., {SHAPE_SIZE}] of equal leading axes, "
+            f"expected pose [..., {POSE_SIZE}] and betas [..., {SHAPE_SIZE}] of equal "
+            f"leading axes, "
             f"got {pose.shape} and {betas.shape}"
         )
     vertices, joints16 = _skinned(model, pose.reshape(-1, POSE_SIZE), betas.reshape(-1, SHAPE_SIZE))
@@ -115,11 +116,13 @@ def joint_regressor(J_regressor: np.ndarray, tips: Sequence[int]) -> np.ndarray:
     """
     rows, count = J_regressor.shape
     if rows != NUM_ROTATIONS:
-        raise ValueError(f"want a joint regressor [{NUM_ROTATIONS}, V], got {J_regressor.shape}")
+        raise ValueError(
+            f"expected a joint regressor [{NUM_ROTATIONS}, V], got {J_regressor.shape}"
+        )
     if len(tips) != len(TIPS) or not all(0 <= tip < count for tip in tips):
         raise ValueError(
-            f"want {len(TIPS)} vertices between 0 and {count - 1} for the tips of thumb, index, "
-            f"middle, ring and little finger, got {tuple(tips)}"
+            f"expected {len(TIPS)} vertices between 0 and {count - 1} for the tips of thumb, "
+            f"index, middle, ring and little finger, got {tuple(tips)}"
         )
     regressor = np.zeros((NUM_JOINTS, count), np.float32)
     regressor[list(MANO_TO_HAND)] = J_regressor

@@ -171,7 +171,7 @@ def from_axis_angle(pose: ArrayLike, joint_type: JointType) -> Array:
 def _split(pose: ArrayLike, width: int) -> Array:
     pose = jnp.asarray(pose)
     if pose.ndim == 0 or pose.shape[-1] % width:
-        raise ValueError(f"want a pose [..., J * {width}], got shape {pose.shape}")
+        raise ValueError(f"expected a pose [..., J * {width}], got shape {pose.shape}")
     return pose.reshape(*pose.shape[:-1], pose.shape[-1] // width, width)
 
 
@@ -182,14 +182,14 @@ def _join(rotations: Array) -> Array:
 def _check(value: ArrayLike, width: int) -> Array:
     value = jnp.asarray(value)
     if value.shape[-1:] != (width,):
-        raise ValueError(f"want an array [..., {width}], got shape {value.shape}")
+        raise ValueError(f"expected an array [..., {width}], got shape {value.shape}")
     return value
 
 
 def _check_matrix(matrix: ArrayLike) -> Array:
     matrix = jnp.asarray(matrix)
     if matrix.shape[-2:] != (3, 3):
-        raise ValueError(f"want matrices [..., 3, 3], got shape {matrix.shape}")
+        raise ValueError(f"expected matrices [..., 3, 3], got shape {matrix.shape}")
     return matrix
 
 

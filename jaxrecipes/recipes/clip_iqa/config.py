@@ -186,7 +186,7 @@ class AugmentConfig(Checked):
         low, high = self.crop_scale_min, self.crop_scale_max
         require(
             ordered(low, high),
-            f"augment.crop_scale_min and crop_scale_max are {low} and {high}; want min <= max",
+            f"augment.crop_scale_min and crop_scale_max are {low} and {high}; expected min <= max",
         )
 
 

@@ -116,7 +116,9 @@ def load_inputs(config: IqaRunConfig, inputs: Sequence[pathlib.Path]) -> RatedIm
       ValueError: another type of file, a missing column, a row without a prompt.
     """
     if not inputs:
-        raise ValueError("no inputs; want CSV or parquet files with the columns name and prompt")
+        raise ValueError(
+            "no inputs; expected CSV or parquet files with the columns name and prompt"
+        )
     bare = dataclasses.replace(
         config,
         loss=dataclasses.replace(config.loss, explanations=False),

@@ -49,7 +49,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
     if "rationale_head.1.weight" not in state_dict:
         holds = [key[:40] for key in loaded][:6]
         raise ValueError(
-            f"{source} holds no weights of the clip_iqa program: want rationale_head.1.weight "
+            f"{source} holds no weights of the clip_iqa program: expected rationale_head.1.weight "
             f"among its keys, got {holds}"
         )
     beside = source.with_name("config.json")

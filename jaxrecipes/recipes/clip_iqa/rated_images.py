@@ -191,7 +191,7 @@ def _text(value: Any, what: str, row: int) -> str | None:
         return None
     if not isinstance(value, str):
         raise ValueError(
-            f"{what} is {repr(value)[:60]} in row {row} (from 0); want a text, not a "
+            f"{what} is {repr(value)[:60]} in row {row} (from 0); expected a text, not a "
             f"{type(value).__name__}"
         )
     return value if value.strip() else None
@@ -214,7 +214,7 @@ def _scores(values: Sequence[Any], what: str, rated: bool) -> np.ndarray:
                 scores[row] = float(value)
         if not 0 <= scores[row] <= MOS_SCALE:
             raise ValueError(
-                f"{what} is {repr(value)[:60]} in row {row} (from 0); want a number from 0 to "
+                f"{what} is {repr(value)[:60]} in row {row} (from 0); expected a number from 0 to "
                 f"{MOS_SCALE:g}"
             )
     return (scores / MOS_SCALE).astype(np.float32)
@@ -232,7 +232,8 @@ def _embeddings(values: Sequence[Any], path: Path) -> np.ndarray:
             vectors[row] = value
         except (TypeError, ValueError, OverflowError):
             raise ValueError(
-                f"{what} of row {row} (from 0) is {repr(value)[:60]}; want lists of equally many "
+                f"{what} of row {row} (from 0) is {repr(value)[:60]}; expected lists of "
+                f"equally many "
                 "finite numbers"
             ) from None
     check_numbers(vectors, what)
@@ -245,6 +246,7 @@ def _splits(values: Sequence[Any], path: Path) -> np.ndarray:
     if None in splits:
         row = splits.index(None)
         raise ValueError(
-            f"{path}: the split is {values[row]!r} in row {row} (from 0); want train, val or test"
+            f"{path}: the split is {values[row]!r} in row {row} (from 0); "
+            "expected train, val or test"
         )
     return np.array(splits, object)

@@ -59,7 +59,7 @@ def suggest(samples: int, size: str, *, focus: Focus = "balanced") -> Suggestion
       ValueError: no samples, an unknown size or focus (names the nearest).
     """
     if samples < 1:
-        raise ValueError(f"--samples is {samples}; want 1 or more")
+        raise ValueError(f"--samples is {samples}; expected 1 or more")
     if size not in SIZES:
         raise unknown_name("size of CLIP", size, SIZES)
     if focus not in _LOSS_WEIGHTS:

@@ -151,7 +151,7 @@ def _check_size(config: Face3DConfig) -> None:
     for name in dataclasses.asdict(config):
         if name.endswith("_layers") and getattr(config, name) > _MOST_LAYERS:
             raise ValueError(
-                f"args {name!r} is {getattr(config, name)}; want {_MOST_LAYERS} at most"
+                f"args {name!r} is {getattr(config, name)}; expected {_MOST_LAYERS} at most"
             )
 
 

@@ -167,7 +167,7 @@ def load_data(
 def data_config(config: RunConfig) -> FaceDataConfig:
     """`config.data`, which the face recipes narrow."""
     if not isinstance(config.data, FaceDataConfig):
-        raise TypeError(f"config.data is a {type(config.data).__name__}; want a FaceDataConfig")
+        raise TypeError(f"config.data is a {type(config.data).__name__}; expected a FaceDataConfig")
     return config.data
 
 
@@ -226,5 +226,5 @@ def check_width(found: int, feat_dim: int, where: str) -> None:
     """Raises a ValueError unless features have the width that the network takes."""
     if found != feat_dim:
         raise ValueError(
-            f"the features of {where} have {found} numbers, the network wants {feat_dim}"
+            f"the features of {where} have {found} numbers, but the network takes {feat_dim}"
         )

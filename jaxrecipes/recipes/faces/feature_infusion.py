@@ -41,12 +41,12 @@ class FeatureInfusion(nn.Module):
           ValueError: no states, or tokens that are not one more than a square.
         """
         if not states:
-            raise ValueError("feature infusion wants one hidden state or more, got none")
+            raise ValueError("feature infusion needs at least one hidden state, got none")
         batch, tokens, width = states[0].shape
         grid = round((tokens - 1) ** 0.5)
         if grid * grid != tokens - 1:
             raise ValueError(
-                f"feature infusion wants a class token and a square map, got {tokens} tokens: take "
+                f"feature infusion needs a class token and a square map, got {tokens} tokens: take "
                 "registers away with `without_registers`"
             )
 

@@ -138,14 +138,14 @@ def _open_side(
     _check_length(poses, count, f"{metadata_file}: poses", metadata_file)
     check_numbers(poses, f"{metadata_file}: poses")
     if count >= _ENOUGH and 0 < np.abs(poses).max() <= np.pi:
-        _log.warning("%s: all poses lie within pi; want degrees, not radians", metadata_file)
+        _log.warning("%s: all poses lie within pi; expected degrees, not radians", metadata_file)
     features = _open_array(features_file)
     if features.ndim != 2 or features.shape[1] == 0:
-        raise ValueError(f"{features_file} has the shape {features.shape}; want [N, D]")
+        raise ValueError(f"{features_file} has the shape {features.shape}; expected [N, D]")
     _check_length(features, count, str(features_file), metadata_file)
     keypoints = _open_array(keypoints_file)
     if keypoints.shape[1:] != (NUM_KEYPOINTS, 3):
-        raise ValueError(f"{keypoints_file} has the shape {keypoints.shape}; want [N, 5, 3]")
+        raise ValueError(f"{keypoints_file} has the shape {keypoints.shape}; expected [N, 5, 3]")
     _check_length(keypoints, count, str(keypoints_file), metadata_file)
     keypoints_from = str(keypoints_file)
     originals = metadata.get("landmarks_3d_original")
@@ -173,7 +173,8 @@ def _person(entry: Any, row: int, file: pathlib.Path) -> str:
         return ""
     if isinstance(name, bool) or not isinstance(name, str | int):
         raise ValueError(
-            f"{file}: person_name of entry {row} (from 0) is {repr(name)[:60]}; want a text or a "
+            f"{file}: person_name of entry {row} (from 0) is {repr(name)[:60]}; expected a "
+            f"text or a "
             "whole number"
         )
     return str(name) if str(name).strip() else ""
@@ -185,7 +186,7 @@ def _standard_scale(metadata: dict[str, Any], root: pathlib.Path) -> float:
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < LONGEST:
         raise ValueError(
             f"{root / 'front_metadata.json'}: standard_info.standard_scale is "
-            f"{repr(scale)[:60]}; want a positive number"
+            f"{repr(scale)[:60]}; expected a positive number"
         )
     return float(scale)
 
@@ -203,7 +204,7 @@ def _read_metadata(file: pathlib.Path) -> dict[str, Any]:
     with telling(f"{file} is not readable JSON", ValueError, RecursionError):
         metadata = json.loads(file.read_bytes(), object_pairs_hook=unique)
     if not isinstance(metadata, dict):
-        raise ValueError(f"{file} holds a {type(metadata).__name__}; want an object")
+        raise ValueError(f"{file} holds a {type(metadata).__name__}; expected an object")
     return metadata
 
 
@@ -225,14 +226,14 @@ def _numbers(values: list[Any], row_shape: tuple[int, ...], where: str) -> np.nd
         array = np.empty(0, np.float32)
     if array.shape[1:] != row_shape:
         shape = ", ".join(map(str, row_shape))
-        raise ValueError(f"{where}: want [{shape}] numbers in every row")
+        raise ValueError(f"{where}: expected [{shape}] numbers in every row")
     return array
 
 
 def _open_array(file: pathlib.Path) -> np.ndarray:
     array = open_array(file)
     if array.dtype.kind not in "fiu":
-        raise ValueError(f"{file} holds {array.dtype}; want real numbers")
+        raise ValueError(f"{file} holds {array.dtype}; expected real numbers")
     return array
 
 

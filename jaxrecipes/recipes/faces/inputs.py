@@ -30,7 +30,9 @@ def load_inputs(
       ValueError: another type of file, arrays that do not fit, or poses in some inputs only.
     """
     if not inputs:
-        raise ValueError("no inputs; want .npz or .npy files of embeddings, or folders of features")
+        raise ValueError(
+            "no inputs; expected .npz or .npy files of embeddings, or folders of features"
+        )
     parts = [_read_inputs(path, feat_dim, keypoints) for path in inputs]
     if len({part.has_pose for part in parts}) > 1:
         bare = [str(path) for path, part in zip(inputs, parts, strict=True) if not part.has_pose]

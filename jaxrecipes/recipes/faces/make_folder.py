@@ -88,15 +88,16 @@ def make_face_folder(
         or not np.isin(frontal, (0, 1)).all()
     ):
         raise ValueError(
-            f"frontal is {frontal.dtype} {list(frontal.shape)}; want [{count}] of true and false, "
+            f"frontal is {frontal.dtype} {list(frontal.shape)}; expected [{count}] of true "
+            f"and false, "
             "or 1 and 0"
         )
     frontal = frontal.astype(bool)
     front, video = frontal & named, ~frontal & named
     if not front.any() or not video.any():
         raise ValueError(
-            f"{int(front.sum())} of {int(named.sum())} rows are frontal; want frontal photos and "
-            "side views"
+            f"{int(front.sum())} of {int(named.sum())} rows are frontal; expected frontal photos "
+            "and side views"
         )
     points = np.full((count, 5, 3), np.nan, np.float32)
     if keypoints is not None:
@@ -205,7 +206,7 @@ def convert_features(
 def _person_names(person: np.ndarray, count: int) -> list[str]:
     if person.shape != (count,) or person.dtype.kind not in "iuUS":
         raise ValueError(
-            f"person is {person.dtype} {list(person.shape)}; want [{count}] integers or strings"
+            f"person is {person.dtype} {list(person.shape)}; expected [{count}] integers or strings"
         )
     with telling("person holds names that are not UTF-8", UnicodeDecodeError):
         return [p.decode() if isinstance(p, bytes) else str(p) for p in person.tolist()]

@@ -206,7 +206,7 @@ class AugmentConfig(Checked):
             low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
             require(
                 ordered(low, high),
-                f"augment.{name}_min and {name}_max are {low} and {high}; want min <= max",
+                f"augment.{name}_min and {name}_max are {low} and {high}; expected min <= max",
             )
 
     @property

@@ -53,7 +53,7 @@ def load_inputs(config: HandRunConfig, inputs: Sequence[pathlib.Path]) -> HandCl
       ValueError: no inputs, or none that can be used.
     """
     if not inputs:
-        raise ValueError("no inputs; want tar shards of hand sequences")
+        raise ValueError("no inputs; expected tar shards of hand sequences")
     return _read(config, [str(path) for path in inputs], config.data.val_stride, "inputs")
 
 
@@ -98,7 +98,7 @@ def _from_shards(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
     train_path, own_val, test_path = (user_path(path) / name for name in ("train", "val", "test"))
     if val_path is None:
         if not any(character in path for character in "*?{") and not user_path(path).exists():
-            raise FileNotFoundError(f"data.path {path} does not exist; want a folder of tars")
+            raise FileNotFoundError(f"data.path {path} does not exist; expected a folder of tars")
         if train_path.is_dir() and own_val.is_dir():
             path, val_path = str(train_path), str(own_val)
         elif train:

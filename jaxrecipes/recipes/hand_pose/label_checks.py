@@ -28,7 +28,7 @@ def check_hand_labels(labels: Mapping[str, np.ndarray]) -> None:
         if strange.any():
             frame = int(np.argwhere(strange)[0][0])
             value = labels[name][strange][0]
-            raise ValueError(f"{name} of frame {frame} is {value:g}; want 0 or 1")
+            raise ValueError(f"{name} of frame {frame} is {value:g}; expected 0 or 1")
     _check_largest(labels, known, fitted)
     check_bones(labels["joint_cam"], known)
     behind = known & (labels["joint_cam"][..., 2] <= 0)
@@ -37,21 +37,22 @@ def check_hand_labels(labels: Mapping[str, np.ndarray]) -> None:
         depth = labels["joint_cam"][frame, joint, 2]
         raise ValueError(
             f"joint_cam of frame {frame} has joint {joint} at a depth of {depth:g} mm, behind the "
-            "camera; want the camera's frame: x right, y down, z away"
+            "camera; expected the camera's frame: x right, y down, z away"
         )
     turned = np.abs(labels["mano_pose"]).max(axis=-1) > _FULL_TURNS
     if (turned & fitted).any():
         frame = int(np.flatnonzero(turned & fitted)[0])
         value = labels["mano_pose"][frame][np.abs(labels["mano_pose"][frame]).argmax()]
         raise ValueError(
-            f"mano_pose of frame {frame} has a rotation of {value:g}; want radians, not degrees"
+            f"mano_pose of frame {frame} has a rotation of {value:g}; expected radians, not degrees"
         )
     box = labels["hand_bbox"]
     empty = (known.any(axis=-1) | fitted) & (box[:, 2:] <= box[:, :2]).any(axis=-1)
     if empty.any():
         frame = int(np.flatnonzero(empty)[0])
         raise ValueError(
-            f"hand_bbox of frame {frame} is {_listed(box[frame])}, an empty box; want x1, y1, x2, "
+            f"hand_bbox of frame {frame} is {_listed(box[frame])}, an empty box; expected "
+            f"x1, y1, x2, "
             "y2 with x1 < x2 and y1 < y2"
         )
 
@@ -71,7 +72,7 @@ def check_bones(joint_cam: np.ndarray, known: np.ndarray) -> None:
     bone = float(np.median(lengths))
     if bone == 0 or _SHORTEST_BONE <= bone <= _LONGEST_BONE:  # all joints in one place: no unit
         return
-    likely = "want mm"
+    likely = "expected mm"
     for limit, unit, factor in _LIKELY_UNITS:
         if bone < limit:
             likely = f"it seems to be in {unit}: multiply by {factor}"
@@ -102,13 +103,13 @@ def check_within_reach(labels: Mapping[str, np.ndarray], image_size: np.ndarray)
             what = f" of joint {at}" if name == "joint_img" else ""
             raise ValueError(
                 f"{name} of frame {frame} has the point {_listed(points[frame, at])}{what}, far "
-                f"outside of its image of {width} x {height} pixels; want pixels of that image"
+                f"outside of its image of {width} x {height} pixels; expected pixels of that image"
             )
     inside = labels["joint_img"][known]
     if len(inside) and 0 <= inside.min() < inside.max() <= 1 and image_size.min() > 8:
         raise ValueError(
-            "all joint_img lie between 0 and 1; want pixels: multiply x by the width and y by the "
-            "height"
+            "all joint_img lie between 0 and 1; expected pixels: multiply x by the width and y by "
+            "the height"
         )
 
 

@@ -90,12 +90,12 @@ def make_hand_shards(
     """
     files = find_parquet_files(data)
     if handedness not in ("left", "right"):
-        raise ValueError(f"handedness {handedness!r}; want 'left' or 'right'")
+        raise ValueError(f"handedness {handedness!r}; expected 'left' or 'right'")
     check_image_columns(files)
     for file in files:
         missing = sorted(set(_COLUMNS) - set(column_names(file)))
         if missing:
-            raise ValueError(f"{file} has no column {', '.join(missing)}; want {_COLUMNS}")
+            raise ValueError(f"{file} has no column {', '.join(missing)}; expected {_COLUMNS}")
     left = handedness == "left"
     pose, shape, error = _fit_all(files, left, fit)
     fitted = error <= max_fit_error
@@ -181,7 +181,7 @@ def _group(index: int, row: Mapping[str, Any]) -> tuple[str, Any]:
     split = split_name(row["split"])
     if split is None:
         raise ValueError(
-            f"row {index} (from 0) has split {row['split']!r}; want train, val or test"
+            f"row {index} (from 0) has split {row['split']!r}; expected train, val or test"
         )
     block = row.get("block")
     return split, ("row", index) if block is None else block
@@ -228,7 +228,8 @@ def _labels(
     for index, matrix in zip(indices, intrinsics, strict=True):
         if not np.isfinite(matrix).all() or not np.array_equal(matrix[2], [0, 0, 1]):
             raise ValueError(
-                f"K of row {index} (from 0) is {matrix.ravel().tolist()}; want fx, 0, cx, 0, fy, "
+                f"K of row {index} (from 0) is {matrix.ravel().tolist()}; expected fx, 0, "
+                f"cx, 0, fy, "
                 "cy, 0, 0, 1 (row-major)"
             )
     joint_cam, joint_img = (
@@ -269,7 +270,7 @@ def _numbers(index: int, row: Mapping[str, Any], name: str, shape: tuple[int, ..
         )
     if values.size != math.prod(shape):
         raise ValueError(
-            f"{name} of row {index} (from 0) is {repr(row[name])[:60]}; want {math.prod(shape)} "
-            "numbers"
+            f"{name} of row {index} (from 0) is {repr(row[name])[:60]}; expected "
+            f"{math.prod(shape)} numbers"
         )
     return values.reshape(shape)

@@ -116,7 +116,7 @@ class HandPose(nn.Module):
         patch, config = inputs["patch"], self.config
         size = config.img_size
         if patch.ndim != 5 or patch.shape[2:] != (size, size, 3):
-            raise ValueError(f"want patches [B, T, {size}, {size}, 3], got {patch.shape}")
+            raise ValueError(f"expected patches [B, T, {size}, {size}, 3], got {patch.shape}")
         clips, frames = patch.shape[:2]
         first_stage = train and config.temporal is None
         features = self.features(inputs, train=first_stage, train_backbone=train_backbone)

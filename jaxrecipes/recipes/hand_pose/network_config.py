@@ -76,7 +76,7 @@ class HandDecoderConfig(Checked):
         super().__post_init__()
         if len(bins) not in (1, 3):
             raise ValueError(
-                f"handec.heatmap_resolution is {given!r}; it wants one number of bins, or "
+                f"handec.heatmap_resolution is {given!r}; expected one number of bins, or "
                 "three (x, y, z)"
             )
 

@@ -143,7 +143,7 @@ def _joint_type(state_dict: Mapping[str, np.ndarray]) -> JointType:
     width = rows // NUM_ROTATIONS
     if rows % NUM_ROTATIONS or width not in _JOINT_TYPES:
         raise ConversionError(
-            f"handec.decpose.bias has {rows} rows, want {NUM_ROTATIONS} times 3, 4 or 6"
+            f"handec.decpose.bias has {rows} rows, expected {NUM_ROTATIONS} times 3, 4 or 6"
         )
     return _JOINT_TYPES[width]
 

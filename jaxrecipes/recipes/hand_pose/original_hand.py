@@ -42,11 +42,11 @@ def hand_model(state_dict: Mapping[str, np.ndarray]) -> HandModel:
     features = 9 * (NUM_ROTATIONS - 1)
     if posedirs.shape != (features, 3 * vertices):
         raise ConversionError(
-            f"{_LAYER}posedirs: want [{features}, {3 * vertices}], got {posedirs.shape}"
+            f"{_LAYER}posedirs: expected [{features}, {3 * vertices}], got {posedirs.shape}"
         )
     joints = np.asarray(state_dict[_JOINTS], np.float32)
     if joints.shape != (NUM_JOINTS, vertices):
-        raise ConversionError(f"{_JOINTS}: want [{NUM_JOINTS}, {vertices}], got {joints.shape}")
+        raise ConversionError(f"{_JOINTS}: expected [{NUM_JOINTS}, {vertices}], got {joints.shape}")
     faces = arrays.pop("faces").astype(np.int32)
     return HandModel(
         **{name: array.astype(np.float32) for name, array in arrays.items()},
@@ -101,7 +101,7 @@ def write_hand(
     contents |= {"f": np.asarray(hand.faces), "kintree_table": tree}
     for path, suffix in ((file, ".npz"), (regressor, ".npy")):
         if pathlib.Path(path).suffix != suffix:
-            raise ValueError(f"want a file name that ends in {suffix}, got {path}")
+            raise ValueError(f"expected a file name that ends in {suffix}, got {path}")
     np.savez_compressed(file, allow_pickle=False, **contents)
     np.save(regressor, np.asarray(hand.joint_regressor, np.float32), allow_pickle=False)
 

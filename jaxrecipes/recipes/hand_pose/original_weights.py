@@ -137,7 +137,7 @@ def to_torch(
     """
     if not isinstance(config, HandPoseConfig):
         raise ValueError(
-            "hand_pose wants a HandPoseConfig to write weights, such as that of the model that "
+            "hand_pose needs a HandPoseConfig to write weights, such as that of the model that "
             f"from_torch gives; got {type(config).__name__}"
         )
     variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
@@ -162,9 +162,9 @@ def _check_buffers(buffers: Mapping[str, np.ndarray], state_dict: Mapping[str, n
     for key, want in buffers.items():
         got = np.asarray(state_dict.get(key, want))
         if got.shape != want.shape:
-            wrong.append(f"{key}: want the shape {want.shape}, got {got.shape}")
+            wrong.append(f"{key}: expected the shape {want.shape}, got {got.shape}")
         elif np.abs(got - want).max() > _TOLERANCE * np.abs(want).max():
-            wrong.append(f"{key}: want {want.ravel()[0]} first, got {got.ravel()[0]}")
+            wrong.append(f"{key}: expected {want.ravel()[0]} first, got {got.ravel()[0]}")
     if wrong:
         raise ConversionError(
             "the weights were trained with other constants than the configuration has: "

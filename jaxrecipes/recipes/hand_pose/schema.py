@@ -70,7 +70,7 @@ def parse_sequence(key: str, members: Mapping[str, bytes]) -> HandSequence:
     images = _images(_member(members, "img_bytes.pickle"))
     handedness = _json(members, "handedness.json")
     if handedness not in ("left", "right"):
-        raise ValueError(f"handedness.json says {handedness!r}; want 'left' or 'right'")
+        raise ValueError(f"handedness.json says {handedness!r}; expected 'left' or 'right'")
     labels = {}
     for name, shape in LABELS.items():
         stored = name if f"{name}.npy" in members else _ALIASES.get(name, name)
@@ -155,7 +155,7 @@ def _array(members: Mapping[str, bytes], name: str, shape: tuple[int, ...]) -> n
 
 def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, want {shape}")
+        raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
 
 
 def _check_labels(labels: dict[str, np.ndarray]) -> None:

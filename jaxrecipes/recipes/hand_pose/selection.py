@@ -53,7 +53,7 @@ def depth_weights(clips: HandClips, bins: int | Sequence[float]) -> np.ndarray:
     # Equal depths make equal edges, and one bin.
     if len(edges) < 2 or (not isinstance(bins, int) and (np.diff(edges) <= 0).any()):
         raise ValueError(
-            f"depth bins {bins}; want at least 1, or two or more ascending edges in mm"
+            f"depth bins {bins}; expected at least 1, or two or more ascending edges in mm"
         )
     bin_of = np.searchsorted(edges[1:-1], depth, side="right")
     chances = 1.0 / np.bincount(bin_of)[bin_of]
@@ -85,5 +85,5 @@ def source_weights(clips: HandClips, weights: Mapping[str, float]) -> np.ndarray
         raise ValueError(f"no weight for the sources {', '.join(missing)}; give 0 to leave one out")
     chances = (np.array([weights[name] for name in found.tolist()]) / counts)[source_of]
     if not np.isfinite(chances).all() or (chances < 0).any() or not chances.any():
-        raise ValueError(f"source weights {dict(weights)}; want numbers, 0 or more, not all 0")
+        raise ValueError(f"source weights {dict(weights)}; expected numbers, 0 or more, not all 0")
     return chances / chances.mean()

@@ -173,7 +173,7 @@ def _text(value: object, where: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str | int):
-        raise ValueError(f"{where} is {repr(value)[:60]}; want a text")
+        raise ValueError(f"{where} is {repr(value)[:60]}; expected a text")
     return str(value)
 
 
@@ -186,7 +186,7 @@ def _class_number(class_id: Any, label: str, where: str) -> int:
             exact = False
         if not exact or abs(number) > np.iinfo(np.int32).max:
             raise ValueError(
-                f"{where}: class_id is {repr(class_id)[:60]}; want 0 (closed) or 1 (open), and "
+                f"{where}: class_id is {repr(class_id)[:60]}; expected 0 (closed) or 1 (open), and "
                 "nothing between: decide by a threshold, or remove the row"
             )
         return number

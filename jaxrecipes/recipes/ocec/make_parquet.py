@@ -203,7 +203,7 @@ def _read_annotation(file: Path) -> Iterator[tuple[Path, int]]:
                 continue
             if len(fields) < 2 or fields[1].strip() not in ("0", "1"):
                 raise ValueError(
-                    f"line {number} of {file} is {shortened(','.join(fields), 80)!r}; want "
+                    f"line {number} of {file} is {shortened(','.join(fields), 80)!r}; expected "
                     "image_path,class_id with class_id 0 (closed) or 1 (open), and no header"
                 )
             path = Path(fields[0].strip().replace("\\", "/"))

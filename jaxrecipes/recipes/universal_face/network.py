@@ -159,7 +159,7 @@ class UniversalFace(nn.Module):
             raise ValueError(f"mode must be 'train' or 'inference', got {mode!r}")
         if features.shape[-1] != self.config.feat_dim:
             raise ValueError(
-                f"want embeddings of {self.config.feat_dim} numbers (feat_dim), "
+                f"expected embeddings of {self.config.feat_dim} numbers (feat_dim), "
                 f"got {features.shape[-1]}"
             )
         base = nn.relu(self.feat_norm(self.feat_proj(features)))

@@ -240,8 +240,8 @@ def test_all_problems_are_reported_at_once_with_the_keys_of_the_file(folder, wei
     for words in (
         "layers.1.self_attn.k_proj.weight",
         "extra",
-        "visual_projection.weight: want (16, 32), got (16, 31)",
-        "layers.0.self_attn.v_proj.bias: want (32,), got (31,)",
+        "visual_projection.weight: expected (16, 32), got (16, 31)",
+        "layers.0.self_attn.v_proj.bias: expected (32,), got (31,)",
     ):
         assert words in str(error.value)
 

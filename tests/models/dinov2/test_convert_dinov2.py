@@ -169,14 +169,16 @@ def test_all_problems_are_reported_at_once_with_the_keys_of_the_file(mlp):
         dinov2.from_torch(mlp, MLP)
     for words in (
         "encoder.layer.1.attention.attention.key.weight",
-        "encoder.layer.0.mlp.fc1.weight: want (32, 16), got (32, 15)",
+        "encoder.layer.0.mlp.fc1.weight: expected (32, 16), got (32, 15)",
         "extra",
     ):
         assert words in str(error.value)
 
 
 def test_weights_of_another_size_than_the_configuration_are_refused(mlp):
-    with pytest.raises(ConversionError, match=r"cls_token: want \(1, 1, 384\), got \(1, 1, 16\)"):
+    with pytest.raises(
+        ConversionError, match=r"cls_token: expected \(1, 1, 384\), got \(1, 1, 16\)"
+    ):
         dinov2.from_torch(mlp, dinov2_config("vit_s_14"))
 
 
@@ -203,7 +205,7 @@ def test_other_files_are_refused_with_a_reason(state_dict, words, tmp_path):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_type": "vit"}, "model_type 'vit', want 'dinov2'"),
+        ({"model_type": "vit"}, "model_type 'vit', expected 'dinov2'"),
         ({"hidden_act": "relu"}, "hidden_act 'relu' is not covered, only 'gelu'"),
         ({"qkv_bias": False}, "qkv_bias False is not covered"),
     ],

@@ -166,7 +166,7 @@ def test_without_registers_keeps_class_token_and_patches():
     [
         ((1, 28, 42, 3), "square images, got 28x42"),
         ((1, 30, 30, 3), r"whole patches of 14: resize them, for instance to 28x28"),
-        ((1, 3, 28, 28), r"want images \[B, S, S, 3\], got the shape \(1, 3, 28, 28\)"),
+        ((1, 3, 28, 28), r"expected images \[B, S, S, 3\], got the shape \(1, 3, 28, 28\)"),
     ],
 )
 def test_images_that_do_not_fit_are_refused(params, shape, words):
@@ -178,7 +178,7 @@ def test_images_that_do_not_fit_are_refused(params, shape, words):
     ("changes", "words"),
     [
         ({"num_heads": 3}, "3 heads do not divide the width 16"),
-        ({"depth": 0}, "depth is 0; it wants 1 <= depth"),
+        ({"depth": 0}, "depth is 0; expected 1 <= depth"),
         ({"image_size": 71}, "71 is no multiple of patch_size 14"),
         ({"pos_interp": "offical"}, "did you mean 'official'"),
     ],

@@ -71,7 +71,9 @@ def test_the_orders_of_joints():
 def test_wrong_sizes_are_refused(model):
     with pytest.raises(ValueError, match=r"got \(2, 45\) and \(2, 10\)"):
         hand_geometry(model, np.zeros((2, 45)), np.zeros((2, 10)))
-    with pytest.raises(ValueError, match=r"want 5 vertices between 0 and 29 .* got \(1, 2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"expected 5 vertices between 0 and 29 .* got \(1, 2, 3\)"
+    ):
         joint_regressor(np.zeros((16, 30)), (1, 2, 3))
     with pytest.raises(ValueError, match=r"got \(3, 21, 2\) and \(3, 21\)"):
         fit_hands(model, np.zeros((3, 21, 2)), np.zeros((3, 21)))

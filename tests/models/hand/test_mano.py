@@ -195,12 +195,12 @@ def test_a_regressor_of_the_users_own(official, stored, tmp_path):
     model = load_mano(stored(official), regressor=tmp_path / "joints.npy")
     np.testing.assert_allclose(model.joint_regressor, regressor, rtol=1e-6)
     np.save(tmp_path / "joints.npy", regressor[:20])
-    with pytest.raises(ValueError, match=r"want a joint regressor \(21, 30\), got \(20, 30\)"):
+    with pytest.raises(ValueError, match=r"expected a joint regressor \(21, 30\), got \(20, 30\)"):
         load_mano(stored(official), regressor=tmp_path / "joints.npy")
 
 
 def test_fingertips_beyond_the_mesh_are_refused(official, stored):
-    with pytest.raises(ValueError, match=r"want 5 vertices between 0 and 29 .* \(745, 317,"):
+    with pytest.raises(ValueError, match=r"expected 5 vertices between 0 and 29 .* \(745, 317,"):
         load_mano(stored(official))
 
 
@@ -247,7 +247,7 @@ def hand_like(fields, side):
 
 def test_a_left_hand_is_refused_by_its_shape_and_by_its_name(fields, stored):
     read_mano(stored(hand_like(fields, 1)))
-    with pytest.raises(ValueError, match=r"is a left hand; want MANO_RIGHT\.pkl"):
+    with pytest.raises(ValueError, match=r"is a left hand; expected MANO_RIGHT\.pkl"):
         read_mano(stored(hand_like(fields, -1)))
     with pytest.raises(ValueError, match="is a left hand"):
         read_mano(stored(fields, "MANO_LEFT.pkl"))

@@ -139,7 +139,7 @@ def test_a_pose_comes_back_from_each_joint_type(joint_type):
 def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="unknown joint type '6D'; did you mean '6d'"):
         rotations.to_axis_angle(np.zeros(96), "6D")
-    with pytest.raises(ValueError, match=r"want a pose \[..., J \* 6\], got shape \(2, 47\)"):
+    with pytest.raises(ValueError, match=r"expected a pose \[..., J \* 6\], got shape \(2, 47\)"):
         rotations.to_axis_angle(np.zeros((2, 47)), "6d")
-    with pytest.raises(ValueError, match=r"want matrices \[..., 3, 3\], got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected matrices \[..., 3, 3\], got shape \(3,\)"):
         rotations.matrix_to_sixd(np.zeros(3))

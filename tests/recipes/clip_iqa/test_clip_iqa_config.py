@@ -127,7 +127,7 @@ def test_suggestions_follow_the_tables_and_are_commands_that_parse(samples, size
     [
         ({"plan": {1: 2}}, "partial"),
         ({"mode": "partial", "plan": {2: 2}}, "epoch 1"),
-        ({"mode": "partial", "layers": -1}, "it wants layers >= 0"),
+        ({"mode": "partial", "layers": -1}, "expected layers >= 0"),
     ],
 )
 def test_freezing_that_makes_no_sense_is_refused(fields, message):

@@ -62,7 +62,7 @@ def test_embeddings_come_as_unit_vectors_of_one_length(tmp_path):
     assert read_rated_images(file).embeddings is None
 
     pq.write_table(pa.table({**columns, "image_embedding": [[3.0], [0.0, -2.0]]}), file)
-    with pytest.raises(ValueError, match="want lists of equally many finite numbers"):
+    with pytest.raises(ValueError, match="expected lists of equally many finite numbers"):
         read_rated_images(file, embeddings=True)
     pq.write_table(pa.table(columns), file)
     with pytest.raises(ValueError, match="lacks the column image_embedding"):
@@ -117,7 +117,7 @@ def test_missing_explanations_and_images_are_errors(tmp_path):
 def test_what_is_no_text_is_refused_by_row(tmp_path, column, cell):
     columns = {"name": ["a"], "prompt": ["x"], "mos_quality": [1], "mos_align": [3]}
     pq.write_table(pa.table(columns | {column: [cell]}), tmp_path / "d.parquet")
-    with pytest.raises(ValueError, match=rf"{column} of .* in row 0 \(from 0\); want a text"):
+    with pytest.raises(ValueError, match=rf"{column} of .* in row 0 \(from 0\); expected a text"):
         read_rated_images(tmp_path / "d.parquet")
 
 

@@ -141,7 +141,7 @@ def test_a_file_that_is_something_else_is_refused(golden):
         ({"nhead": 7}, "7 attention heads do not divide d_model 512"),
         ({"model_type": "angle_warping", "d_model": 20}, "always has 8"),
         ({"model_type": "angle_warping", "use_keypoints": True}, "belong to model_type"),
-        ({"dropout": 1.5}, "dropout is 1.5; it wants 0 <= dropout < 1"),
+        ({"dropout": 1.5}, "dropout is 1.5; expected 0 <= dropout < 1"),
     ],
 )
 def test_wrong_models_are_named(model, message):

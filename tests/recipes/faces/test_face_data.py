@@ -110,16 +110,16 @@ def test_the_split_follows_its_own_seed_not_the_runs():
 
 
 def test_a_folder_of_another_width_is_refused(folder):
-    with pytest.raises(ValueError, match="have 8 numbers, the network wants 512"):
+    with pytest.raises(ValueError, match="have 8 numbers, but the network takes 512"):
         load_data(config(path=str(folder)), feat_dim=512)
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"yaw_index": 3}, "yaw_index is 3; it wants 0 <= yaw_index <= 2"),
+        ({"yaw_index": 3}, "yaw_index is 3; expected 0 <= yaw_index <= 2"),
         ({"train_fraction": 0.8}, "add up to more than 1"),
-        ({"train_fraction": 0.0}, "it wants 0 < train_fraction <= 1"),
+        ({"train_fraction": 0.0}, "expected 0 < train_fraction <= 1"),
         ({"embedded_people": 0}, "embedded_people is 0"),
         ({"reflect_prob": 1.5}, "reflect_prob is 1.5"),
     ],
@@ -163,9 +163,9 @@ def test_bad_inputs_are_one_clear_error(folder, tmp_path):
     text.write_text("1,2")
     for inputs, options, message in (
         ([bare, folder], {}, "bare.npy without poses, but other inputs have them"),
-        ([short], {}, r"pose of .*short.npz are float64 \[3, 3\]; want numbers \[2, 3\]"),
+        ([short], {}, r"pose of .*short.npz are float64 \[3, 3\]; expected numbers \[2, 3\]"),
         ([bare], {"keypoints": True}, "there are no keypoints_3d of .*bare.npy"),
-        ([bare], {"feat_dim": 9}, r"embeddings of .* want numbers \[N, 9\]"),
+        ([bare], {"feat_dim": 9}, r"embeddings of .*; expected numbers \[N, 9\]"),
         ([text], {}, "faces.csv is no .npz or .npy file"),
         ([], {}, "no inputs"),
     ):

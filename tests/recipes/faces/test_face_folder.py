@@ -93,7 +93,11 @@ def test_a_missing_file_is_named(folder, name):
         ),
         ("front_feature.npy", np.zeros((20, 8)), r"front_feature.npy has 20 rows, but .* 21"),
         ("video_feature.npy", np.zeros((64, 9)), r"front_feature.npy 8, video_feature.npy 9"),
-        ("video_feature.npy", np.zeros((64, 8), "U3"), r"video_feature.npy holds <U3; want real"),
+        (
+            "video_feature.npy",
+            np.zeros((64, 8), "U3"),
+            r"video_feature.npy holds <U3; expected real",
+        ),
         ("video_keypoints.npy", np.zeros((64, 68, 3)), r"video_keypoints.npy has .* \[N, 5, 3\]"),
         ("video_keypoints.npy", np.zeros((63, 5, 3)), r"video_keypoints.npy has 63 rows"),
     ],
@@ -109,11 +113,11 @@ def test_arrays_that_do_not_fit_are_named(folder, name, array, message):
     [
         (lambda m: m.pop("poses"), "front_metadata.json has no list 'poses'"),
         (lambda m: m["poses"].pop(), "front_metadata.json: poses has 20 rows, but .* 21"),
-        (lambda m: m["poses"][2].pop(), r"poses: want \[3\] numbers in every row"),
+        (lambda m: m["poses"][2].pop(), r"poses: expected \[3\] numbers in every row"),
         (lambda m: m["poses"][2].__setitem__(0, float("nan")), "first is row 2"),
         (lambda m: m["metadata"][0].pop("person_name"), "entry 0 .* has no person_name"),
         (lambda m: m["metadata"][3].update(person_name=["x"]), "person_name of entry 3"),
-        (lambda m: m["poses"][2].__setitem__(0, 10**400), r"want \[3\] numbers"),
+        (lambda m: m["poses"][2].__setitem__(0, 10**400), r"expected \[3\] numbers"),
         (lambda m: m["poses"][2].__setitem__(0, 1e30), "first is row 2 .* with 1e.30"),
         (lambda m: (m["metadata"].clear(), m["poses"].clear()), "'metadata' is empty"),
     ],
@@ -150,7 +154,7 @@ def test_rows_without_a_person_are_nobody_and_named(folder, caplog, name):
 @pytest.mark.parametrize("info", [{"standard_scale": None}, {"standard_scale": -1}, [1]])
 def test_a_scale_that_is_none_is_named(folder, info):
     edit(folder / "front_metadata.json", lambda m: m.update(standard_info=info))
-    with pytest.raises(ValueError, match=r"standard_scale is .*; want a positive number"):
+    with pytest.raises(ValueError, match=r"standard_scale is .*; expected a positive number"):
         read_face_folder(folder, keypoints=True)
 
 
@@ -165,7 +169,7 @@ def test_json_that_cannot_be_read_exactly_is_one_line(folder, text):
 
 def test_poses_that_look_like_radians_are_warned_of(folder, caplog):
     read_face_folder(folder)
-    assert "want degrees" not in caplog.text
+    assert "expected degrees" not in caplog.text
     edit(folder / "video_metadata.json", lambda m: m.update(poses=[[0.5, 1.5, -3.0]] * 64))
     read_face_folder(folder)
-    assert "video_metadata.json: all poses lie within pi; want degrees" in caplog.text
+    assert "video_metadata.json: all poses lie within pi; expected degrees" in caplog.text

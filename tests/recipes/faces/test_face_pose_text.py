@@ -224,7 +224,7 @@ def test_a_missing_or_unfit_clip_is_refused(name, folder):
     with pytest.raises(ValueError, match=r"give --model\.pose_text_dim 64"):
         module.make_recipe(config, DataInfo(steps_per_epoch=2, train=[]))
     with pytest.raises(
-        ValueError, match=r"pose_text_dropout is 1.5; it wants 0 <= pose_text_dropout < 1"
+        ValueError, match=r"pose_text_dropout is 1.5; expected 0 <= pose_text_dropout < 1"
     ):
         dataclasses.replace(config, pose_text_dropout=1.5)
 

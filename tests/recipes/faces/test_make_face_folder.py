@@ -74,7 +74,7 @@ def test_more_frontal_rows_or_a_mask_can_be_asked_for(arrays, tmp_path):
     assert read_face_folder(tmp_path).front.images == ["row_0"]
     assert made.unpaired == ["b"]
     for other in (np.arange(7), np.full(7, 0.5), np.array(["1"] * 7), mask[:3]):
-        with pytest.raises(ValueError, match=r"frontal is .*; want \[7\] of true and false"):
+        with pytest.raises(ValueError, match=r"frontal is .*; expected \[7\] of true and false"):
             make_face_folder(tmp_path, *arrays.values(), frontal=other)
 
 
@@ -117,10 +117,10 @@ def test_a_whole_turn_of_objects_is_converted_by_its_keys(tmp_path):
             {"embeddings": np.full((7, 6), np.inf)},
             r"embeddings: 7 rows are not finite or beyond 1e\+06, the first is row 0",
         ),
-        ({"embeddings": np.ones(7)}, r"embeddings are float64 \[7\]; want numbers \[N, D\]"),
-        ({"person": np.arange(6)}, r"person is int64 \[6\]; want \[7\]"),
-        ({"person": np.arange(7.0)}, "want .* integers or strings"),
-        ({"pose": np.ones((7, 2))}, r"poses are .*\[7, 2\]; want numbers \[7, 3\]"),
+        ({"embeddings": np.ones(7)}, r"embeddings are float64 \[7\]; expected numbers \[N, D\]"),
+        ({"person": np.arange(6)}, r"person is int64 \[6\]; expected \[7\]"),
+        ({"person": np.arange(7.0)}, "expected .* integers or strings"),
+        ({"pose": np.ones((7, 2))}, r"poses are .*\[7, 2\]; expected numbers \[7, 3\]"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arrays, tmp_path, change, message):

@@ -45,14 +45,22 @@ def test_true_labels_pass():
             r"length of 0.0\d+ mm; it seems to be in metres: .* 1000",
         ),
         ("joint_cam", lambda a: a / 10, r"length of \d\.\d+ mm; it seems to be in centimetres"),
-        ("joint_cam", lambda a: a * 1000, r"median bone a length of .* mm; want mm"),
+        ("joint_cam", lambda a: a * 1000, r"median bone a length of .* mm; expected mm"),
         ("joint_cam", put(-3, 1, 4, 2), "frame 1 has joint 4 at a depth of -3 mm, behind the cam"),
         ("joint_cam", put(1e30, 2, 4, 0), "joint_cam of frame 2 has the number 1e.30, beyond"),
         ("mano_shape", put(1e30, 1, 4), "mano_shape of frame 1 has the number 1e.30, beyond"),
-        ("mano_pose", put(-90, 1, 4), "frame 1 has a rotation of -90; want radians, not degrees"),
-        ("joint_valid", put(0.7, 2, 4), "joint_valid of frame 2 is 0.7; want 0 or 1"),
-        ("mano_valid", put(255, 1), "mano_valid of frame 1 is 255; want 0 or 1"),
-        ("hand_bbox", put([9, 2, 8, 4], 1), r"frame 1 is \(9, 2, 8, 4\), an empty box; want x1"),
+        (
+            "mano_pose",
+            put(-90, 1, 4),
+            "frame 1 has a rotation of -90; expected radians, not degrees",
+        ),
+        ("joint_valid", put(0.7, 2, 4), "joint_valid of frame 2 is 0.7; expected 0 or 1"),
+        ("mano_valid", put(255, 1), "mano_valid of frame 1 is 255; expected 0 or 1"),
+        (
+            "hand_bbox",
+            put([9, 2, 8, 4], 1),
+            r"frame 1 is \(9, 2, 8, 4\), an empty box; expected x1",
+        ),
         ("hand_bbox", put([9, 2, 10, 2], 1), "an empty box"),
     ],
 )
@@ -72,7 +80,7 @@ def test_what_cannot_be_true_is_refused_by_frame_and_value(name, change, says):
         ),
         ("joint_img", put([5, -900], 1, 4), r"the point \(5, -900\) of joint 4"),
         ("hand_bbox", put([1, 2, 3, 9000], 2), r"hand_bbox of frame 2 has the point \(3, 9000\)"),
-        ("joint_img", lambda a: a / 100, "all joint_img lie between 0 and 1; want pixels"),
+        ("joint_img", lambda a: a / 100, "all joint_img lie between 0 and 1; expected pixels"),
     ],
 )
 def test_points_out_of_reach_are_refused_by_frame_and_value(name, change, says):

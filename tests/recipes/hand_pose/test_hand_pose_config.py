@@ -60,8 +60,8 @@ def test_a_backbone_that_is_not_there_says_where_such_weights_come_from(tmp_path
 @pytest.mark.parametrize(
     ("search", "problem"),
     [
-        ("brightness=-1:0.5", "at -1.0, augment.strengths.brightness is -1.0; it wants"),
-        ("hue=0:0.9", "at 0.9, augment.strengths.hue is 0.9; it wants 0 <= hue <= 0.5"),
+        ("brightness=-1:0.5", "at -1.0, augment.strengths.brightness is -1.0; expected"),
+        ("hue=0:0.9", "at 0.9, augment.strengths.hue is 0.9; expected 0 <= hue <= 0.5"),
         ("blur_sigma_min=0.1:9", "blur_sigma_min is 9, above blur_sigma_max, which is 2"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_hand_of_unknown_scale_is_placed_by_its_predicted_one():
     ("make", "message"),
     [
         (lambda: HandDataConfig(val_path="val"), r"data\.val_path is val, but without data\.path"),
-        (lambda: HandDataConfig(depth_bins=0), "depth_bins is 0; it wants depth_bins >= 1"),
+        (lambda: HandDataConfig(depth_bins=0), "depth_bins is 0; expected depth_bins >= 1"),
         (lambda: HandSource(joint_regressor="a.npy"), r"give the hand .* as hand\.file"),
     ],
 )

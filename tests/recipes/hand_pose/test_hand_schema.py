@@ -81,9 +81,9 @@ def test_unpickling_runs_no_code(tmp_path):
         ("img_bytes.pickle", pickle.dumps([b"x", "y"]), "something else than a list of bytes"),
         ("img_bytes.pickle", pickle.dumps([]), "no images"),
         ("img_bytes.pickle", b"\x80", "cannot be read"),
-        ("handedness.json", b'"both"', "says 'both'; want 'left' or 'right'"),
+        ("handedness.json", b'"both"', "says 'both'; expected 'left' or 'right'"),
         ("handedness.json", b"{", "is no JSON"),
-        ("joint_cam.npy", npy(np.zeros((2, 20, 3))), r"shape \(2, 20, 3\), want \(2, 21, 3\)"),
+        ("joint_cam.npy", npy(np.zeros((2, 20, 3))), r"shape \(2, 20, 3\), expected \(2, 21, 3\)"),
         ("focal.npy", b"\x93NUMPY", "focal.npy cannot be read"),
         ("focal.npy", npy(np.zeros((2, 2))), "focal is not positive"),
         ("focal.npy", npy(np.array([[object()] * 2] * 2)), "cannot be read"),
@@ -119,7 +119,7 @@ def test_labels_that_are_not_valid_may_be_nan_and_become_zero():
 def test_what_cannot_be_packed_is_refused():
     with pytest.raises(ValueError, match="'k' has no frames"):
         pack_sequence(sequence(images=[]))
-    with pytest.raises(ValueError, match=r"hand_bbox of sequence 'k' has shape \(2, 4\), want"):
+    with pytest.raises(ValueError, match=r"hand_bbox of sequence 'k' has shape \(2, 4\), expected"):
         pack_sequence(sequence(images=[b"one"]))
     with pytest.raises(ValueError, match="no label hand_bbox"):
         pack_sequence(sequence(labels={}))

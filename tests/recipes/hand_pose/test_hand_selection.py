@@ -83,7 +83,7 @@ def test_clips_without_depth_have_the_mean_chance():
 
 @pytest.mark.parametrize("bins", [0, [5.0], [3.0, 2.0]])
 def test_bins_must_be_bins(bins):
-    with pytest.raises(ValueError, match="want at least 1, or two or more ascending edges"):
+    with pytest.raises(ValueError, match="expected at least 1, or two or more ascending edges"):
         depth_weights(made_up([1, 2]), bins)
 
 

@@ -75,7 +75,7 @@ def test_all_problems_are_reported_at_once():
     state_dict["extra"] = np.zeros(3, np.float32)
     with pytest.raises(ConversionError) as error:
         from_torch("ocec", state_dict, config)
-    for words in ("stem.1.bias", "extra", "head.2.weight: want (1, 4), got (1, 5)"):
+    for words in ("stem.1.bias", "extra", "head.2.weight: expected (1, 4), got (1, 5)"):
         assert words in str(error.value)
 
 

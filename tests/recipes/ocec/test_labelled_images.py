@@ -166,7 +166,7 @@ def test_the_encoded_images_of_a_subset_are_its_own(tmp_path):
             ValueError,
             "row 0.*'half' is neither open nor closed",
         ),
-        ([row(class_id="one")], ValueError, "class_id is 'one'; want 0"),
+        ([row(class_id="one")], ValueError, "class_id is 'one'; expected 0"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, rows, error, message):
@@ -211,7 +211,9 @@ def test_a_class_number_may_have_any_type_that_keeps_it(tmp_path, ids):
 def test_a_class_number_that_would_be_changed_is_refused_by_row(tmp_path, value):
     kind = type(value)
     rows = [row(class_id=kind(1) if kind is not str else "1"), row("b.png", class_id=value)]
-    with pytest.raises(ValueError, match=r"row 1 of .*\(b.png\): class_id is .*; want 0 \(closed"):
+    with pytest.raises(
+        ValueError, match=r"row 1 of .*\(b.png\): class_id is .*; expected 0 \(closed"
+    ):
         read_labelled_images(write(tmp_path / "d.parquet", rows))
 
 

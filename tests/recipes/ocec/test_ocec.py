@@ -49,8 +49,8 @@ def test_values_that_the_original_tolerates_become_regular():
     [
         ({"arch_variant": "convnet"}, "did you mean 'convnext'"),
         ({"head_variant": "transformers"}, "did you mean 'transformer'"),
-        ({"base_channels": 0}, "base_channels is 0; it wants base_channels >= 1"),
-        ({"dropout": 1.5}, "dropout is 1.5; it wants 0 <= dropout < 1"),
+        ({"base_channels": 0}, "base_channels is 0; expected base_channels >= 1"),
+        ({"dropout": 1.5}, "dropout is 1.5; expected 0 <= dropout < 1"),
     ],
 )
 def test_bad_configurations_name_the_nearest_valid_one(fields, words):

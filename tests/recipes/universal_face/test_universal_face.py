@@ -142,8 +142,8 @@ def test_half_precision_is_near_and_its_heads_are_float32(small):
     [
         ({"feat_dim": 20}, "feat_dim is 20; the 8 tokens must divide it"),
         ({"feat_dim": 16, "transformer_heads": 3}, "the 3 transformer_heads must divide it"),
-        ({"id_dim": 0}, "id_dim is 0; it wants id_dim >= 1"),
-        ({"dropout": 1.0}, "it wants 0 <= dropout < 1"),
+        ({"id_dim": 0}, "id_dim is 0; expected id_dim >= 1"),
+        ({"dropout": 1.0}, "expected 0 <= dropout < 1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(fields, message):

@@ -153,10 +153,11 @@ def _check(
 ) -> None:
     if min(num, num_frames) < 1 or min(start, left_every) < 0:
         raise ValueError(
-            f"num={num}, num_frames={num_frames}, start={start}, left_every={left_every}; want 1 "
+            f"num={num}, num_frames={num_frames}, start={start}, left_every={left_every}; "
+            f"expected 1 "
             "or more of the first two, 0 or more of the others"
         )
     if image_size < _MIN_SIZE:
         raise ValueError(f"hands of {image_size} pixels; {_MIN_SIZE} is the least")
     if not 0 <= max_angle <= 180:
-        raise ValueError(f"max_angle {max_angle}; want degrees between 0 and 180")
+        raise ValueError(f"max_angle {max_angle}; expected degrees between 0 and 180")

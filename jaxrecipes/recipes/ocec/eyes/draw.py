@@ -60,7 +60,7 @@ def draw_eyes(
 def _checked(indices: np.ndarray) -> np.ndarray:
     indices = np.asarray(indices)
     if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(f"want [N] integer indices, got {indices.dtype} {indices.shape}")
+        raise ValueError(f"expected [N] integer indices, got {indices.dtype} {indices.shape}")
     if indices.size and indices.min() < 0:
-        raise ValueError(f"want indices of 0 or more, got {indices.min()}")
+        raise ValueError(f"expected indices of 0 or more, got {indices.min()}")
     return indices.astype(np.int64)
