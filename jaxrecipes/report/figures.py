@@ -42,8 +42,10 @@ def note(axes: Axes, text: str) -> None:
     )
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150) -> None:
-    """Writes the figure as PNG; the folder is made if need be."""
+def save_figure(
+    figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150, tight: bool = False
+) -> None:
+    """Writes the figure as PNG, cut to what is drawn if `tight`; the folder is made if need be."""
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=dpi)
+    figure.savefig(png, format="png", dpi=dpi, bbox_inches="tight" if tight else None)
     write_bytes(path, png.getvalue())

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
 from jaxrecipes.json_files import write_json
-from jaxrecipes.report import search as plots
 from jaxrecipes.report.progress import duration
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.tune.config_file import write_config_file
+from jaxrecipes.tune.plots import write_plots
 from jaxrecipes.tune.results import (
     Sensitivity,
     TrialRow,
@@ -21,8 +21,9 @@ from jaxrecipes.tune.results import (
     importances,
     sensitivities,
     trial_rows,
+    weighed_study,
 )
-from jaxrecipes.tune.space import Choice, Space
+from jaxrecipes.tune.space import Space
 from jaxrecipes.tune.study import Study
 
 _SHOWN = 10
@@ -65,7 +66,8 @@ def write_search_report(
     about = f"The best of {len(rows)} trials: trial {best.number}, {metric} {best.value:.5g}."
     write_config_file(config, workdir / "best.py", about=about)
 
-    shares = importances(rows, space.parameters, study.distributions, mode=mode)
+    weighed = weighed_study(rows, space.parameters, study.distributions, mode=mode)
+    shares = importances(weighed)
     table = sensitivities(rows, space.parameters, shares, mode=mode)
     found = {
         "metric": metric,
@@ -75,33 +77,19 @@ def write_search_report(
         "sensitivity": [dataclasses.asdict(entry) for entry in table],
     }
     write_json(workdir / "search.json", found)
-    _write_plots(rows, space, shares, workdir / "plots", metric=metric, mode=mode)
-    page = _page(rows, best, table, space, metric=metric, mode=mode, about=about)
+    write_plots(study.study, weighed, workdir / "plots", metric=metric)
+    page = _page(
+        rows,
+        best,
+        table,
+        space,
+        metric=metric,
+        mode=mode,
+        about=about,
+        plots=sorted((workdir / "plots").glob("*.png")),
+    )
     write_bytes(workdir / "report.md", page.encode())
     return best
-
-
-def _write_plots(
-    rows: Sequence[TrialRow],
-    space: Space,
-    shares: dict[str, float],
-    folder: pathlib.Path,
-    *,
-    metric: str,
-    mode: Literal["min", "max"],
-) -> None:
-    trials = [
-        plots.Trial(row.number, row.value, row.state == "pruned", row.values)
-        for row in rows
-        if row.state != "running"
-    ]
-    log = {n: not isinstance(d, Choice) and d.log for n, d in space.parameters.items()}
-    plots.search_history(trials, folder / "history.png", metric=metric, mode=mode)
-    plots.importance_bars(shares, folder / "importances.png")
-    plots.slices(trials, log, folder / "slices.png", metric=metric)
-    plots.parallel_coordinates(
-        trials, log, folder / "parallel_coordinates.png", metric=metric, mode=mode
-    )
 
 
 def _csv(rows: Sequence[TrialRow], names: Sequence[str]) -> str:
@@ -124,6 +112,7 @@ def _page(
     metric: str,
     mode: Literal["min", "max"],
     about: str,
+    plots: Sequence[pathlib.Path],
 ) -> str:
     states = [row.state for row in rows]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
@@ -173,10 +162,7 @@ def _page(
             ],
             sensitivity,
         ),
-        *(
-            f"![{name}](plots/{name}.png)"
-            for name in ("history", "importances", "slices", "parallel_coordinates")
-        ),
+        *(f"![{path.stem}](plots/{path.name})" for path in plots),
         "## Best trials",
         _table(["trial", metric, *names, "epochs"], trials),
     ]

@@ -118,33 +118,42 @@ def best_row(rows: Sequence[TrialRow], *, mode: Literal["min", "max"]) -> TrialR
     return min(complete, key=lambda row: sign * row.value)  # type: ignore[operator]
 
 
-def importances(
+def weighed_study(
     rows: Sequence[TrialRow],
     parameters: Mapping[str, Distribution],
     distributions: Mapping[str, optuna.distributions.BaseDistribution],
     *,
     mode: Literal["min", "max"],
-) -> dict[str, float]:
-    """PED-ANOVA importances of the parameters, summing to 1; empty where they cannot be told.
+) -> optuna.Study | None:
+    """The trials by which parameters are weighed, as a study in memory; None where they are too few
+    or too alike to tell.
 
     Pruned trials count with the best value that they reached: leaving them out would hide what was
     so bad that it was stopped.
-
-    Source: Watanabe, Bansal, Hutter, "PED-ANOVA", 2023, as Optuna has it.
     """
     measured = _measured(rows)
     if len(measured) < _FEW or len({row.value for row in measured}) == 1:
-        return {}
-    view = optuna.create_study(direction="minimize" if mode == "min" else "maximize")
+        return None
+    study = optuna.create_study(direction="minimize" if mode == "min" else "maximize")
     for row in measured:
         params = {name: _plain(row.values[name], parameters[name]) for name in row.values}
-        view.add_trial(
+        study.add_trial(
             optuna.trial.create_trial(
                 params=params, distributions=dict(distributions), value=row.value
             )
         )
+    return study
+
+
+def importances(weighed: optuna.Study | None) -> dict[str, float]:
+    """PED-ANOVA importances of the parameters of a `weighed_study`, summing to 1.
+
+    Source: Watanabe, Bansal, Hutter, "PED-ANOVA", 2023, as Optuna has it.
+    """
+    if weighed is None:
+        return {}
     found = optuna.importance.get_param_importances(
-        view, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+        weighed, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
     )
     return {name: value for name, value in found.items() if math.isfinite(value)}
 

@@ -1,15 +1,18 @@
 """Tables, importances and files of a search whose answer is known."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from toy_search import ToyModule, toy_run_config, toy_study
 
 from jaxrecipes.config import load_config, to_dict, with_fields
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.tune import results
 from jaxrecipes.tune.config_file import write_config_file
+from jaxrecipes.tune.plots import write_plots
 from jaxrecipes.tune.report import write_search_report
 from jaxrecipes.tune.space import Choice, Float, Space
 
@@ -79,7 +82,8 @@ def test_what_the_metric_depends_on_comes_first_with_its_trend(written):
 
 def test_the_files_are_all_there(written):
     workdir = written[0]
-    plots = {"history.png", "importances.png", "slices.png", "parallel_coordinates.png"}
+    names = ("history", "importances", "learning_curves", "parallel_coordinates", "slices_1")
+    plots = {f"{name}.png" for name in names}
     assert {path.name for path in (workdir / "plots").iterdir()} == plots
     assert len((workdir / "trials.csv").read_text().splitlines()) == 31
     page = (workdir / "report.md").read_text()
@@ -97,7 +101,9 @@ def test_the_best_config_has_the_best_values(written):
 
 def test_few_trials_give_neither_importances_nor_levels(study):
     rows = results.trial_rows(study, mode="min")[:5]
-    assert results.importances(rows, SPACE.parameters, study.distributions, mode="min") == {}
+    weighed = results.weighed_study(rows, SPACE.parameters, study.distributions, mode="min")
+    assert weighed is None
+    assert results.importances(weighed) == {}
     table = results.sensitivities(rows, SPACE.parameters, {}, mode="min")
     assert {entry.level for entry in table} == {"too few trials"}
 
@@ -118,3 +124,21 @@ def test_a_config_file_is_read_as_the_config_that_it_was_made_of(tmp_path, prese
     again = load_config(str(tmp_path / "best.py"))
     assert to_dict(again) == to_dict(config)
     assert type(again) is type(config)
+
+
+def test_a_search_with_one_trial_that_ran_to_its_end_is_drawn(tmp_path):
+    study = toy_study(tmp_path, SPACE)
+    claimed = study.claim(1)
+    claimed.trial.report(0.5, 1)
+    study.finish(claimed, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_plots(study.study, None, tmp_path / "plots", metric="loss")
+    drawn = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert drawn == {"history", "learning_curves"}
+
+
+def test_drawing_leaves_pyplot_as_it_was(study, tmp_path):
+    before = dict(plt.rcParams), plt.get_fignums()
+    write_plots(study.study, None, tmp_path, metric="loss_ema")
+    assert (dict(plt.rcParams), plt.get_fignums()) == before
