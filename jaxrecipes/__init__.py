@@ -1,7 +1,7 @@
 """PyTorch training recipes as pure, jitted, sharded JAX, where every hyperparameter is data.
 
 For Python and notebooks: `fit` trains as `jaxrecipes train` does, `load_run` opens a run's folder;
-docs/from_python.md has both, and what mirrors the other commands.
+docs/from_python.md describes both, and the functions behind the other commands.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""The bounds of numbers: what a type declares, whether a number keeps them, and what is wrong."""
+"""The bounds of numbers: what a type declares, whether a number is within them, and if not, why."""
 
 import math
 import types
@@ -12,7 +12,7 @@ from jaxrecipes import errors
 
 
 def bounds_of(hint: Any) -> Interval:
-    """The bounds that a number's type declares; in `X | None` those of X."""
+    """The bounds that a number's type declares; for `X | None`, those of X."""
     if typing.get_origin(hint) is Annotated:
         return next((x for x in hint.__metadata__ if isinstance(x, Interval)), Interval())
     if is_union(hint):
@@ -21,7 +21,7 @@ def bounds_of(hint: Any) -> Interval:
 
 
 def within(value: Any, bounds: Interval) -> Any:
-    """Whether a number keeps its bounds; of an array for each of its numbers."""
+    """Whether a number is within its bounds; elementwise for an array."""
     return (
         (bounds.gt is None or value > bounds.gt)
         & (bounds.ge is None or value >= bounds.ge)
@@ -31,9 +31,8 @@ def within(value: Any, bounds: Interval) -> Any:
 
 
 def wrong(value: float, bounds: Interval, name: str) -> str | None:
-    """What is wrong with a number called `name`: `is 2.0; expected 0 <= b1 < 1`; None if nothing.
-
-    A float has to keep the bounds in float32 too, where 0.999999999 is 1.
+    """What is wrong with a number called `name`: `is 2.0; expected 0 <= b1 < 1`; None if nothing. A
+    float must also be within the bounds in float32, where 0.999999999 is 1.
     """
     with np.errstate(over="ignore"):
         kept = float(np.float32(value)) if isinstance(value, float) else value
@@ -48,12 +47,12 @@ def wrong(value: float, bounds: Interval, name: str) -> str | None:
     if not within(kept, bounds):
         return f"is {value!r}, in float32 {kept!r}; expected {wanted}"
     if isinstance(value, int) and bounds.lt is bounds.le is None and abs(value) >= 2**31:
-        return f"is {shown(value)}; expected a number of 32 bits"
+        return f"is {shown(value)}; expected a 32-bit number"
     return None
 
 
 def bounds_text(bounds: Interval, name: str) -> str:
-    """`0 <= NAME < 1`, `NAME > 0`, or nothing where there are no bounds."""
+    """`0 <= NAME < 1`, `NAME > 0`, or an empty string if there are no bounds."""
     low, at_least = (bounds.gt, "<") if bounds.ge is None else (bounds.ge, "<=")
     high, at_most = (bounds.lt, "<") if bounds.le is None else (bounds.le, "<=")
     if low is None and high is None:
@@ -74,7 +73,7 @@ def is_union(hint: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """The value as Python writes it, cut where it is long."""
+    """The `repr` of a value, shortened if it is long."""
     if isinstance(value, int) and value.bit_length() > 200:
         return f"a number of {value.bit_length()} bits"
     return errors.shortened(" ".join(repr(value).split()), 80)

@@ -1,4 +1,4 @@
-"""What the scripts share: a trained model's flags, and one clear line for what goes wrong."""
+"""What the commands share: the flags that choose a trained model, and one-line error messages."""
 
 import argparse
 import logging
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _LONGEST_LINE = 800
 USER_ERRORS = (ValueError, OSError, ImportError, CheckpointCorrupt, TrainingDivergedError)
-"""What a user can mend. Anything else is a fault of the library's, and stays a traceback."""
+"""Errors that a user can fix. Anything else is a bug in the library and stays a traceback."""
 
 
 def run(main: Callable[[], None]) -> int:
-    """Calls `main`; an error that a user can mend becomes one line on standard error and exit
-    status 2.
+    """Calls `main`; an error that a user can fix becomes one line on standard error and exit status
+    2.
     """
     set_up_logging()
     try:
@@ -55,13 +55,13 @@ def _out_of_memory(error: BaseException) -> str:
 
 
 def message(error: BaseException) -> str:
-    """What a script says of an error: a file first, and over-long lines cut in the middle."""
+    """The message for an error: a file comes first, and overlong lines are cut in the middle."""
     said = os_error(error) if isinstance(error, OSError) else str(error)
     return "\n".join(shortened(line, _LONGEST_LINE) for line in said.splitlines())
 
 
 def parser(doc: str | None, *, add_help: bool = True) -> argparse.ArgumentParser:
-    """An argument parser that shows the script's own text."""
+    """An argument parser that shows the command's docstring as its help."""
     return argparse.ArgumentParser(
         description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -81,29 +81,31 @@ def path(text: str) -> pathlib.Path:
 def add_checkpoint_flags(
     flags: argparse.ArgumentParser, *, weights: bool = True, required: bool = True
 ) -> None:
-    """`--checkpoint` and `--step`, and `--weights` unless a script takes both kinds."""
+    """Adds `--checkpoint` and `--step`, and `--weights` unless the command uses both kinds of
+    weights.
+    """
     flags.add_argument(
         "--checkpoint", required=required, type=path, help="folder of a run (its --workdir)"
     )
     flags.add_argument(
-        "--step", default="best", help="best (default), latest, or a step that is there"
+        "--step", default="best", help="best (default), latest, or the number of a step"
     )
     if weights:
         flags.add_argument(
             "--weights",
             choices=["auto", "raw", "ema"],
             default="auto",
-            help="averaged weights where the run keeps them (auto), or which",
+            help="auto (default): averaged weights if the run keeps them, else raw",
         )
 
 
 def trained_from(arguments: argparse.Namespace) -> "Trained":
-    """The model that the flags name.
+    """The trained model that the flags choose.
 
     Raises:
       ValueError: `--step` is neither best, latest nor a number; or what `open_trained` raises.
     """
-    from jaxrecipes.runs.trained import open_trained  # training does without
+    from jaxrecipes.runs.trained import open_trained  # here, because training does not need it
 
     step = arguments.step
     if step not in ("best", "latest"):

@@ -7,11 +7,9 @@ import jax
 
 
 def compile_quickly(jitted: Any, *args: Any) -> jax.stages.Compiled:
-    """Compiles a jitted function for these arguments, without optimisation where that is several
-    times faster.
-
-    Drawing the initial weights takes XLA longer to compile on a CPU than a train step does, for a
-    program that runs in no time.
+    """Compiles a jitted function for these arguments, without optimisation on platforms where that
+    is several times faster. On a CPU, XLA takes longer to compile the initialisation of the weights
+    than a training step, although it runs only briefly.
     """
     options: dict[str, str | bool] = (
         {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}
@@ -20,7 +18,7 @@ def compile_quickly(jitted: Any, *args: Any) -> jax.stages.Compiled:
 
 
 def run_once(function: Callable[..., Any], *args: Any, **jit_options: Any) -> Any:
-    """`jit(function)(*args)` of a program that runs a single time, compiled quickly.
+    """`jit(function)(*args)` for a program that runs only once, compiled quickly.
 
     Args:
       function: pure function of `args`.

@@ -1,7 +1,5 @@
-"""Configs as data: a frozen dataclass from a Python file, a preset, and typed overrides; to JSON
-and back.
-
-The dataclasses themselves live beside what they configure (`train/config.py`, the recipes' files).
+"""Loading configs from Python files, presets and flags, and storing them as JSON. The dataclasses
+themselves live beside what they configure (`train/config.py`, the recipes' files).
 """
 
 import contextlib
@@ -31,14 +29,15 @@ from jaxrecipes.flags import REGISTRY
 from jaxrecipes.paths import user_path
 
 FILE_MODULES = "jaxrecipes_file_"
-"""What the names of modules begin with that come from a single file; see `import_file`."""
+"""Prefix of the names of modules that were imported from a single file; see `import_file`."""
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 
 def _as_stored(value: Any, hint: Any) -> Any:
-    """What JSON holds, as it is: no text becomes a number, for the fields check it. JSON has no
-    tuples, and no keys but texts, and leaves the point out of a float.
+    """Turns JSON lists into tuples, string keys into the declared type, and whole numbers into
+    floats where a float is declared, all of which JSON cannot express. Nothing else is converted,
+    because the fields check it.
     """
     if typing.get_origin(hint) is tuple and isinstance(value, list):
         return tuple(value)
@@ -64,12 +63,12 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
     Args:
       spec: `FILE.py` or `FILE.py:PRESET`; the file defines `get_config(preset="default")`.
       overrides: flags such as `["--optim.learning_rate", "2e-4"]`, typed by the dataclass' fields.
-        `--help` prints every field with its description and leaves the program, as a wrong flag
-        does (exit status 2).
+        `--help` prints every field with its description and exits; a wrong flag exits with status
+        2.
 
     Raises:
-      ValueError: no such file, one that does not run, no `get_config`, an unknown preset, a
-        misspelt field, or a value of a wrong type.
+      ValueError: the file does not exist or raises an error, there is no `get_config` or no such
+        preset, a field is misspelt, or a value has the wrong type.
     """
     path, _, preset = spec.partition(":")
     return config_of(import_file(user_path(path)), preset or "default", overrides, spec=spec)
@@ -78,15 +77,14 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
 def config_of(
     module: types.ModuleType, preset: str, overrides: Sequence[str] = (), *, spec: str
 ) -> Any:
-    """The config that a module calls `preset`, with the flags after it; see `load_config`.
-
-    A module without `get_config` has one preset, the default: its `Config()`.
+    """A module's preset, changed by flags; see `load_config`. A module without `get_config` has a
+    single preset, `default`: its `Config()`.
     """
     path, get_config = module.__file__, getattr(module, "get_config", None)
     if not callable(get_config if hasattr(module, "get_config") else getattr(module, "Config", 0)):
         raise ValueError(
-            f"{path} defines no get_config(preset='default'), and is no recipe: one has Config, "
-            "load_data and make_recipe"
+            f"{path} defines neither get_config(preset='default') nor a recipe (Config, load_data "
+            "and make_recipe)"
         )
     if get_config is None and preset != "default":
         raise unknown_name("preset", preset, ["default"])
@@ -109,14 +107,14 @@ def config_of(
 
 
 def load_function(spec: str, name: str) -> Callable[..., Any] | None:
-    """The function `name` of the file that `--config SPEC` names; None where it has none."""
+    """The function `name` in the file that `--config SPEC` names; None if it has none."""
     path, _, _ = spec.partition(":")
     return None if path.endswith(".json") else getattr(import_file(user_path(path)), name, None)
 
 
 @contextlib.contextmanager
 def told_of_user_code(what: str, file: str) -> Iterator[None]:
-    """Makes one ValueError, with the line in `file`, of whatever a user's code there raises."""
+    """Turns whatever a user's code in `file` raises into a ValueError that names the line."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -143,11 +141,11 @@ def field_paths(config: Any, path: str = "") -> Iterator[str]:
 
 
 def with_fields(config: Any, values: Mapping[str, Any] | None) -> Any:
-    """The config with other values by dotted names, set all at once so that its checks see the
-    final combination.
+    """The config with some values replaced, by dotted name. All are set at once, so that its checks
+    see the final combination.
 
     Raises:
-      ValueError: there is no such field (names the nearest), or a value that it does not allow.
+      ValueError: there is no such field (the nearest is named), or it does not allow the value.
     """
     known = list(field_paths(config))
     for name in values or {}:
@@ -160,7 +158,7 @@ def with_fields(config: Any, values: Mapping[str, Any] | None) -> Any:
 
 
 def replaced(config: Any, values: Mapping[str, Any]) -> Any:
-    """The config with other values by dotted names, as `with_fields` but with plain FieldErrors."""
+    """Like `with_fields`, but raises plain FieldErrors."""
     inner: dict[str, dict[str, Any]] = {}
     changes: dict[str, Any] = {}
     for path, value in values.items():
@@ -174,7 +172,7 @@ def replaced(config: Any, values: Mapping[str, Any]) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The config as nested dicts, just as JSON gives them back (tuples become lists)."""
+    """The config as nested dicts, as JSON would return them (tuples become lists)."""
     return json.loads(json.dumps(_CONVERTER.unstructure(config)))
 
 
@@ -201,7 +199,7 @@ def from_dict(config_type: type, values: Mapping[str, Any]) -> Any:
 
 
 def _single(error: BaseException | None) -> Iterator[Any]:
-    """The errors that a group of groups is made of."""
+    """The single errors in nested exception groups."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from _single(inner)
@@ -222,15 +220,17 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list
 
 
 def import_file(path: pathlib.Path) -> types.ModuleType:
-    """The Python file as a module; imported once unless it changes.
+    """The Python file as a module, imported again only if it has changed.
 
     Raises:
-      ValueError: there is none, or it does not run.
+      ValueError: it does not exist, or raises an error.
     """
     if path.suffix != ".py" or not path.is_file():
         known = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
         if path.suffix != ".py" or not known:
-            raise ValueError(f"config {str(path)!r} is no file; expected FILE.py or FILE.py:PRESET")
+            raise ValueError(
+                f"config {str(path)!r} is not a file; expected FILE.py or FILE.py:PRESET"
+            )
         raise unknown_name("config file", str(path), known)
     digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:16]
     name = f"{FILE_MODULES}{path.stem}_{digest}"
@@ -240,7 +240,7 @@ def import_file(path: pathlib.Path) -> types.ModuleType:
     assert spec is not None  # a .py file always has a loader
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their types up there
+    sys.modules[name] = module  # where dataclasses look up types
     try:
         with told_of_user_code("does not run", str(path)):
             spec.loader.exec_module(module)
@@ -251,7 +251,9 @@ def import_file(path: pathlib.Path) -> types.ModuleType:
 
 
 def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
-    """The config with flags such as `["--optim.learning_rate", "2e-4"]`; help calls it `spec`."""
+    """The config changed by flags such as `["--optim.learning_rate", "2e-4"]`; `spec` is its name
+    in the help.
+    """
     known = list(field_paths(config))
     switched_off = [re.sub(r"(\w+)$", r"no_\1", name) for name in known]
     for flag in overrides:
@@ -285,7 +287,7 @@ def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
 
 
 def _message_of_box(box: str) -> str:
-    """The message within what tyro frames: a title, a rule, the message, a rule, advice."""
+    """The message inside tyro's box, which has a title, a rule, the message, a rule and advice."""
     lines = [line.strip(" \u2500\u2502\u256d\u256e\u2570\u256f-") for line in box.splitlines()]
     title, *rest = lines or [""]
     parts = [" ".join(part) for there, part in itertools.groupby(rest, bool) if there]
@@ -299,7 +301,7 @@ def _in(frame: types.FrameType, file: str) -> bool:
 def _clear_type_error(
     error: TypeError, module: types.ModuleType, otherwise: ValueError
 ) -> Exception:
-    """What a TypeError in `get_config` says about the config: a misspelt field."""
+    """The error for a TypeError in `get_config` that comes from a misspelt field."""
     misspelt = _misspelt_field(error, module)
     return otherwise if misspelt is error else misspelt
 

@@ -1,7 +1,7 @@
 """How well predictions agree with opinion scores: rank and linear correlations, errors.
 
-Computed on the host in float64 over whole splits, ties as SciPy treats them. A correlation that is
-not defined (fewer than two values, constant or non-finite ones) is NaN.
+Computed on the host in float64 over whole splits, with ties treated as in SciPy. An undefined
+correlation (fewer than two values, constant or non-finite values) is NaN.
 """
 
 from collections.abc import Callable
@@ -31,12 +31,12 @@ def srocc(pred: ArrayLike, target: ArrayLike) -> float:
 
 
 def plcc(pred: ArrayLike, target: ArrayLike, *, fit: LogisticFit | None = None) -> float:
-    """Pearson's linear correlation, by choice after a logistic fit of the predictions.
+    """Pearson's linear correlation, optionally after a logistic fit of the predictions.
 
     Args:
       pred: `[N]`.
       target: `[N]`.
-      fit: None, or the curve of `fit_logistic`; published figures are often taken after one.
+      fit: None, or the kind of `fit_logistic`; published results often use one.
 
     Raises:
       ValueError: not two vectors of one length, or an unknown fit.
@@ -68,7 +68,7 @@ def mae(pred: ArrayLike, target: ArrayLike) -> float:
 def agreement(
     pred: ArrayLike, target: ArrayLike, *, fit: LogisticFit | None = None
 ) -> dict[str, float]:
-    """All five figures by name; `fit` is that of `plcc`."""
+    """All five measures by name; `fit` is passed to `plcc`."""
     return {
         "srocc": srocc(pred, target),
         "plcc": plcc(pred, target, fit=fit),
@@ -93,11 +93,11 @@ def fit_logistic(
       kind: which of the two.
 
     Returns:
-      `[N]` float64; all NaN where there are fewer values than numbers to fit, where the correlation
-      is not defined, or where the fit does not converge.
+      `[N]` float64; all NaN if there are fewer values than parameters to fit, if the correlation is
+      undefined, or if the fit does not converge.
 
     Raises:
-      ValueError: not two vectors of one length, or an unknown kind.
+      ValueError: not two vectors of equal length, or an unknown kind.
     """
     if kind not in get_args(LogisticFit):
         raise unknown_name("fit", kind, get_args(LogisticFit))
@@ -119,7 +119,7 @@ def _logistic5(x, slope, centre, height, tilt, level):
     return height * (special.expit(slope * (x - centre)) - 0.5) + tilt * x + level
 
 
-# each with where its numbers after the slope start
+# each with the initial values of its parameters after the slope
 _CURVES: dict[LogisticFit, tuple[Callable[..., np.ndarray], tuple[float, ...]]] = {
     "logistic4": (_logistic4, (0.0, -2.0, 2.0)),
     "logistic5": (_logistic5, (0.0, 4.0, 0.0, 0.0)),
@@ -129,7 +129,9 @@ _CURVES: dict[LogisticFit, tuple[Callable[..., np.ndarray], tuple[float, ...]]] 
 def _pair(pred: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(pred, np.float64), np.asarray(target, np.float64)
     if x.ndim != 1 or x.shape != y.shape:
-        raise ValueError(f"expected two vectors of one length, got shapes {x.shape} and {y.shape}")
+        raise ValueError(
+            f"expected two vectors of equal length, got shapes {x.shape} and {y.shape}"
+        )
     return x, y
 
 

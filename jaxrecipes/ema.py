@@ -32,7 +32,7 @@ def ema_decay_at(decay: Array | float, step: Array | int, *, warmup: bool) -> Ar
       decay: in [0, 1], the share of the average that is kept at each update; may be traced.
       step: updates made before this one (0 at the first); may be traced.
       warmup: use min(decay, (1 + step) / (10 + step)), so that the random start does not stay in
-        the average for the first thousands of steps. PyTorch recipes mostly have it off.
+        the average for the first thousands of steps. Most PyTorch recipes do without.
 
     Returns:
       float32 scalar.

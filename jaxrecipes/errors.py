@@ -1,4 +1,4 @@
-"""Error messages: unknown names, and what other libraries raise about a user's input."""
+"""Error messages: unknown names, and errors that other libraries raise about a user's input."""
 
 import contextlib
 import difflib
@@ -10,14 +10,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 WRONG_TYPES = (TypeError, AttributeError, LookupError, OverflowError, ValueError)
-"""What plain Python raises where a value from a file is of another type or size than it should."""
+"""What plain Python raises if a value from a file has an unexpected type or size."""
 
 _MOST_NAMES = 12
 _LONGEST = 300
 
 
 def nearest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that `name` was meant to be: one that it abbreviates, or the most alike."""
+    """The known name that `name` probably means: one that it abbreviates, or the most similar."""
     names, name = sorted(known), str(name)
     abbreviated = [other for other in names if _initials(other) == name.split(".")[-1].lower()]
     cutoff = 0.0 if len(names) == 1 else 0.4
@@ -25,7 +25,9 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def hint(name: object, known: Iterable[str]) -> str:
-    """What to say after an unknown name: the nearest of the known ones, and a line of them."""
+    """What to add to the message about an unknown name: the nearest known one, and a list of
+    them.
+    """
     names = sorted(known)
     near = nearest(name, names)
     meant = "" if near is None else f"; did you mean {near!r}?"
@@ -33,7 +35,7 @@ def hint(name: object, known: Iterable[str]) -> str:
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> ValueError:
-    """The error for a name, which may come from a file and be anything, not among `known`."""
+    """The error for a name that is not among `known`; it may come from a file and be anything."""
     return ValueError(f"unknown {what} {shortened(str(name), 80)!r}{hint(name, known)}")
 
 
@@ -41,7 +43,7 @@ def named(what: str, name: str, found: Mapping[str, T]) -> T:
     """`found[name]`.
 
     Raises:
-      ValueError: there is none of that name; the nearest is named.
+      ValueError: there is no such name; the nearest one is given.
     """
     if name not in found:
         raise unknown_name(what, name, found)
@@ -49,13 +51,13 @@ def named(what: str, name: str, found: Mapping[str, T]) -> T:
 
 
 def listed(names: Sequence[object], most: int = _MOST_NAMES) -> str:
-    """Names with commas between them, the first of many."""
+    """The first names, separated by commas."""
     more = len(names) - most
     return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
-    """The text with its middle left out where it is too long to be read."""
+    """The text, with its middle left out if it is too long."""
     if len(text) <= longest:
         return text
     half = (longest - 5) // 2
@@ -64,11 +66,11 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
 
 @contextlib.contextmanager
 def telling(what: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Makes a ValueError `WHAT: CAUSE` of the exceptions that a library raises about outside input.
+    """Turns exceptions that a library raises about outside input into a ValueError `WHAT: CAUSE`.
 
     Args:
       what: the file and what is wrong with it, such as "x.npz is damaged".
-      kinds: what that library raises; anything else passes as it is.
+      kinds: what that library raises; anything else passes through.
     """
     try:
         yield
@@ -77,7 +79,9 @@ def telling(what: str, *kinds: type[Exception]) -> Iterator[None]:
 
 
 def cause(error: BaseException) -> str:
-    """What an exception says, on one line and not too long; its type where that says too little."""
+    """The message of an exception on one line, shortened; with its type if that alone says too
+    little.
+    """
     if isinstance(error, OSError) and error.strerror:
         return os_error(error)
     said = " ".join(str(error).split())
@@ -102,7 +106,7 @@ _OS_ADVICE = {
 
 
 def os_error(error: OSError) -> str:
-    """What an OSError says, with the file first and the reason in plain words."""
+    """The message of an OSError, with the file first and the reason in plain words."""
     if error.errno is None or error.strerror is None:
         return str(error) or type(error).__name__
     reason = _OS_ADVICE.get(error.errno, error.strerror)
@@ -118,14 +122,14 @@ def _initials(name: str) -> str:
 
 
 def named_rows(rows: Sequence[int], what: str = "") -> str:
-    """How many and the first of them, for messages: `3 rows WHAT (from 0): 1, 5, 9`."""
+    """The number of rows and the first of them, for messages: `3 rows WHAT (from 0): 1, 5, 9`."""
     shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
     noun = "row" if len(rows) == 1 else "rows"
     return " ".join(filter(None, (f"{len(rows)} {noun}", what, f"(from 0): {shown}")))
 
 
 def install_command(extra: str) -> str:
-    """How whoever reads it installs an optional part of the library: from PyPI, or a checkout."""
+    """The command that installs an extra of the library: from PyPI, or from a checkout."""
     root = pathlib.Path(__file__).parents[1]
     source = str(root) if (root / "pyproject.toml").is_file() else "jaxrecipes"
     editable = "-e " if source != "jaxrecipes" else ""

@@ -1,11 +1,11 @@
-"""The fields of configs: their types, the bounds of their numbers, and which of them are data.
+"""The fields of configs: their types, the bounds of their numbers, and which are hyperparameters.
 
-A number's bounds are declared once, with its type: `decay: Share = 0.999`, or for one field alone
+A number's bounds are declared once, by its type: `decay: Share = 0.999`, or for a single field
 `yaw_index: Annotated[int, Interval(ge=0, le=2)] = 0`. No number may be NaN, infinite or too large
-for 32 bits, as which it enters the step.
+for 32 bits, because the step computes with 32 bits.
 
 A hyperparameter is declared where it lives: `dropout: Hparam[Share] = hparam(0.1)`. Its value is a
-number, a `Schedule`, or the text of one.
+number, a `Schedule`, or a schedule written as text.
 """
 
 import dataclasses
@@ -25,15 +25,15 @@ from jaxrecipes.schedules import Schedule, check_text
 T = TypeVar("T")
 
 Hparam = Union[T, Schedule, str]  # noqa: UP007 (X | Y takes no type variable)
-"""The type of a hyperparameter's field: a number, a schedule, or a schedule's text, as which a
-config keeps it. The numbers have the bounds of T.
+"""The type of a hyperparameter's field: a number, a schedule, or a schedule's text, which is what a
+config keeps. Numbers have the bounds of T.
 """
 
 NonNegative = Annotated[float, Interval(ge=0)]
 Positive = Annotated[float, Interval(gt=0)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 Share = Annotated[float, Interval(ge=0, lt=1)]
-"""What may be nothing but not all: a decay, a rate of dropout that leaves something."""
+"""A fraction that may be 0 but not 1, such as a decay or a dropout rate."""
 Fraction = Annotated[float, Interval(gt=0, lt=1)]
 Count = Annotated[int, Interval(ge=1)]
 Layers = Annotated[int, Interval(ge=1, lt=1000)]
@@ -43,11 +43,12 @@ Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 
 
 class FieldError(ValueError):
-    """A value that a field does not allow; says `Class.field is ...` until `located` knows better.
+    """A field does not allow a value; the message says `Class.field is ...` until `located`
+    replaces it by the dotted name.
 
     Attributes:
       owner: the dataclass.
-      field: the field's name, with the entry where one is meant: `std[0]`.
+      field: the field's name, with the entry if it is about one: `std[0]`.
       problem: the rest of the message.
     """
 
@@ -57,10 +58,9 @@ class FieldError(ValueError):
 
 
 class Checked:
-    """A dataclass that cannot be made with a value of a wrong type or out of its field's bounds.
-
-    One with a `__post_init__` of its own calls this one first. A schedule is kept as its text, so
-    that a config is plain data.
+    """A dataclass that cannot be created with values of the wrong type or out of bounds. A subclass
+    with its own `__post_init__` calls this one first. A schedule is kept as text, so that a config
+    is plain data.
     """
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Checked:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Declared:
-    """What a field says of its hyperparameter; see `hparam`."""
+    """What a field declares about its hyperparameter; see `hparam`."""
 
     name: str = ""
     search: tuple[float, float] | None = None
@@ -85,13 +85,13 @@ class Declared:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A hyperparameter that a config has.
+    """A hyperparameter of a config.
 
     Attributes:
       path: dotted name of its field.
-      name: in the state, the log and the history.
+      name: its name in the state, the log and the history.
       value: a number, or a schedule's text.
-      declared: what the field says of it.
+      declared: what the field declares about it.
     """
 
     path: str
@@ -111,21 +111,21 @@ def hparam(
     off_at_zero: bool = False,
     in_program: bool = False,
 ) -> T:
-    """The default of a field that is a hyperparameter: a leaf of the state, not of the program.
-
-    A field that is None has no hyperparameter.
+    """Declares a field as a hyperparameter: a leaf of the state, not a constant of the program. If
+    its value is None, there is no such hyperparameter.
 
     Args:
-      default: the value.
-      name: in the state, the log and the history; "": the field's. `{kind}` in it stands for the
-        value of the field `kind` beside it.
+      default: the field's default value.
+      name: its name in the state, the log and the history; "": the field's name. `{kind}` stands
+        for the value of the neighbouring field `kind`.
       search: the range that `tune` draws from unless told otherwise; None: it is not searched.
       log: the range is uniform in the logarithm.
       relative: the range is in multiples of the config's value.
-      when: of the dataclass with this field: whether there is such a hyperparameter; None: always.
-      off_at_zero: the number 0 switches what it is the probability or strength of off: the
-        hyperparameter is left out, and with it what it drives in the program.
-      in_program: the program depends on the value as well, and compiles again for another one.
+      when: function of the dataclass with this field that says whether the hyperparameter exists;
+        None: always.
+      off_at_zero: the number 0 turns off the operation of which this is the probability or
+        strength: the hyperparameter is left out, and so is the operation.
+      in_program: the program depends on the value as well, and is recompiled if it changes.
     """
     declared = Declared(
         name=name,
@@ -140,12 +140,12 @@ def hparam(
 
 
 def shapes_schedules(default: T) -> T:
-    """The default of a field that reaches the program only through the schedules made of it."""
+    """Declares a field that affects the program only through the schedules made from it."""
     return dataclasses.field(default=default, metadata={"shapes_schedules": True})
 
 
 def check_fields(config: Any) -> None:
-    """Checks a config of any dataclasses and all configs within.
+    """Checks a config, which may be any dataclass, and the configs inside it.
 
     Raises:
       ValueError: names the first field whose value is not of the declared type, or out of bounds.
@@ -158,14 +158,16 @@ def check_fields(config: Any) -> None:
 
 
 def located(error: FieldError, config_type: type) -> ValueError:
-    """The same error with the field's dotted name in such a config: `optim.b1 is 2.0; ...`."""
+    """The same error with the field's dotted name in a config of this type: `optim.b1 is 2.0;
+    ...`.
+    """
     paths = [path for path, owner in _sections(config_type) if owner is error.owner]
     return ValueError(f"{paths[0]}{error.field} {error.problem}") if len(paths) == 1 else error
 
 
 def declared_hparams(*configs: Any) -> dict[str, Interval]:
-    """The bounds of every hyperparameter that a field of these configs, or within, declares,
-    whether there is one now or not.
+    """The bounds of every hyperparameter that these configs, and configs inside them, declare,
+    whether it exists now or not.
     """
     return {
         _leaf_name(part, field): bounds_of(type_hints(type(part))[field.name])
@@ -177,7 +179,7 @@ def declared_hparams(*configs: Any) -> dict[str, Interval]:
 
 
 def leaves_of(config: Any) -> list[Leaf]:
-    """The hyperparameters that a config and the configs within have now."""
+    """The hyperparameters that a config, and the configs inside it, have now."""
     found = []
     for path, part in _parts(config):
         for field in dataclasses.fields(part):
@@ -191,14 +193,16 @@ def leaves_of(config: Any) -> list[Leaf]:
 
 
 def hparam_paths(config: Any) -> dict[str, str]:
-    """Name of each hyperparameter that a config could have -> dotted name of its field."""
+    """Maps the name of each hyperparameter that a config could have to the dotted name of its
+    field.
+    """
     fields = [
         (part, path, field)
         for path, part in _parts(config)
         for field in dataclasses.fields(part)
         if "hparam" in field.metadata
     ]
-    # Of two fields for one name that counts which has it now.
+    # If two fields declare the same name, the one that has it now wins.
     fields.sort(key=lambda item: _has_it(item[0], item[2]))
     return {_leaf_name(part, field): f"{path}{field.name}" for part, path, field in fields}
 
@@ -209,8 +213,8 @@ def _has_it(part: Any, field: dataclasses.Field) -> bool:
 
 
 def data_paths(config: Any) -> set[str]:
-    """The dotted names of the fields that no program depends on but through the structure of its
-    hyperparameters: these, and what only shapes their schedules.
+    """The dotted names of the fields on which programs depend only through the structure of their
+    hyperparameters: the hyperparameters themselves, and fields that only shape their schedules.
     """
     return {
         f"{path}{field.name}"
@@ -222,7 +226,9 @@ def data_paths(config: Any) -> set[str]:
 
 
 def ordered(low: Any, high: Any) -> bool:
-    """Whether low <= high, as far as both are numbers; schedules are compared over the run."""
+    """Whether low <= high; true if one is a schedule, because schedules are compared over the
+    run.
+    """
     return isinstance(low, str) or isinstance(high, str) or low <= high
 
 
@@ -237,7 +243,7 @@ def is_hparam(hint: Any) -> bool:
 
 
 def plain(hint: Any) -> Any:
-    """The type without what it is annotated with."""
+    """The type without its annotations."""
     return hint.__origin__ if typing.get_origin(hint) is Annotated else hint
 
 
@@ -262,7 +268,7 @@ def numbers(value: Any, hint: Any, entry: str = "") -> Iterator[tuple[str, Any, 
 
 
 def _check_own_fields(config: Any) -> None:
-    """Raises a FieldError for the first field that does not hold what it declares."""
+    """Raises a FieldError for the first field whose value is not what it declares."""
     for field in dataclasses.fields(config):
         value, hint = getattr(config, field.name), type_hints(type(config))[field.name]
         try:
@@ -317,7 +323,7 @@ def _type_hints(owner: Any) -> dict[str, Any]:
 
 
 def _parts(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The config and all configs within, each with the dotted path to it."""
+    """The config and the configs inside it, each with its dotted path."""
     yield path, config
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -326,7 +332,7 @@ def _parts(config: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _sections(owner: type, path: str = "") -> Iterator[tuple[str, type]]:
-    """The dataclass and those that its fields have as types, with the dotted path to each."""
+    """The dataclass and the dataclasses that are types of its fields, each with its dotted path."""
     yield path, owner
     for name, hint in type_hints(owner).items():
         for option in _options(hint):
@@ -335,12 +341,12 @@ def _sections(owner: type, path: str = "") -> Iterator[tuple[str, type]]:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """The types that a union joins; of any other type itself."""
+    """The members of a union; any other type by itself."""
     return typing.get_args(hint) if is_union(hint) else (hint,)
 
 
 def wrong_type(value: Any, hint: Any) -> str:
-    """What is wrong with a value of another type: `is 'a' (str); expected float`."""
+    """What is wrong with a value of the wrong type: `is 'a' (str); expected float`."""
     choices = [x for option in _options(hint) for x in typing.get_args(option)]
     if isinstance(value, str) and choices and all(isinstance(x, str) for x in choices):
         return f"is {shown(value)}{errors.hint(value, choices)}"
@@ -348,7 +354,7 @@ def wrong_type(value: Any, hint: Any) -> str:
 
 
 def _type_text(hint: Any) -> str:
-    """The type as it is written, without its bounds."""
+    """The type as it is written in the source, without its bounds."""
     if typing.get_origin(hint) is Annotated:
         return _type_text(hint.__origin__)
     if is_hparam(hint):

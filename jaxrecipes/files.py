@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders that are new."""
+"""Files that are written completely or not at all, and new folders."""
 
 import datetime
 import os
@@ -9,12 +9,11 @@ from jaxrecipes.temporary import replacing
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file beside `path` and renames it, so that no reader ever sees half of it.
-
-    The folder is made if need be.
+    """Writes a file next to `path` and renames it, so that no reader ever sees half of it. The
+    folder is created if needed.
 
     Raises:
-      ValueError: the path is a folder, a device or a pipe, which a rename would take away.
+      ValueError: the path is a folder, a device or a pipe, which a rename would replace.
       OSError: it cannot be written.
     """
     path = pathlib.Path(path)
@@ -25,13 +24,15 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def is_git_lfs_pointer(head: bytes) -> bool:
-    """Whether a file that begins so stands for one that Git LFS has not fetched."""
+    """Whether these first bytes are those of a Git LFS pointer, which stands for a file that was
+    not fetched.
+    """
     return head.startswith(b"version https://git-lfs.github.com/spec/")
 
 
 def check_content(path: str | os.PathLike[str]) -> None:
-    """Raises a ValueError for a file that is empty, a Git LFS pointer, or a page of the web, such
-    as a server's "not found": it has no content yet.
+    """Raises a ValueError for a file without the real content: an empty one, a Git LFS pointer, or
+    a web page such as a server's "not found".
 
     Raises:
       OSError: the file cannot be read.
@@ -43,12 +44,12 @@ def check_content(path: str | os.PathLike[str]) -> None:
     if is_git_lfs_pointer(head):
         raise ValueError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise ValueError(f"{path} is a page of the web, not the file itself; download it again")
+        raise ValueError(f"{path} is a web page, not the file itself; download it again")
 
 
 def new_folder(parent: pathlib.Path, name: str) -> pathlib.Path:
-    """Makes a folder called `NAME-DATE-TIME`, with a number behind it where another process has
-    just made that one.
+    """Makes a folder `NAME-DATE-TIME`, with a number appended if another process has just made that
+    one.
     """
     parent.mkdir(parents=True, exist_ok=True)
     dated = parent / f"{name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"

@@ -1,4 +1,4 @@
-"""How a config's fields are read from the command line, and shown in its help."""
+"""How the fields of a config are read from the command line and shown in the help."""
 
 import dataclasses
 import functools
@@ -43,8 +43,8 @@ def _pair_of_ints(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int
 
 @REGISTRY.struct_rule
 def _bounds_in_help(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """A dataclass as tyro reads it, but that the bounds of numbers are in their place in the help:
-    `--optim.b1 0<=FLOAT<1`.
+    """A dataclass as tyro reads it, with the bounds of numbers shown in the help: `--optim.b1
+    0<=FLOAT<1`.
     """
     if not dataclasses.is_dataclass(info.type) or _bounds_in_help in info.markers:
         return None
@@ -63,7 +63,7 @@ def _bounds_in_help(info: StructTypeInfo) -> StructConstructorSpec | None:
 
 
 def _with_hparam_note(field: Any, hints: dict[str, Any]) -> Any:
-    """The help of a field, which says of a hyperparameter that it is one."""
+    """The help of a field, with a note if it is a hyperparameter."""
     if not is_hparam(hints[field.name]):
         return field.helptext
 
@@ -75,8 +75,8 @@ def _with_hparam_note(field: Any, hints: dict[str, Any]) -> Any:
 
 
 def _with_metavar(hint: Any) -> Any:
-    """The type, with a name for each number in it that has bounds, and a way to read what tyro
-    does not.
+    """The type, with a metavar for each number that has bounds, and a parser for what tyro cannot
+    read.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if is_hparam(hint):
@@ -99,7 +99,7 @@ def _metavar(hint: Any) -> str:
 
 
 def _hparam_spec(hint: Any) -> PrimitiveConstructorSpec[Any]:
-    """A number, None where the field may be, or the text of a schedule."""
+    """Parses a number, None if the field allows it, or the text of a schedule."""
     options = typing.get_args(hint)
     may_be_none = types.NoneType in options
     names = [_metavar(options[0]) or "FLOAT", *(["None"] if may_be_none else []), "SCHEDULE"]
@@ -122,7 +122,9 @@ def _hparam_spec(hint: Any) -> PrimitiveConstructorSpec[Any]:
 
 
 def _dict_spec(key: Any, value: Any) -> PrimitiveConstructorSpec[dict[Any, Any]]:
-    """Keys and values in turn, in place of what the config has: `"^head/" 10 "^stem/" 0.1`."""
+    """Parses alternating keys and values, which replace the config's: `"^head/" 10 "^stem/"
+    0.1`.
+    """
     kinds = plain(key), plain(value)
     names = [_metavar(hint) or plain(hint).__name__.upper() for hint in (key, value)]
 

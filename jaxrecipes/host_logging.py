@@ -10,8 +10,8 @@ from collections.abc import Iterator
 def left_alone() -> Iterator[None]:
     """Undoes what absl does to the root logger inside the block.
 
-    absl's logging, which Orbax and Grain write to from their import on, calls
-    `logging.basicConfig()` when the root logger has no handler. The host's own `basicConfig` would
+    absl's logging, which Orbax and Grain use as soon as they are imported, calls
+    `logging.basicConfig()` if the root logger has no handler. The host's own `basicConfig` would
     then do nothing.
     """
     before = list(logging.root.handlers)
@@ -25,7 +25,7 @@ def left_alone() -> Iterator[None]:
 
 
 def _is_of_basic_config(handler: logging.Handler) -> bool:
-    """Whether it is what `logging.basicConfig()` without arguments makes."""
+    """Whether a handler is the one that `logging.basicConfig()` makes without arguments."""
     return (
         type(handler) is logging.StreamHandler
         and handler.stream is sys.stderr

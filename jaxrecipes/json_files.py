@@ -1,4 +1,4 @@
-"""JSON files, strict, and written whole or not at all."""
+"""Strict JSON files, written completely or not at all."""
 
 import json
 import math
@@ -18,7 +18,7 @@ def read_json(path: pathlib.Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      ValueError: the file is not JSON, or nested deeper than any of ours.
+      ValueError: the file is not JSON, or nested too deeply.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

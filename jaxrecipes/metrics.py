@@ -1,7 +1,7 @@
 """Streaming metrics: small pytrees of sums and counts that merge across batches and devices.
 
 Each has `empty()`, a constructor from one batch, `merge(other)` (or `+`) and `compute()`. The
-curves at the end need all scores at once and work on host arrays.
+curves at the end of this file need all scores at once and work on host arrays.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ Array = jax.Array
 
 
 class Metric(Protocol):
-    """What a training or evaluation loop needs of a metric."""
+    """What training and evaluation need from a metric."""
 
     @classmethod
     def empty(cls) -> Self: ...
@@ -42,12 +42,14 @@ class Mean:
 
     @classmethod
     def from_values(cls, values: Array, mask: Array | None = None) -> Self:
-        """Of `values` (any shape); where `mask` (same shape, 1 = keep) is 0, NaN is no harm."""
+        """The mean of `values` (any shape) where `mask` (same shape, 1 = keep) is 1; elsewhere NaN
+        does no harm.
+        """
         values = jnp.asarray(values, jnp.float32)
         mask = jnp.ones_like(values) if mask is None else jnp.asarray(mask, jnp.float32)
         if mask.shape != values.shape:
             raise ValueError(
-                f"expected a mask of the values' shape {values.shape}, got {mask.shape}"
+                f"expected a mask with the values' shape {values.shape}, got {mask.shape}"
             )
         return cls(jnp.where(mask > 0, values * mask, 0.0).sum(), mask.sum())
 
@@ -77,23 +79,24 @@ class BinaryCounts:
 
     @classmethod
     def from_probs(cls, probs: Array, labels: Array, mask: Array | None = None) -> Self:
-        """Of one batch.
+        """Counts one batch.
 
         Args:
-          probs: `[B]` probabilities of class 1; positive where >= 0.5. So the logit 0 is positive,
-            and a tiny negative logit too, whose float32 sigmoid is exactly 0.5.
+          probs: `[B]` probabilities of class 1; 0.5 and above counts as positive. So the logit 0 is
+            positive, and so is a tiny negative logit whose float32 sigmoid is exactly 0.5.
           labels: `[B]`, 0 or 1.
           mask: `[B]`, 1 = keep.
 
         Raises:
           ValueError: the shapes differ.
         """
-        # Compared before jax sees them: float64 scores of the host would be rounded up to 0.5.
+        # Compared before JAX converts them: float64 scores from the host could be rounded up to
+        # 0.5.
         positive, true = jnp.asarray(probs >= 0.5), jnp.asarray(labels == 1)
         keep = jnp.ones(true.shape, bool) if mask is None else jnp.asarray(mask > 0)
         if not positive.shape == true.shape == keep.shape:
             shapes = f"{positive.shape}, {true.shape} and {keep.shape}"
-            raise ValueError(f"expected probs, labels and mask of one shape, got {shapes}")
+            raise ValueError(f"expected probs, labels and mask of equal shapes, got {shapes}")
 
         def count(where: Array) -> Array:
             return jnp.sum(where & keep, dtype=jnp.int32)
@@ -129,11 +132,11 @@ def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
 
     Args:
       labels: `[N]`, 0 or 1.
-      scores: `[N]`, higher = more likely class 1; equal scores are one step of the curve.
+      scores: `[N]`, higher = more likely class 1; equal scores form one step of the curve.
 
     Returns:
       fpr, tpr and thresholds, `[T]` float64 each, from (0, 0) at an infinite threshold to (1, 1). A
-      rate is NaN where its class is missing.
+      rate is NaN if its class is missing.
 
     Source: scikit-learn's roc_curve(drop_intermediate=False).
     """
@@ -162,7 +165,7 @@ def precision_recall_curve(
       precision `[T + 1]`, recall `[T + 1]` and thresholds `[T]`, float64, thresholds rising; the
       last point is (1, 0). Recall is NaN without positives.
 
-    Source: scikit-learn's precision_recall_curve, but for NaN where that says 1.
+    Source: scikit-learn's precision_recall_curve, except for NaN where that returns 1.
     """
     true, false, thresholds = _cumulative_counts(labels, scores)
     with np.errstate(invalid="ignore"):
@@ -178,7 +181,9 @@ def _cumulative_counts(
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise ValueError(f"expected labels and scores [N], got {labels.shape} and {scores.shape}")
     if np.isnan(scores).any():
-        raise ValueError(f"{np.isnan(scores).sum()} of {scores.size} scores are NaN; none may be")
+        raise ValueError(
+            f"{np.isnan(scores).sum()} of {scores.size} scores are NaN; none may be NaN"
+        )
     thresholds, group = np.unique(-scores, return_inverse=True)
     true = np.bincount(group, weights=labels, minlength=thresholds.size)
     false = np.bincount(group, weights=~labels, minlength=thresholds.size)

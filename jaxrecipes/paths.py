@@ -1,4 +1,4 @@
-"""Paths as users write them, and places that may be written to: checked before any work is done."""
+"""Paths as users write them, and checks of output paths before any work is done."""
 
 import os
 import pathlib
@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 
 def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path with `~` and `~NAME` as the home folder, wherever it was written.
-
-    A shell expands them only at the start of a word: not in `--data.cache_dir=~/x`, nor in a file.
+    """The path with `~` and `~NAME` expanded, wherever it was written. A shell expands them only at
+    the start of a word, so neither in `--data.cache_dir=~/x` nor in a file.
 
     Raises:
       ValueError: an empty path, one with a null byte, or a home folder that cannot be found.
@@ -29,12 +28,12 @@ def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
 def check_output_file(
     path: pathlib.Path, *, what: str = "--output", inputs: Iterable[pathlib.Path] = ()
 ) -> None:
-    """Raises a ValueError where a file cannot or should not be written.
+    """Raises a ValueError if a file cannot or should not be written.
 
     Args:
-      path: to be written; its folder may yet have to be made.
+      path: the file to write; its folder need not exist yet.
       what: the flag that names it.
-      inputs: files that are read, and so must not be written over.
+      inputs: files that are read and must not be overwritten.
     """
     if path.is_dir():
         raise ValueError(f"{what} {path}: it is a folder; expected the name of a file to write")
@@ -46,14 +45,14 @@ def check_output_file(
 
 
 def check_output_folder(path: pathlib.Path, *, what: str = "--workdir") -> None:
-    """Raises a ValueError where a folder, which may have to be made, cannot be written."""
+    """Raises a ValueError if a folder, which need not exist yet, cannot be written to."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"{what} {path}: it is a file; expected a folder")
     _check_parent(path, path, what)
 
 
 def _check_regular(path: pathlib.Path, what: str) -> None:
-    # /dev/stdout may lead to a regular file, and is itself no file to be replaced.
+    # /dev/stdout may point to a regular file, but must not itself be replaced.
     device = path.absolute().parts[1:2] == ("dev",) and path.absolute().parts[2:3] != ("shm",)
     try:
         device = device or not stat.S_ISREG(path.stat().st_mode)
@@ -64,7 +63,7 @@ def _check_regular(path: pathlib.Path, what: str) -> None:
 
 
 def _check_parent(folder: pathlib.Path, path: pathlib.Path, what: str) -> None:
-    """Checks the nearest folder that is there."""
+    """Checks the nearest parent folder that exists."""
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():

@@ -1,7 +1,6 @@
-"""ReduceLROnPlateau and EarlyStopping as pure state machines, stepped once per validation.
-
-The descriptions are frozen and hashable; their numbers are pytree leaves, so that a population with
-different factors or patiences runs under one `vmap`. The states hold float32 and int32 arrays only.
+"""ReduceLROnPlateau and EarlyStopping as pure functions over explicit state, called once per
+validation. The descriptions are frozen; their numbers are pytree leaves, so that a population with
+different factors or patiences runs under one `vmap`. The states hold only float32 and int32 arrays.
 """
 
 import dataclasses
@@ -24,11 +23,11 @@ class PlateauState:
     """What `ReduceLROnPlateau` remembers; scalars, or `[K]` for a population.
 
     Attributes:
-      learning_rate: float32, the rate in force.
+      learning_rate: float32, the current rate.
       base_learning_rate: float32, the rate that it started with.
-      best: float32, the best metric so far; infinite (the bad way) before the first.
+      best: float32, the best metric so far; before the first, the worst possible infinity.
       num_bad_epochs: int32, validations in a row that did not beat `best` by the threshold.
-      cooldown_counter: int32, validations left in which nothing is counted as bad.
+      cooldown_counter: int32, remaining validations in which nothing counts as bad.
     """
 
     learning_rate: Array
@@ -39,7 +38,9 @@ class PlateauState:
 
     @property
     def scale(self) -> Array:
-        """float32, what the reductions so far multiply the rate by; exactly 1 before the first."""
+        """float32, the factor by which the reductions so far multiply the rate; exactly 1 before
+        the first.
+        """
         unchanged = self.learning_rate == self.base_learning_rate
         return jnp.where(
             unchanged, 1.0, self.learning_rate / jnp.where(unchanged, 1.0, self.base_learning_rate)
@@ -54,8 +55,9 @@ class ReduceLROnPlateau:
     A validation is bad when it does not beat the best metric by the threshold; NaN is bad. When the
     count of bad ones in a row exceeds `patience` (so at the third with patience 2) the rate becomes
     max(rate * factor, min_lr), unless that changes it by `eps` or less; then `cooldown` validations
-    pass uncounted. The arithmetic is float32, PyTorch's float64: metrics that differ from the bound
-    by less than float32 resolves (relative 3e-7) are on the bound, so they are no better.
+    pass uncounted. The arithmetic is float32, whereas PyTorch's is float64: a metric that differs
+    from the bound by less than float32 can resolve (relative 3e-7) counts as equal to it, so it is
+    no improvement.
 
     Attributes:
       mode: "min" for a metric that should fall, "max" for one that should rise.
@@ -89,11 +91,11 @@ class ReduceLROnPlateau:
         check_numbers(self)
 
     def init(self, learning_rate: Array | float) -> PlateauState:
-        """The state before the first validation, with `learning_rate` in force."""
+        """The state before the first validation, with `learning_rate` as the current rate."""
         rate = jnp.asarray(learning_rate, jnp.float32)
         return PlateauState(
             learning_rate=rate,
-            # A copy: a donated state may not hold one buffer twice.
+            # A copy, because a donated state must not contain the same buffer twice.
             base_learning_rate=jnp.array(rate, copy=True),
             best=_worst(self.mode),
             num_bad_epochs=jnp.zeros((), jnp.int32),
@@ -133,8 +135,8 @@ class EarlyStoppingState:
 
     Attributes:
       best: float32, the last metric that counted as an improvement.
-      num_bad_epochs: int32, validations in a row without one.
-      should_stop: bool, that count has reached the patience.
+      num_bad_epochs: int32, validations in a row without an improvement.
+      should_stop: bool, whether that count has reached the patience.
     """
 
     best: Array
@@ -148,7 +150,8 @@ class EarlyStopping:
     """Stops after `patience` validations in a row that are not better than the best by `min_delta`.
 
     Smaller gains are not lost: they add up against the last accepted best. NaN counts as bad.
-    Unlike `ReduceLROnPlateau` it acts when the count reaches the patience, as recipes write it.
+    Unlike `ReduceLROnPlateau`, it acts when the count reaches the patience, as training scripts
+    usually do.
 
     Attributes:
       mode: "min" for a metric that should fall, "max" for one that should rise.
@@ -186,7 +189,7 @@ class EarlyStopping:
         )
 
     def with_patience(self, state: EarlyStoppingState) -> EarlyStoppingState:
-        """The state of a run that goes on under this description: whether to stop is decided
+        """The state for a run that is resumed under this description: whether to stop is decided
         anew.
         """
         patience = jnp.asarray(self.patience)
@@ -204,11 +207,10 @@ def _worst(mode: Mode) -> Array:
 
 
 def _is_better(mode: Mode, metric: Array, bound: Array, best: Array) -> Array:
-    """Whether `metric` lies beyond `bound`, which was computed from `best`.
-
-    A metric that lies on the bound is no better. PyTorch decides that in float64; in float32 the
-    bound's rounding could make it better, so what rounding may have moved counts as a tie. Where
-    the bound is the best itself (threshold 0) nothing was rounded and the comparison is exact.
+    """Whether `metric` is better than `bound`, which was computed from `best`. A metric equal to
+    the bound is not better. PyTorch decides that in float64; in float32 the rounding of the bound
+    could make it seem better, so differences within rounding count as a tie. If the bound is the
+    best metric itself (threshold 0), nothing was rounded and the comparison is exact.
     """
     size = jnp.maximum(jnp.abs(bound), jnp.abs(best))
     tie = jnp.where((bound == best) | jnp.isinf(size), 0.0, _ROUNDING * size)

@@ -1,4 +1,6 @@
-"""Mixed precision: which type the network computes in, and float16's dynamic loss scale."""
+"""Mixed precision: the type that the network computes in, and the dynamic loss scale for
+float16.
+"""
 
 import dataclasses
 from typing import Any, Literal
@@ -14,7 +16,8 @@ _COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """What the network computes in; parameters, statistics, losses and moments stay float32.
+    """The type that the network computes in; parameters, statistics, losses and moments stay
+    float32.
 
     Attributes:
       compute: the type of activations and of the parameters' copies inside the forward pass.
@@ -45,7 +48,7 @@ class Policy:
         return cast_floating(inputs, self.compute_dtype)
 
     def cast_outputs(self, outputs: PyTree) -> PyTree:
-        """Floating leaves in float32, as losses and metrics want them."""
+        """Floating leaves in float32, for losses and metrics."""
         return cast_floating(outputs, jnp.float32)
 
 
@@ -60,10 +63,10 @@ def cast_floating(tree: PyTree, dtype: Any) -> PyTree:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LossScaleState:
-    """What the dynamic loss scale remembers.
+    """The state of the dynamic loss scale.
 
     Attributes:
-      scale: float32 scalar, the loss is multiplied by it before the backward pass.
+      scale: float32 scalar by which the loss is multiplied before the backward pass.
       growth_tracker: int32 scalar, finite steps since the last change of the scale.
     """
 
@@ -111,10 +114,9 @@ class LossScale:
 
 
 def _multiply(scale: Array, factor: Array | float) -> Array:
-    """`scale * factor`, right for subnormal numbers too, which XLA takes for zero on a CPU.
-
-    Tiny scales are multiplied 2^100 times larger. The bits of a subnormal number are its count of
-    2^-149, the smallest float32; 2^23 of them make the first normal number.
+    """`scale * factor`, also correct for subnormal numbers, which XLA treats as zero on a CPU. Tiny
+    scales are enlarged by 2^100 for the multiplication. The bits of a subnormal number count
+    multiples of 2^-149, the smallest float32; 2^23 of them make the first normal number.
     """
     bits = jax.lax.bitcast_convert_type(scale, jnp.uint32)
     enlarged = jnp.where(bits < 2**23, bits.astype(jnp.float32) * 2.0**-49, scale * 2.0**100)

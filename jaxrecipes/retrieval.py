@@ -1,7 +1,7 @@
 """Rank-1 identification and verification with embeddings, on host arrays.
 
-Embeddings are compared by cosine, a block of queries at a time; memory stays small however many
-pairs there are.
+Embeddings are compared by cosine, one block of queries at a time, so memory does not grow with the
+number of pairs.
 """
 
 from collections.abc import Iterator
@@ -17,15 +17,14 @@ def rank_one(
     gallery: np.ndarray,
     gallery_labels: np.ndarray,
 ) -> float:
-    """The share of queries whose nearest gallery row has their label.
-
-    Where several rows are equally like, the share of them that have it.
+    """The share of queries whose nearest gallery row has their label. If several rows are equally
+    near, a query counts by the share of them that have its label.
 
     Args:
       queries: `[Q, D]`.
       query_labels: `[Q]` integers.
       gallery: `[G, D]`.
-      gallery_labels: `[G]`; a query whose label is missing here counts as not found.
+      gallery_labels: `[G]`; a query whose label does not occur here counts as not found.
 
     Returns:
       A number in [0, 1]; NaN without queries or gallery.
@@ -51,23 +50,22 @@ def verification_auc(
     gallery: np.ndarray | None = None,
     gallery_labels: np.ndarray | None = None,
 ) -> float:
-    """The chance that a pair of one label is more alike than a pair of two; ties count half.
-
-    The area under the ROC curve of all pairs' cosines, exact as `metrics.roc_auc`, which would hold
-    all pairs at once.
+    """The probability that a pair with equal labels is more similar than a pair with different
+    labels; ties count half. This is the area under the ROC curve of the cosines of all pairs, as
+    exact as `metrics.roc_auc`, which would need all pairs in memory.
 
     Args:
       queries: `[Q, D]`.
       query_labels: `[Q]` integers.
-      gallery: `[G, D]`: each query is paired with each row. None: each pair of two queries.
+      gallery: `[G, D]`: each query is paired with each row. None: all pairs of two queries.
       gallery_labels: `[G]`, with `gallery`.
 
     Returns:
       A number in [0, 1]; NaN if all pairs are of one kind.
 
     Raises:
-      ValueError: the shapes do not fit, a number is not finite, or one of gallery and its labels
-        is missing.
+      ValueError: the shapes do not fit, a number is not finite, or only one of gallery and its
+        labels is given.
     """
     if (gallery is None) != (gallery_labels is None):
         raise ValueError("expected gallery and gallery_labels together, or neither")
@@ -84,7 +82,7 @@ def verification_auc(
                 chosen &= np.arange(rows.start, rows.stop)[:, None] < np.arange(len(labels))
             yield scores[chosen]
 
-    # Twice through all pairs: those of one label are few and kept.
+    # Two passes over all pairs: those with equal labels are few and are kept.
     same = np.sort(np.concatenate([np.zeros(0, np.float32), *pairs(True)]))
     twice_won = num_different = 0
     for different in pairs(False):
@@ -112,6 +110,6 @@ def _checked(features: np.ndarray, labels: np.ndarray, name: str) -> tuple[np.nd
             f"expected {name} [N, D] and their labels [N], got {features.shape} and {labels.shape}"
         )
     if not np.isfinite(features).all():
-        raise ValueError(f"{name} hold numbers that are not finite; none may be")
+        raise ValueError(f"{name} hold numbers that are not finite")
     norm = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(norm > 0, norm, 1.0), labels

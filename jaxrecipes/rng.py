@@ -1,7 +1,7 @@
 """Keys are functions of (seed, stream name, step) and never advance.
 
-A resumed run draws the same numbers with nothing extra to save, and adding a stream (say, for a
-new augmentation) does not change the numbers that the others draw.
+A resumed run draws the same numbers with nothing extra to save, and adding a stream (say, for a new
+augmentation) does not change the numbers drawn from the others.
 """
 
 import zlib
@@ -12,7 +12,7 @@ Array = jax.Array
 
 
 def stream_key(key: Array, stream: str, step: Array | int = 0) -> Array:
-    """The key of one named stream at one step.
+    """The key of a named stream at a step.
 
     Args:
       key: the run's key, a typed PRNG key scalar (`jax.random.key(seed)`); it never changes.

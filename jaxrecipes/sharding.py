@@ -1,4 +1,4 @@
-"""One code path from one device to many: a mesh, and where each array lies on it.
+"""One code path for one device or many: a mesh, and where each array lies on it.
 
 The step is written for one device. `jit` with these shardings makes it data-parallel (params
 replicated) or FSDP (params, moments and averages split over the `fsdp` axis too); the batch is
@@ -24,11 +24,11 @@ def initialize_distributed(
 
     Args:
       coordinator_address: `host:port` of process 0. None: nothing is done.
-      num_processes: how many there are.
-      process_id: which one this is.
+      num_processes: the number of processes.
+      process_id: the index of this one.
 
     Raises:
-      ValueError: an address without a count and an index that fit.
+      ValueError: the address comes without a valid count and index.
     """
     if coordinator_address is None:
         if num_processes not in (None, 1):
@@ -50,7 +50,7 @@ def make_mesh(fsdp_devices: int = 1, *, devices: Sequence[jax.Device] | None = N
 
     Args:
       fsdp_devices: over how many devices the state is split; 1 replicates it.
-      devices: in place of all there are.
+      devices: use these instead of all.
 
     Raises:
       ValueError: `fsdp_devices` does not divide the number of devices.
@@ -89,7 +89,7 @@ def check_batch_divides(batch_size: int, mesh: Mesh) -> None:
 
 
 def state_shardings(abstract_state: Any, mesh: Mesh, *, min_size: int = 4096) -> Any:
-    """The sharding of each leaf of a state: FSDP over the `fsdp` axis, replicated over `data`.
+    """The sharding of each leaf of the state: FSDP over the `fsdp` axis, replicated over `data`.
 
     A leaf of at least `min_size` elements is split along its largest dimension that the axis
     divides; smaller ones, and those that no dimension fits, are replicated (splitting them costs
@@ -98,7 +98,7 @@ def state_shardings(abstract_state: Any, mesh: Mesh, *, min_size: int = 4096) ->
     Args:
       abstract_state: the state's arrays or `ShapeDtypeStruct`s.
       mesh: the devices.
-      min_size: smallest number of elements that is split.
+      min_size: smallest number of elements of an array that is split.
     """
     fsdp = mesh.shape["fsdp"]
 
@@ -113,8 +113,8 @@ def state_shardings(abstract_state: Any, mesh: Mesh, *, min_size: int = 4096) ->
 
 
 def put_global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-    """A host array that every process holds whole, laid out by `sharding` over the devices of all
-    of them.
+    """A host array of which every process has a full copy, laid out by `sharding` over the devices
+    of all processes.
     """
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
@@ -145,10 +145,10 @@ def with_gathered_params(apply_fn: Callable[..., Any], mesh: Mesh) -> Callable[.
     whole parameters and its device's part of the batch (FSDP).
 
     Parameters are gathered from the devices once for the forward and once more for the backward
-    pass, so that none stays whole in between, and their gradients are split as they are themselves
-    (Zhao et al. 2023; ZeRO-3). Left to itself the compiler would carry the parameters' splits on
-    into the activations, and move those instead. Nothing changes where the `fsdp` axis of the mesh
-    has one device.
+    pass, so that none stays complete in between, and their gradients are split like the parameters
+    (Zhao et al. 2023; ZeRO-3). Otherwise the compiler would propagate the parameters' sharding into
+    the activations, and move those instead. Nothing changes if the `fsdp` axis of the mesh has one
+    device.
     """
     if mesh.shape["fsdp"] == 1:
         return apply_fn
@@ -183,5 +183,5 @@ def _gathered(params: Any, mesh: Mesh) -> Any:
 
 
 def _all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
-    """What the forward pass keeps for the backward pass."""
+    """The checkpointing policy: the forward pass keeps everything but the gathered parameters."""
     return primitive.name != "sharding_constraint"

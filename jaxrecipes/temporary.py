@@ -1,7 +1,7 @@
 """Temporary files that name their owner and are removed once it has died.
 
-Their owner holds a lock on them, which the operating system releases with the process, however it
-ends. So nobody needs to guess from a name or an age whether a file is still being written.
+Their owner holds a lock on them, which the operating system releases when the process ends, for
+whatever reason. So nobody has to guess from a name or an age whether a file is still being written.
 """
 
 import contextlib
@@ -18,10 +18,9 @@ _SUFFIX = ".partial"
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when the block ends well.
-
-    Those beside it that a dead process left are removed. Whatever wrote the block must have been
-    closed in it.
+    """A temporary file next to `path`, which replaces it if the block ends without an error.
+    Temporary files that dead processes left beside it are removed. Whatever the block opens for
+    writing must be closed within it.
 
     Raises:
       OSError: the folder cannot be written, or the disk is full.
@@ -29,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     sweep(path.parent)
     temporary, handle = _create(path)
     try:
-        if os.name == "nt":  # an open file cannot be renamed there
+        if os.name == "nt":  # which cannot rename an open file
             os.close(handle)
         yield temporary
         os.replace(temporary, path)
@@ -42,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def sweep(folder: Path) -> None:
     """Removes the temporary files of a folder whose owners have died."""
     if os.name == "nt":
-        return  # what is open cannot be told from what is not
+        return  # where an open file cannot be told from a closed one
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") and entry.name.endswith(_SUFFIX):
@@ -58,7 +57,7 @@ def _create(path: Path) -> tuple[Path, int]:
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         if os.name == "nt" or (_lock(handle) and os.fstat(handle).st_nlink):
             return temporary, handle
-        # Another process took it for a dead one's in the moment before it was locked.
+        # In the moment before it was locked, another process took its owner for dead.
         os.close(handle)
         temporary.unlink(missing_ok=True)
 
@@ -67,7 +66,9 @@ def _lock(handle: int) -> bool:
     try:
         return lock_descriptor(handle, blocking=False)
     except OSError:
-        return True  # a file system without locks: then nobody can lock it to remove it either
+        return (
+            True  # a file system without locks, where nobody can lock the file to remove it either
+        )
 
 
 def _remove_if_dead(path: str) -> None:

@@ -85,7 +85,7 @@ def test_a_count_is_taken_from_1_on_as_far_as_32_bits_hold_it(value):
         ("plan", {0: 1}, "Part.plan key is 0; expected plan key >= 1"),
         ("kind", "meen", "Part.kind is 'meen'; did you mean 'mean'? Known: mean, sum"),
         ("count", True, "Part.count is True (bool); expected int"),
-        ("count", 2**700, "Part.count is a number of 701 bits; expected a number of 32 bits"),
+        ("count", 2**700, "Part.count is a number of 701 bits; expected a 32-bit number"),
         ("on", 1, "Part.on is 1 (int); expected bool"),
     ],
 )

@@ -191,7 +191,7 @@ def test_tensors_without_a_counterpart_leave_the_rest_readable(tmp_path):
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "run git lfs pull"),
         ("", "is an empty file"),
-        ("<!DOCTYPE html><html>not found</html>", "is a page of the web, not the file itself"),
+        ("<!DOCTYPE html><html>not found</html>", "is a web page, not the file itself"),
     ],
 )
 @pytest.mark.parametrize(
