@@ -37,6 +37,7 @@ class Progress:
         stream: TextIO | None = None,
         interval_s: float = 10.0,
         last_line: bool = True,
+        silent: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Draws nothing yet.
@@ -49,6 +50,7 @@ class Progress:
           interval_s: shortest time between two plain lines, in seconds.
           last_line: whether the end is worth a plain line, or a bar that stays. Switch it off where
             the caller prints its own line for each epoch.
+          silent: write nothing, as where several things go on at once.
           clock: seconds, for tests.
         """
         self._description = description
@@ -57,6 +59,7 @@ class Progress:
         self._stream = sys.stderr if stream is None else stream
         self._interval_s = interval_s
         self._last_line = last_line
+        self._silent = silent
         self._clock = clock
         self._done = 0
         self._postfix = ""
@@ -65,7 +68,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._start = self._last_print = self._clock()
-        if self._stream.isatty():
+        if self._stream.isatty() and not self._silent:
             self._bar = RichProgress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
@@ -118,7 +121,8 @@ class Progress:
         bar.update(self._task, completed=self._done, total=self._total, status=self._status())
 
     def _print(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
+        if not self._silent:
+            print(line, file=self._stream, flush=True)
         self._last_print = self._clock()
 
     def _line(self) -> str:

@@ -1,6 +1,5 @@
 """`fit`: trains a recipe on its data, in a folder. Killed at any moment, the same call goes on."""
 
-import collections
 import dataclasses
 import logging
 import pathlib
@@ -9,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
@@ -19,24 +17,21 @@ from jaxrecipes.locks import alone_in_run
 from jaxrecipes.optim import late_paths, leaves_by_path
 from jaxrecipes.paths import user_path
 from jaxrecipes.report.aim_writer import AimLog
-from jaxrecipes.report.progress import Progress
 from jaxrecipes.report.writer import Writer, open_writer
 from jaxrecipes.train import nonfinite, resume
 from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.epoch_steps import train_part
 from jaxrecipes.train.outcome import Finished, bytes_per_device, end_epoch, finish
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe, Stage
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.run_state import Position, Run
 from jaxrecipes.train.state import with_moments
-from jaxrecipes.train.step import looked_at
 from jaxrecipes.train.timeline import Timeline
+from jaxrecipes.train.turns import EpochOver, Turns, alone
 
 _log = logging.getLogger("jaxrecipes")
 
-# In jax 0.10 and 0.11, steps over several (faked) CPU devices abort when many of them wait for a
-# thread at once, so the host stays at most this many calls ahead of such devices.
-_CALLS_AHEAD_ON_CPU = 8
 _STOPPED = "stopped at step %d and saved; the same command goes on from there"
 
 
@@ -77,6 +72,50 @@ def fit(
       TrainingDivergedError: too many steps in a row were not finite, or the state is not.
       CheckpointWriteError, OSError: the disk is full or not writable; what was saved is intact.
     """
+    with Interrupt() as interrupt:
+        turns = in_turns(
+            recipe,
+            data,
+            config,
+            workdir,
+            interrupt=interrupt,
+            allow_config_change=allow_config_change,
+            allow_data_change=allow_data_change,
+            programs=programs,
+            writers=writers,
+        )
+        return alone(turns, after_epoch)
+
+
+def in_turns(
+    recipe: Recipe,
+    data: RunData,
+    config: RunConfig,
+    workdir: pathlib.Path,
+    *,
+    interrupt: Interrupt,
+    allow_config_change: bool = False,
+    allow_data_change: bool = False,
+    programs: Programs | None = None,
+    writers: Sequence[Writer] = (),
+    silent: bool = False,
+) -> Turns:
+    """The run of `fit`, which asks for its steps instead of taking them: see `train.turns`.
+
+    Args:
+      recipe: as of `fit`, as is all that is not explained here.
+      data: of the run.
+      config: of the run.
+      workdir: of the run.
+      interrupt: stops the run, as it stops all that share it.
+      allow_config_change: go on under another config.
+      allow_data_change: go on with other data.
+      programs: compiled for another run.
+      writers: more logs.
+      silent: show no progress within an epoch.
+
+    Returns, raises: what `fit` does.
+    """
     started, loop = time.monotonic(), config.loop
     with (
         alone_in_run(workdir),
@@ -86,7 +125,6 @@ def fit(
             keep_best=loop.keep_best,
             mode=config.select_mode,
         ) as checkpoints,
-        Interrupt() as interrupt,
     ):
         found = resume.find(
             checkpoints,
@@ -129,17 +167,21 @@ def fit(
                 started=started,
             )
             _record_start(run, position, goes_on=found is not None)
+            told = EpochOver(run=run, position=position, begins=True)
+            run, position = (yield told) or (run, position)
             for stage, stage_end in recipe.stages(position.step, run.end):
                 position, programs = _enter(stage, run, position, programs)
                 if position.step >= run.end and run.epoch_is_open(position):
                     position = end_epoch(run, position, programs)  # as a changed config ends it
                 while position.step < stage_end and not position.stopped_early:
-                    position, interrupted = _train(run, position, programs, interrupt, stage_end)
+                    position, interrupted = yield from train_part(
+                        run, position, programs, interrupt, stage_end, silent=silent
+                    )
                     epoch_over = position.step == run.end or run.is_epoch_end(position.step)
                     if epoch_over:
                         position = end_epoch(run, position, programs)
-                        if after_epoch is not None:
-                            after_epoch(position.history)
+                        told = EpochOver(run=run, position=position)
+                        run, position = (yield told) or (run, position)
                     elif interrupted:
                         resume.save(run, position, mid_epoch=True)
                     interrupted = interrupted or (epoch_over and interrupt.requested_anywhere())
@@ -181,89 +223,6 @@ def _enter(
     return position, programs
 
 
-def _train(
-    run: Run, position: Position, programs: Programs, interrupt: Interrupt, stage_end: int
-) -> tuple[Position, bool]:
-    """Trains to the end of the epoch or the stage, or to where a signal interrupts it; whether one
-    did.
-    """
-    data, loop, step = run.data, run.config.loop, position.step
-    epoch_end = min(_next_multiple(step, data.steps_per_epoch), run.end)
-    until = min(epoch_end, stage_end)
-    window_started, window_step = time.monotonic(), step
-    if position.epoch_began is None:
-        position = dataclasses.replace(position, epoch_began=(step, window_started))
-    ahead: collections.deque[Any] = collections.deque()
-    throttle = jax.default_backend() == "cpu" and data.mesh.size > 1
-
-    title = f"epoch {run.timeline.epoch(step + 1)}/{run.timeline.epoch(run.end)}"
-    with Progress(title, total=until - step, last_line=False) as progress:
-        while step < until:
-            stops = [until, _next_multiple(step, loop.log_every_steps)]
-            if loop.checkpoint_every_steps:
-                stops.append(_next_multiple(step, loop.checkpoint_every_steps))
-            most = programs.steps_per_call.count
-            count = min(most, min(stops) - step)
-            items = data.train.training_items(step, count, padded_to=most)
-            state, sums, log = programs.train(
-                position.state, position.sums, data.train.source, items, np.int32(count)
-            )
-            step += count
-            position = dataclasses.replace(position, step=step, state=state, sums=sums)
-            progress.advance(count)
-            if throttle:
-                ahead.append(log["loss"])
-                if len(ahead) > _CALLS_AHEAD_ON_CPU:
-                    ahead.popleft().block_until_ready()
-            if position.seconds_to_first_step is None:
-                log["loss"].block_until_ready()
-                window_started, window_step = time.monotonic(), step
-                seconds = window_started - run.started
-                position = dataclasses.replace(position, seconds_to_first_step=seconds)
-
-            logs = step % loop.log_every_steps == 0 or step == epoch_end
-            if logs:
-                values = {name: float(value) for name, value in jax.device_get(log).items()}
-                culprit = int(values.pop("first_nonfinite"))
-                elapsed = time.monotonic() - window_started
-                if step > window_step and elapsed > 0:
-                    rate = (step - window_step) * data.examples_per_step / elapsed
-                    values["examples_per_second"] = rate
-                window_started, window_step = time.monotonic(), step
-                run.log(step, _tagged(values))
-                if run.recipe.log_line is not None:
-                    _log.info(run.recipe.log_line(run.taken(step), run.taken(run.end), values))
-                progress.advance(0, {"loss": values["loss"]})
-                _check_skipped(run, position, values, culprit)
-            # Every process must ask at the same steps, which are the log points.
-            if (logs or jax.process_count() == 1) and interrupt.requested_anywhere():
-                return position, True
-            saves = loop.checkpoint_every_steps and step % loop.checkpoint_every_steps == 0
-            if saves and step < epoch_end:
-                resume.save(run, position, mid_epoch=True)
-    return position, False
-
-
-def _check_skipped(run: Run, position: Position, values: Mapping[str, float], culprit: int) -> None:
-    """Raises after too many skipped steps; `culprit` is the last one's `first_nonfinite`."""
-    if values["num_skipped_in_row"] < run.config.loop.max_skipped_in_row:
-        return
-    last = position.step - 1
-    path = run.workdir / "nonfinite_batch.npz"
-    if jax.process_index() == 0:
-        np.savez_compressed(path, step=last, **run.data.train_batch(last))  # type: ignore[arg-type]
-    run.checkpoints.wait()
-    raise nonfinite.TrainingDivergedError(
-        nonfinite.skipped_message(
-            values,
-            looked_at(run.recipe.stage_at(last), position.state)[culprit],
-            step=run.taken(position.step),
-            batch=path,
-            checkpoint=run.checkpoints.latest_step,
-        )
-    )
-
-
 def _record_start(run: Run, position: Position, *, goes_on: bool) -> None:
     """Says where the run stands, and leaves its config in the folder."""
     run.write_json("config.json", {"recipe": run.recipe.name} | to_dict(run.config))
@@ -289,15 +248,3 @@ def _aim_log(recipe: Recipe, config: RunConfig, workdir: pathlib.Path) -> AimLog
         experiment=recipe.name,
         hparams=to_dict(config),
     )
-
-
-def _next_multiple(step: int, every: int) -> int:
-    return (step // every + 1) * every
-
-
-def _tagged(values: Mapping[str, float]) -> dict[str, float]:
-    """TensorBoard tags: hyperparameters keep their own group, everything else is training."""
-    return {
-        name if name.startswith("hparams/") else f"train/{name}": value
-        for name, value in values.items()
-    }
