@@ -21,9 +21,9 @@ from report import print_table, write_json
 from timing import add_timing_arguments, conditions, cost, prepare, take_turns
 
 from jaxrecipes import population
+from jaxrecipes.data.feed import fetch
 from jaxrecipes.population import PopulationProgram, active_lanes
 from jaxrecipes.sharding import make_mesh
-from jaxrecipes.train.feed import fetch
 from jaxrecipes.train.programs import Programs
 
 
