@@ -64,6 +64,11 @@ def make_mesh(fsdp_devices: int = 1, *, devices: Sequence[jax.Device] | None = N
     return Mesh(grid.reshape(-1, fsdp_devices), _BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
 
 
+def on_cpu(mesh: Mesh) -> bool:
+    """Whether the devices of a mesh are CPUs; a mesh may be of devices that are not there."""
+    return mesh.devices.flat[0].platform == "cpu"
+
+
 def _divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 

@@ -1,8 +1,8 @@
 """Layers that Flax lacks or that must match PyTorch: NHWC, parameters float32, rates as data."""
 
+from jaxrecipes.backend import by_backend
 from jaxrecipes.nn.activations import gelu, quick_gelu, silu
 from jaxrecipes.nn.attention import EncoderLayer, SelfAttention
-from jaxrecipes.nn.backend import by_backend
 from jaxrecipes.nn.batch_norm import BatchNorm, batch_norm_act
 from jaxrecipes.nn.bicubic import bicubic_matrix
 from jaxrecipes.nn.conv import Conv, conv, conv_output_size, patchify

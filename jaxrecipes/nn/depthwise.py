@@ -8,8 +8,8 @@ from jax import lax
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.backend import by_backend
 from jaxrecipes.nn import depthwise_cpu
-from jaxrecipes.nn.backend import by_backend
 from jaxrecipes.nn.initializers import kaiming_normal_fan_out, uniform_fan_in
 from jaxrecipes.ranks import aligned
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.report.progress import Progress
+from jaxrecipes.sharding import on_cpu
 from jaxrecipes.train import nonfinite, resume
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.run_state import Position, Run
@@ -46,7 +47,7 @@ def train_part(
     if position.epoch_began is None:
         position = dataclasses.replace(position, epoch_began=(step, window_started))
     ahead: collections.deque[Any] = collections.deque()
-    throttle = jax.default_backend() == "cpu" and data.mesh.size > 1
+    throttle = on_cpu(data.mesh) and data.mesh.size > 1
 
     title = f"epoch {run.timeline.epoch(step + 1)}/{run.timeline.epoch(run.end)}"
     with Progress(title, total=until - step, last_line=False, silent=silent) as progress:

@@ -13,7 +13,13 @@ from jax.sharding import Mesh
 
 from jaxrecipes.compile_quickly import compile_quickly
 from jaxrecipes.data.feed import fetch
-from jaxrecipes.sharding import put_global, replicated, state_shardings, with_gathered_params
+from jaxrecipes.sharding import (
+    on_cpu,
+    put_global,
+    replicated,
+    state_shardings,
+    with_gathered_params,
+)
 from jaxrecipes.train.evaluate import EvalProgram
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
@@ -27,11 +33,13 @@ _CONVOLUTIONS = "on CPU XLA runs the convolutions of a step many times slower in
 
 
 class TrainProgram:
-    """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh, compiled once
-    for any number of them; state and sums are donated.
+    """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh; state and sums
+    are donated.
 
-    The leading axis of `items` is the most steps of a call, which runs the first `count`: the last,
-    shorter call of an epoch needs no compilation of its own.
+    The leading axis of `items` is the most steps of a call. On CPUs a call runs the first `count`
+    of them, so the last, shorter call of an epoch needs no compilation of its own. A GPU's host
+    would wait in every round of a loop whose length is data, so elsewhere the compiler knows the
+    length, and a shorter call takes its steps one by one through a second program.
 
     Args:
       recipe: what is trained.
@@ -40,11 +48,13 @@ class TrainProgram:
 
     Attributes:
       shardings: where each leaf of the state lies.
-      num_compilations: how many times the program was traced; 1 in a healthy run.
+      num_compilations: how many times the program was traced; in a healthy run 1, or 2 where
+        shorter calls have a program of their own.
     """
 
     def __init__(self, recipe: Recipe, *, mesh: Mesh, abstract_state: TrainState):
         self.num_compilations = 0
+        self._any_count = any_count = on_cpu(mesh)
         self.shardings = state_shardings(abstract_state, mesh)
         apply_fn = with_gathered_params(recipe.apply_fn, mesh)
         train_step = make_train_step(dataclasses.replace(recipe, apply_fn=apply_fn))
@@ -60,7 +70,8 @@ class TrainProgram:
         def run(state, sums, source, items, count):
             self.num_compilations += 1
             first = jax.tree.map(lambda x: x[0], items)
-            if jax.tree.leaves(items)[0].shape[0] == 1:
+            most = jax.tree.leaves(items)[0].shape[0]
+            if most == 1:
                 return one_step(state, sums, source, first)
             log = jax.eval_shape(fetch_and_step, state, source, first)[1].log
 
@@ -69,7 +80,8 @@ class TrainProgram:
                 return one_step(carry[0], carry[1], source, item)
 
             empty_log = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), log)
-            return jax.lax.fori_loop(0, count, body, (state, sums, empty_log))
+            rounds = count if any_count else most
+            return jax.lax.fori_loop(0, rounds, body, (state, sums, empty_log))
 
         self._everywhere = everywhere = replicated(mesh)
         self._run = jax.jit(
@@ -82,7 +94,12 @@ class TrainProgram:
 
     def __call__(self, state, sums, source, items, count):
         """`(state, sums, log of the last step)`, dispatched without waiting for the device."""
-        return self._run(state, sums, source, items, count)
+        if self._any_count or count == jax.tree.leaves(items)[0].shape[0]:
+            return self._run(state, sums, source, items, count)
+        for i in range(count):
+            item = jax.tree.map(lambda x, i=i: jax.lax.dynamic_slice_in_dim(x, i, 1), items)
+            state, sums, log = self._run(state, sums, source, item, np.int32(1))
+        return state, sums, log
 
     def lower(self, state, sums, source, items, count) -> jax.stages.Lowered:
         """The program for such arguments (arrays or their shapes), not yet compiled."""
@@ -100,7 +117,10 @@ class TrainProgram:
         self, given: int | None, state: TrainState, source: Any, items: Any
     ) -> "StepsPerCall":
         """How many steps a call should have, see `choose_steps_per_call`."""
-        return choose_steps_per_call(given, self._fetch_and_step, state, source, _first(items))
+        step = self._fetch_and_step
+        return choose_steps_per_call(
+            given, step, state, source, _first(items), on_cpu=self._any_count
+        )
 
     def zeros(self, shapes: Any) -> Any:
         """Sums of no step at all."""
@@ -126,7 +146,9 @@ class StepsPerCall:
             _log.info("%s: %s", steps, self.reason)
 
 
-def choose_steps_per_call(given: int | None, step: Callable[..., Any], *args: Any) -> StepsPerCall:
+def choose_steps_per_call(
+    given: int | None, step: Callable[..., Any], *args: Any, on_cpu: bool
+) -> StepsPerCall:
     """As many as are given, or else what the program of one step suggests.
 
     XLA's fast convolution is lost inside loops on CPU: a step with one in it goes alone into a
@@ -136,10 +158,11 @@ def choose_steps_per_call(given: int | None, step: Callable[..., Any], *args: An
       given: steps, or None to choose.
       step: a jitted function.
       *args: its arguments, or their shapes; it is traced for them unless it was before.
+      on_cpu: whether it runs on CPUs.
     """
     convolutions = (
         given != 1
-        and jax.default_backend() == "cpu"
+        and on_cpu
         and "conv_general_dilated" in _primitives_on_cpu(jax.make_jaxpr(step)(*args).jaxpr)
     )
     if given is not None:

@@ -1,6 +1,7 @@
 """The training step: one pure function of (state, batch), read from top to bottom."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.struct
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxrecipes.backend import by_backend
 from jaxrecipes.ema import ema_decay_at, ema_update
 from jaxrecipes.finite import is_floating
 from jaxrecipes.losses import composite_loss
@@ -179,12 +181,17 @@ def make_train_step(
 def _update_if(finite, update, learned):
     """`update(learned)` if `finite`, else `learned`.
 
-    On CPU a select would have XLA copy all moments before it computes new ones. A GPU's host would
-    wait for the condition of a branch in each step, so there it is a select.
+    On a CPU a select would have XLA copy all moments before it computes new ones. A GPU's host
+    would wait for the condition of a branch in every step, so there it is a select.
     """
-    if jax.default_backend() == "cpu":
+
+    def branch(finite, learned):
         return jax.lax.cond(finite, update, lambda learned: learned, learned)
-    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), update(learned), learned)
+
+    def select(finite, learned):
+        return jax.tree.map(partial(jnp.where, finite), update(learned), learned)
+
+    return by_backend(finite, learned, cpu=branch, default=select)
 
 
 def looked_at(recipe: Recipe, state: TrainState) -> list[str]:

@@ -81,8 +81,9 @@ def test_a_convolution_for_other_platforms_alone_does_not_count():
         return jax.lax.platform_dependent(x, cpu=lambda x: 9 * x, default=convolve)
 
     image = jax.ShapeDtypeStruct((1, 1, 8, 8), jnp.float32)
-    assert choose_steps_per_call(None, step, image).count == DEFAULT_STEPS_PER_CALL
+    everywhere = jax.jit(lambda x: jax.lax.map(convolve, x[None]))
+    assert choose_steps_per_call(None, step, image, on_cpu=True).count == DEFAULT_STEPS_PER_CALL
+    assert choose_steps_per_call(None, everywhere, image, on_cpu=True).count == 1
     assert (
-        choose_steps_per_call(None, jax.jit(lambda x: jax.lax.map(convolve, x[None])), image).count
-        == 1
+        choose_steps_per_call(None, everywhere, image, on_cpu=False).count == DEFAULT_STEPS_PER_CALL
     )

@@ -8,6 +8,7 @@ the batch.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 from annotated_types import Interval
 from jax.typing import ArrayLike
 
+from jaxrecipes.backend import by_backend
 from jaxrecipes.fields import (
     Checked,
     Count,
@@ -208,8 +210,17 @@ def jitter_colours(planes: Planes, jitter: Jitter, order: Array) -> Planes:
     if jitter.hue is not None:
         turn = per_image(jitter.hue)
         parts.append(lambda planes: turn_hue(planes, turn))
+
+    def branch(part: Array, planes: Planes) -> Planes:
+        return jax.lax.switch(part, parts, planes)
+
+    def select(part: Array, planes: Planes) -> Planes:
+        changed = [function(planes) for function in parts]
+        return jax.tree.map(partial(jax.lax.select_n, part), *changed)
+
     for i in range(len(parts)):
-        planes = jax.lax.switch(order[i], parts, planes)
+        # A GPU's host would wait for the number of a branch; computing all parts costs less there.
+        planes = by_backend(order[i], planes, cpu=branch, default=select)
     return planes
 
 
