@@ -1,4 +1,4 @@
-"""One place that picks a formulation by the backend that a program is compiled for."""
+"""Chooses a formulation by the platform that a program is compiled for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +10,8 @@ def by_backend(*args: Any, cpu: Callable[..., Any], default: Callable[..., Any])
     """Calls `cpu(*args)` in a program for CPUs and `default(*args)` in any other.
 
     XLA has no fast CPU kernel for a grouped convolution, for a convolution's weight gradient inside
-    a loop, or for a convolution whose weights carry a `vmap` axis, so layers spell convolutions as
-    shifts and matrix products there. The choice is made when the program is compiled: nothing of
-    the other formulation is left in it. Both must return the same shapes and dtypes.
+    a loop, or for a convolution whose weights carry a `vmap` axis, so there layers compute
+    convolutions as shifts and matrix products. The choice is made when the program is compiled, and
+    the other formulation leaves nothing in it. Both must return the same shapes and dtypes.
     """
     return lax.platform_dependent(*args, cpu=cpu, default=default)

@@ -1,4 +1,4 @@
-"""A triplet loss whose triplets are chosen by angle: the same person seen from farthest away."""
+"""A triplet loss whose triplets are chosen by angle: the positive is the most different view."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,9 @@ Array = jax.Array
 
 
 class Triplets(NamedTuple):
-    """For each row as anchor: `[B]` rows, and whether there is such a triplet at all."""
+    """The triplet of each row as anchor: `[B]` row numbers, and whether there is such a triplet at
+    all.
+    """
 
     positive: Array
     negative: Array
@@ -33,23 +35,24 @@ def angle_triplets(
 ) -> Triplets:
     """The triplet of each row.
 
-    Positive: the row of the same label that is farthest in angle. Negative: of the other labels'
-    rows within `angle_threshold` the one of highest cosine, and if there is none the one nearest in
-    angle. Angles are compared as plain vectors, without wrap-around; ties go to the first row.
+    Positive: the row of the same label that is farthest in angle. Negative: among the rows of other
+      labels within `angle_threshold`, the one with the highest cosine; if there is none, the one
+      nearest in angle. Angles are compared as plain vectors, without wrap-around; ties go to the
+      first row.
 
     Args:
-      features: `[B, D]`; no gradient goes through the choice.
+      features: `[B, D]`; no gradient flows through the selection.
       labels: `[B]` integers.
       angles: `[B, A]` degrees.
-      mask: `[B]`, 1 = keep; other rows take no part.
-      alpha: the weight's factor where the positive is farther than `far_angle`.
-      beta: the weight's factor where the negative is nearer than `near_angle`.
+      mask: `[B]`, 1 = keep; other rows are ignored.
+      alpha: factor of the weight if the positive is farther away than `far_angle`.
+      beta: factor of the weight if the negative is nearer than `near_angle`.
       angle_threshold: degrees.
       far_angle: degrees.
       near_angle: degrees.
 
     Returns:
-      `Triplets`; the weight of a row without triplet is 0.
+      `Triplets`; the weight of a row without a triplet is 0.
 
     Raises:
       ValueError: the shapes do not fit.
@@ -97,16 +100,16 @@ def angle_triplet(
 ) -> Array:
     """The mean over triplets of `weight * relu(to_positive - to_negative + margin)`.
 
-    With `features_original`, `original_weight` times the mean `1 - cosine` of features and original
-    features is added. Without any triplet the loss is 0, that part included.
+    With `features_original`, it adds `original_weight` times the mean of `1 - cosine` between
+    features and original features. If there is no triplet, the whole loss is 0, this part included.
 
     Args:
       features: `[B, D]`.
       labels: `[B]` integers.
       angles: `[B, A]` degrees.
-      features_original: `[B, D]`, what the features must not leave.
+      features_original: `[B, D]`, to which the features should stay close.
       mask: `[B]`, 1 = keep.
-      margin: in units of the features' distance; may be traced, as all that follow.
+      margin: in units of the features' distance; may be traced, like all that follow.
       original_weight: see above.
       alpha: see `angle_triplets`.
       beta: see `angle_triplets`.
@@ -142,5 +145,7 @@ def angle_triplet(
 
 
 def _distance(x: Array, y: Array) -> Array:
-    """Euclidean; the offset of PyTorch's pairwise_distance keeps it off an undefined gradient."""
+    """Euclidean distance, with the offset of PyTorch's pairwise_distance, which avoids an undefined
+    gradient.
+    """
     return jnp.linalg.norm(x - y + 1e-6, axis=-1)

@@ -1,4 +1,4 @@
-"""Losses of binary classification from one logit (or two), per example."""
+"""Losses for binary classification from one logit (or two), per example."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def bce_with_logits(logits: Array, labels: Array, *, pos_weight: Array | float =
     Args:
       logits: `[...]` floats.
       labels: `[...]` in [0, 1], integer or float, soft ones included.
-      pos_weight: the weight of the positive class, mostly negatives / positives of the training
+      pos_weight: the weight of the positive class, usually negatives / positives of the training
         data; may be traced.
 
     Returns:
@@ -29,7 +29,7 @@ def bce_with_logits(logits: Array, labels: Array, *, pos_weight: Array | float =
         raise ValueError(f"expected labels of the logits' shape {logits.shape}, got {labels.shape}")
     logits = logits.astype(jnp.float32)
     labels = labels.astype(jnp.float32)
-    # Two terms that cannot be negative: nothing cancels, unlike in z - y * z + softplus(-z).
+    # Neither term can be negative, so nothing cancels, unlike in z - y * z + softplus(-z).
     return pos_weight * labels * jax.nn.softplus(-logits) + (1.0 - labels) * jax.nn.softplus(logits)
 
 
@@ -38,8 +38,8 @@ def focal_label_smooth_ce(
 ) -> Array:
     """Two-class cross entropy with smoothed targets, times `(1 - p_true) ** gamma`.
 
-    The target is `1 - smoothing` for the true class and `smoothing` for the other, each logarithm
-    is of p + 1e-7, and the focal factor takes part in the gradient. One logit z stands for the
+    The target is `1 - smoothing` for the true class and `smoothing` for the other, the logarithms
+    are of p + 1e-7, and the gradient includes that of the focal factor. One logit z stands for the
     scores (-z, z), so that a model trained with this loss predicts class 1 with
     `prob_open_from_focal(z)`, sigmoid(2z).
 
@@ -55,7 +55,7 @@ def focal_label_smooth_ce(
     Raises:
       ValueError: other shapes.
 
-    Source: FocalLabelSmoothCE of the OCEC fork, whose float labels are mended; no class weights.
+    Source: FocalLabelSmoothCE of the OCEC fork, except that float labels work; no class weights.
     """
     logits = logits.astype(jnp.float32)
     if logits.ndim == 2 and logits.shape[1] == 2:
@@ -68,11 +68,11 @@ def focal_label_smooth_ce(
         raise ValueError(
             f"expected labels {margin.shape} for logits {logits.shape}, got {labels.shape}"
         )
-    # For K = 2 the softmax is a sigmoid of the margin, and 1 - p_true is the other class's p.
+    # For two classes the softmax is a sigmoid of the margin, and 1 - p_true is the other class's p.
     margin = jnp.where(labels == 1, margin, -margin)
     p_true, p_other = jax.nn.sigmoid(margin), jax.nn.sigmoid(-margin)
     ce = -(1.0 - smoothing) * jnp.log(p_true + 1e-7) - smoothing * jnp.log(p_other + 1e-7)
-    # Above zero, as the gradient of 0 ** gamma is infinite for gamma below 1.
+    # Kept above zero, because the gradient of 0 ** gamma is infinite for gamma below 1.
     return jnp.maximum(p_other, jnp.finfo(jnp.float32).tiny) ** gamma * ce
 
 
@@ -82,5 +82,5 @@ def prob_open(logits: Array) -> Array:
 
 
 def prob_open_from_focal(logits: Array) -> Array:
-    """sigmoid(2z): the same under a model trained on one logit with `focal_label_smooth_ce`."""
+    """sigmoid(2z): the same under a model with one logit trained with `focal_label_smooth_ce`."""
     return jax.nn.sigmoid(2.0 * logits.astype(jnp.float32))

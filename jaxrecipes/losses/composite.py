@@ -16,9 +16,10 @@ def composite_loss(
     """The weighted sum of the terms' means.
 
     Args:
-      terms: by name, `[B]` per-example losses, or scalars (regularisers, taken as they are).
-      hparams: must hold the weight of each term as `loss_weight/NAME`, a scalar that may be traced;
-        a term's weight of 1 is written out, too.
+      terms: by name, `[B]` per-example losses, or scalars (such as regularisers), which are not
+        averaged.
+      hparams: must hold the weight of every term as `loss_weight/NAME`, a scalar that may be
+        traced, even if it is 1.
       mask: `[B]`, 1 = keep; masked examples do not count. An empty mask gives 0.
 
     Returns:

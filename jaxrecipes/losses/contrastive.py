@@ -19,21 +19,23 @@ def info_nce(
     mask: Array | None = None,
     exclude_self: bool = False,
 ) -> Array:
-    """The mean over rows of `-log(positives / all)`, sums of `exp(cosine / temperature)`.
+    """The mean over rows of `-log(positives / all)`, both being sums of `exp(cosine /
+    temperature)`.
 
-    Positives are the other rows of the same label. The original takes 1 off the sum over all rows
-    for the row itself, which adds `exp(1 / temperature)`: the rest, 22025 at a temperature of 0.1,
-    stays in the denominator and keeps the loss above log((m + 1) / m) for m positives. Rows without
-    a positive do not count; without any such row the loss is 0, and so is its gradient.
+    Positives are the other rows of the same label. For the row itself the original subtracts 1 from
+    the sum over all rows, although the row contributes `exp(1 / temperature)`: the rest, 22025 at a
+    temperature of 0.1, stays in the denominator and keeps the loss above log((m + 1) / m) for m
+    positives. Rows without a positive do not count; without any such row the loss is 0, and so is
+    its gradient.
 
     Computed from logarithms of sums: finite at any temperature above 0.
 
     Args:
-      features: `[B, D]`, of any length but zero.
+      features: `[B, D]`, of any nonzero length.
       labels: `[B]` integers; only equality matters.
       temperature: above 0; may be traced.
       mask: `[B]`, 1 = keep; other rows are neither anchors nor compared with.
-      exclude_self: leave the row itself out of the denominator, as the literature does.
+      exclude_self: leave the row itself out of the denominator, as in the literature.
 
     Returns:
       A float32 scalar.
@@ -57,7 +59,7 @@ def info_nce(
 
     eps = jnp.full((rows, 1), jnp.log(jnp.float32(_EPS)))
     log_positives = _log_sum_exp(jnp.where(positive, logits, -jnp.inf), eps)
-    # What is left of the row itself, with both epsilons, has the diagonal's place.
+    # The rest of the row itself, with both epsilons, takes the place of the diagonal.
     left = (
         jnp.log(jnp.float32(2 * _EPS))
         if exclude_self
@@ -72,7 +74,7 @@ def info_nce(
 
 
 def _log_sum_exp(logits: Array, column: Array) -> Array:
-    """Over each row's logits and its column's one, which is finite."""
+    """Log-sum-exp over the logits of each row and one more, finite value."""
     return jax.nn.logsumexp(jnp.concatenate([logits, column], axis=1), axis=1)
 
 

@@ -1,6 +1,5 @@
-"""Weights that turn a loss towards hard examples and extreme angles.
-
-An extension: the source documents propose both and give no formula.
+"""Weights that make a loss emphasise hard examples and extreme angles. An extension: the source
+documents propose both without giving a formula.
 """
 
 import jax
@@ -19,17 +18,17 @@ def difficulty_weights(
 ) -> Array:
     """`((1 - cosine) / 2) ** focal_gamma * (1 + angle_kappa * min(|angle| / 90, 1))`, mean 1.
 
-    With both at 0 every weight is exactly 1. The weights are constants to the gradient.
+    If both are 0, every weight is exactly 1. No gradient flows through the weights.
 
     Args:
-      cosine: `[B]`, of the prediction and its target.
+      cosine: `[B]`, between the prediction and its target.
       angle: `[B]` degrees.
       focal_gamma: at least 0; may be traced.
       angle_kappa: at least 0; may be traced.
-      mask: `[B]`, 1 = keep; the mean is that of the kept.
+      mask: `[B]`, 1 = keep; the mean is over those.
 
     Returns:
-      `[B]` float32. All 1 where every factor is 0.
+      `[B]` float32; all 1 if every product is 0.
 
     Raises:
       ValueError: the shapes differ.

@@ -9,13 +9,13 @@ Array = jax.Array
 
 
 def gaussian_target(value: Array, centers: Array, *, sigma: Array | float) -> Array:
-    """A normal density at the bins' centres, scaled to the sum 1.
+    """A normal density at the centres of the bins, scaled to sum to 1.
 
     Args:
       value: `[...]` true coordinates, finite.
       centers: `[K]` centres of the bins, in the same unit.
-      sigma: standard deviation in the same unit; may be traced. At least 0.7 times the bins'
-        spacing, or values between two bins have next to no target.
+      sigma: standard deviation in the same unit; may be traced. Use at least 0.7 times the spacing
+        of the bins, or values between two bins have almost no target.
 
     Returns:
       `[..., K]` float32; all zero where `value` is far outside the bins.

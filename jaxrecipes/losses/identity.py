@@ -1,6 +1,6 @@
 """The terms of the universal face loss, per example and in float32.
 
-`projected` is the identity code brought back to the size of the embeddings by the loss projection.
+`projected` is the identity code, mapped back to the size of the embeddings by the loss projection.
 """
 
 import jax
@@ -24,16 +24,16 @@ def reconstruction(projected: Array, target: Array) -> Array:
 def similarity_protection(
     base_features: Array, projected: Array, target: Array, *, margin: Array | float
 ) -> Array:
-    """How much less like the target the identity code is than the features it was made from.
+    """How much less similar to the target the identity code is than the features it was made from.
 
-    `relu(cos(base, target) - cos(projected, target) - margin)`. The base features take part in the
-    gradient, as in the original: to make them less like the target lowers the loss, too.
+    `relu(cos(base, target) - cos(projected, target) - margin)`. The gradient includes the base
+    features, as in the original: making them less similar to the target lowers the loss, too.
 
     Args:
       base_features: `[B, D]`, the enhanced features.
       projected: `[B, D]`.
       target: `[B, D]`.
-      margin: the loss of similarity that is let pass; may be traced.
+      margin: the loss of similarity that is tolerated; may be traced.
 
     Returns:
       `[B]`, not reduced.
@@ -48,7 +48,9 @@ def similarity_protection(
 def pose_l1(pred: Array, pose: Array) -> Array:
     """Mean absolute error of the estimated pose: `[B, 3]` and `[B, 3]`, degrees -> `[B]`."""
     if pred.shape != pose.shape:
-        raise ValueError(f"expected an estimate of the poses' shape {pose.shape}, got {pred.shape}")
+        raise ValueError(
+            f"expected an estimate with the shape of the poses, {pose.shape}, got {pred.shape}"
+        )
     return jnp.mean(jnp.abs(pred.astype(jnp.float32) - pose.astype(jnp.float32)), axis=-1)
 
 
@@ -57,7 +59,7 @@ def pose_bin(angle: Array, num_bins: int) -> Array:
 
     Args:
       angle: any shape, degrees.
-      num_bins: at least 1. The last bin has 90 degrees and more to itself.
+      num_bins: at least 1. The last bin holds only angles of 90 degrees and more.
     """
     fraction = jnp.clip((angle.astype(jnp.float32) + 90.0) / 180.0, 0.0, 1.0)
     return (fraction * (num_bins - 1)).astype(jnp.int32)
@@ -71,7 +73,7 @@ def pose_consistency(
     yaw_index: int = 0,
     temperature: Array | float = 0.1,
 ) -> Array:
-    """Cross entropy of the pose code's likeness to each prototype against the bin of its angle.
+    """Cross entropy of the pose code's similarity to each prototype against the bin of its angle.
 
     Args:
       pose_features: `[B, P]`, of any length.
@@ -88,7 +90,7 @@ def pose_consistency(
     """
     if pose_features.shape[-1] != prototypes.shape[-1]:
         widths = f"{pose_features.shape} and {prototypes.shape}"
-        raise ValueError(f"expected pose codes and prototypes of one width, got {widths}")
+        raise ValueError(f"expected pose codes and prototypes of equal width, got {widths}")
     logits = unit(pose_features) @ unit(prototypes).T / temperature
     bins = pose_bin(pose[:, yaw_index], prototypes.shape[0])
     log_p = jax.nn.log_softmax(logits, axis=-1)
@@ -110,7 +112,7 @@ def orthogonality(id_kernel: Array, pose_kernel: Array) -> Array:
     """
     if id_kernel.shape[0] != pose_kernel.shape[0]:
         shapes = f"{id_kernel.shape} and {pose_kernel.shape}"
-        raise ValueError(f"expected kernels [D, I] and [D, P] of one D, got {shapes}")
+        raise ValueError(f"expected kernels [D, I] and [D, P] with equal D, got {shapes}")
     cosines = unit(id_kernel, axis=0).T @ unit(pose_kernel, axis=0)
     square = jnp.sum(cosines * cosines)
     some = square > 0

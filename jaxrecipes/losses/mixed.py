@@ -1,4 +1,4 @@
-"""The loss of images that Mixup or CutMix made of two."""
+"""The loss of images that Mixup or CutMix combined from two."""
 
 from collections.abc import Callable
 

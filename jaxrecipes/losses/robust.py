@@ -7,18 +7,17 @@ Array = jax.Array
 
 
 def absolute(x: Array) -> Array:
-    """`|x|`, any shape; its gradient at 0 is 0, as in PyTorch, where `jnp.abs` has 1."""
+    """`|x|`, any shape; its gradient at 0 is 0, as in PyTorch, whereas that of `jnp.abs` is 1."""
     return jnp.sign(x) * x
 
 
 def robust_l1(x: Array, *, delta: Array | float) -> Array:
-    """`|x|` up to `delta`, beyond it `delta * (1 + log1p((|x| - delta) / delta))`.
-
-    Value and slope have no jump at `delta`; beyond it the slope is `delta / |x|`.
+    """`|x|` up to `delta`, beyond it `delta * (1 + log1p((|x| - delta) / delta))`. Value and slope
+    are continuous at `delta`; beyond it the slope is `delta / |x|`.
 
     Args:
       x: errors, any shape.
-      delta: in the unit of `x`, more than 0; may be traced.
+      delta: in the unit of `x`, above 0; may be traced.
 
     Returns:
       The shape of `x`, not reduced; finite gradients everywhere, 0 at 0.

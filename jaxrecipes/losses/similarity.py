@@ -1,4 +1,4 @@
-"""How alike two vectors are: cosines and squared errors, per example, in float32."""
+"""Similarity of vectors: cosines and squared errors, per example, in float32."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ def unit(x: Array, *, axis: int = -1, eps: float = 1e-12) -> Array:
 
     Args:
       x: `[..., D]`; computed in float32.
-      axis: the one that a vector's numbers lie along.
-      eps: the least norm to divide by.
+      axis: the axis of the vectors' components.
+      eps: the smallest norm to divide by.
 
     Returns:
       `[..., D]` float32.
@@ -32,7 +32,7 @@ def cosine_similarity(x: Array, y: Array, *, eps: float = 1e-8) -> Array:
     Args:
       x: `[..., D]`.
       y: `[..., D]`.
-      eps: the least norm that each of them counts with.
+      eps: lower bound of each norm.
 
     Returns:
       `[...]` float32.
@@ -81,4 +81,4 @@ def mean_squared_error(pred: Array, target: Array) -> Array:
 
 def _check_shapes(x: Array, y: Array) -> None:
     if x.shape != y.shape:
-        raise ValueError(f"expected two arrays of one shape, got {x.shape} and {y.shape}")
+        raise ValueError(f"expected two arrays of equal shape, got {x.shape} and {y.shape}")

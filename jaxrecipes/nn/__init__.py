@@ -1,4 +1,4 @@
-"""Layers that Flax lacks or that must match PyTorch: NHWC, parameters float32, rates as data."""
+"""Layers that Flax lacks or that must match PyTorch: NHWC, float32 parameters, rates as arrays."""
 
 from jaxrecipes.backend import by_backend
 from jaxrecipes.nn.activations import gelu, quick_gelu, silu

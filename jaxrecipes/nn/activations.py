@@ -1,7 +1,6 @@
-"""Activations that must equal PyTorch's, with pullbacks that keep only their input.
-
-A pullback spells the transcendental function in another way than the forward pass does: equal
-expressions would be merged by XLA, and their result kept in memory from the one to the other.
+"""Activations that must equal PyTorch's, with pullbacks that keep only their input. A pullback
+writes the transcendental function differently from the forward pass: XLA would merge equal
+expressions and keep the result in memory between the passes.
 """
 
 import math
@@ -12,7 +11,7 @@ from jax import numpy as jnp
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """Exact GELU `x * Phi(x)` with the error function, as `torch.nn.GELU()`."""
+    """Exact GELU `x * Phi(x)` with the error function, like `torch.nn.GELU()`."""
     return 0.5 * x * (1.0 + jax.lax.erf(x * math.sqrt(0.5)))
 
 
@@ -31,7 +30,7 @@ gelu.defvjp(_gelu_fwd, _gelu_bwd)
 
 @jax.custom_vjp
 def silu(x: jax.Array) -> jax.Array:
-    """`x * sigmoid(x)`, as `torch.nn.SiLU()`."""
+    """`x * sigmoid(x)`, like `torch.nn.SiLU()`."""
     return x / (1.0 + jnp.exp(-x))
 
 

@@ -17,7 +17,7 @@ from jaxrecipes.nn.softmax import softmax
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention with one packed projection, as `torch.nn.MultiheadAttention`.
+    """Multi-head self-attention with one packed projection, like `torch.nn.MultiheadAttention`.
 
     The columns of `in_proj/kernel` `[C, 3C]` are queries, keys and values in that order; the scale
     is 1/sqrt(C / num_heads); dropout acts on the attention probabilities.
@@ -64,9 +64,9 @@ class SelfAttention(nn.Module):
         )(x)
         packed = packed.reshape(batch, tokens, 3, self.num_heads, width)
         query, key, value = packed.transpose(2, 0, 3, 1, 4)  # each B heads T width
-        query = query * (1.0 / math.sqrt(width))  # there are fewer of them than of scores
+        query = query * (1.0 / math.sqrt(width))  # queries are fewer than scores
         scores = (query @ key.swapaxes(-1, -2)).astype(jnp.float32)
-        if mask is not None:  # finite, so that a query without a key is no NaN
+        if mask is not None:  # finite, so that a query without any key gives no NaN
             scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
         probs = softmax(scores).astype(self.dtype)
         probs = Dropout()(probs, dropout_rate, train=train)

@@ -35,10 +35,10 @@ def _affine(x, mean, rstd, scale, bias, residual, activation: Activation) -> jax
 def _statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance over all axes but the last, in float32.
 
-    For maps the variance is the mean square less the squared mean: on CPU, XLA turns plain sums and
-    sums of products into fast kernels, but would write out `x - mean` before it sums its square.
-    Vectors `[B, C]` take the exact second pass: it is cheap, and means of activations lie far from
-    zero.
+    For feature maps the variance is the mean square minus the squared mean: on CPU, XLA turns sums
+    and sums of products into fast kernels, but would materialise `x - mean` before summing its
+    square. Vectors `[B, C]` use the exact second pass, which is cheap, because the means of
+    activations are far from zero.
     """
     axes = tuple(range(x.ndim - 1))
     n = math.prod(x.shape[:-1])
@@ -60,8 +60,8 @@ def batch_norm_act(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`activation(normalise(x) * scale + bias + residual)` with the statistics of the batch.
 
-    The pullback is written out: what autodiff derives keeps several arrays of the size of `x` alive
-    and takes twice as many passes over memory.
+    The pullback is written out, because the one that autodiff derives keeps several arrays of the
+    size of `x` alive and makes twice as many passes over memory.
 
     Args:
       x: `[..., C]`; the statistics are over all axes but the last, in float32.
@@ -141,7 +141,7 @@ class BatchNorm(nn.Module):
         """Normalises `[..., C]`, adds `residual` of the same shape, applies the activation.
 
         Raises:
-          ValueError: training on one value per channel, whose variance is not defined.
+          ValueError: training with a single value per channel, whose variance is undefined.
         """
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones_init(), (channels,), jnp.float32)

@@ -6,18 +6,19 @@ import numpy as np
 def bicubic_matrix(
     old: int, new: int, *, step: float | None = None, antialias: bool = False
 ) -> np.ndarray:
-    """Weights `[new, old]` float64 that resample `old` values at `new` places, half-pixel centres.
+    """Weights `[new, old]` float64 that resample `old` values at `new` positions, with half-pixel
+    centres.
 
     Equals `torch.nn.functional.interpolate(mode="bicubic", align_corners=False)`, which differs
     from `jax.image.resize`.
 
     Args:
       old: values along the axis.
-      new: values wanted.
-      step: distance of two places in old values; `old / new` by default.
+      new: values to compute.
+      step: distance between positions, in old values; `old / new` by default.
       antialias: False: cubic convolution with a = -0.75 over four values, edges repeated. True:
-        a = -0.5, the kernel widened by the step where that is above 1, weights of the values in
-        range made to sum to one.
+        a = -0.5, the kernel widened by the step if that is above 1, and the weights of the values
+        in range scaled to sum to one.
     """
     step = old / new if step is None else step
     centres = (np.arange(new) + 0.5) * step - 0.5
@@ -35,7 +36,7 @@ def bicubic_matrix(
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
-    """The kernel of cubic convolution (Keys, 1981) at distances `x >= 0`; zero from 2 on."""
+    """The kernel of cubic convolution (Keys, 1981) at distances `x >= 0`; zero beyond 2."""
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = ((x - 5) * x + 8) * x * a - 4 * a
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))

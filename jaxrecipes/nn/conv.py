@@ -16,7 +16,7 @@ from jaxrecipes.ranks import aligned
 
 
 def conv_output_size(size: int, *, kernel_size: int, stride: int, padding: int) -> int:
-    """Rows or columns that a convolution leaves, as torch counts: floor((n + 2p - k) / s) + 1."""
+    """Rows or columns of a convolution's output, as in torch: floor((n + 2p - k) / s) + 1."""
     return (size + 2 * padding - kernel_size) // stride + 1
 
 
@@ -43,8 +43,8 @@ def taps(x: jax.Array, kernel_size: int, stride: int, padding: int) -> list[jax.
 def _patches(x: jax.Array, kernel_size: int, stride: int, padding: int) -> jax.Array:
     """`[B, H', W', k * k * C]`, the input of every output pixel.
 
-    Columns are joined first and rows of that second, which copies longer runs of memory than
-    joining all taps at once.
+    Columns are joined first and rows second, which copies longer runs of memory than joining all
+    taps at once.
     """
     rows, cols = (
         conv_output_size(n, kernel_size=kernel_size, stride=stride, padding=padding)
@@ -65,7 +65,7 @@ def conv_as_matmul(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -
 def conv_as_matmul_pullback(
     x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int, padding: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Gradients of `conv_as_matmul` for input and kernel, given that of its result."""
+    """Gradients of `conv_as_matmul` with respect to input and kernel, given that of its result."""
     size = kernel.shape[0]
     _, patches_pullback = jax.vjp(
         lambda x: jnp.concatenate(taps(x, size, stride, padding), axis=-1), x
@@ -92,7 +92,7 @@ def conv_native(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> j
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
-    """Square convolution, the same padding on all four sides, no bias.
+    """Convolution with a square kernel, equal padding on all four sides, and no bias.
 
     Args:
       x: `[B, H, W, C]`.
@@ -143,7 +143,7 @@ def patchify(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class Conv(nn.Module):
-    """Square 2-D convolution with torch's arithmetic; kernel `[k, k, in, features]`.
+    """2-D convolution with a square kernel and torch's arithmetic; kernel `[k, k, in, features]`.
 
     Attributes:
       features, kernel_size, stride, padding: as in `torch.nn.Conv2d`.

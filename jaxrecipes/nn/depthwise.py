@@ -29,7 +29,7 @@ def depthwise_native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Each channel convolved with its own square kernel, zero-padded by half the kernel size.
+    """Convolves each channel with its own square kernel, zero-padded by half the kernel size.
 
     Args:
       x: `[B, H, W, C]`.
@@ -56,7 +56,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Arra
 
 
 def depthwise_pullback_native(x, kernel, g, stride: int) -> tuple[jax.Array, jax.Array]:
-    """Gradients of `depthwise_conv` for input and kernel, as XLA's convolutions."""
+    """Gradients of `depthwise_conv` with respect to input and kernel, as XLA's convolutions."""
     return jax.vjp(lambda x, k: depthwise_native(x, k, stride), x, kernel)[1](g)
 
 

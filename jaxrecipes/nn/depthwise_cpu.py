@@ -1,8 +1,8 @@
 """Depthwise convolution for CPUs, where XLA's grouped convolution is slow: two formulations.
 
-3x3 kernels: a sum of shifted products. Larger kernels: for each channel one matrix product over all
-pixels with the (Toeplitz) matrix that the kernel stands for; that is more arithmetic, but as a
-dense product, and its weight gradient is one too.
+3x3 kernels: a sum of shifted products. Larger kernels: for each channel, one matrix product over
+all pixels with the kernel's Toeplitz matrix. This takes more arithmetic, but in a dense product,
+and so does its weight gradient.
 """
 
 import functools
@@ -14,8 +14,8 @@ from jax import numpy as jnp
 from jaxrecipes.nn.conv import taps
 from jaxrecipes.ranks import aligned
 
-_MAX_PIXELS = 512  # the matrices of a layer hold channels * pixels ** 2 numbers
-_FEW_PIXELS = 32  # maps up to this size have their weight gradient unrolled over all pixels
+_MAX_PIXELS = 512  # because the matrices of a layer have channels * pixels ** 2 entries
+_FEW_PIXELS = 32  # for maps up to this size the weight gradient is unrolled over all pixels
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -34,7 +34,9 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 def depthwise_pullback(
     x: jax.Array, kernel: jax.Array, g: jax.Array, stride: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Gradients of `depthwise` for input and kernel, given the gradient `g` of its result."""
+    """Gradients of `depthwise` with respect to input and kernel, given the gradient `g` of its
+    result.
+    """
     size, (batch, height, width, channels) = kernel.shape[0], x.shape
     if not _as_matmul(size, height, width):
         dx = _input_gradient_by_shifts(g, kernel, stride, height, width)
@@ -55,7 +57,7 @@ def _as_matmul(size: int, height: int, width: int) -> bool:
 
 @functools.cache
 def _tap_of_entry(height: int, width: int, size: int) -> np.ndarray:
-    """`[input pixel, output pixel]` -> index of the tap that joins them, size ** 2 for none."""
+    """`[input pixel, output pixel]` -> index of the tap that connects them, size ** 2 for none."""
     rows, cols = (
         np.subtract.outer(np.arange(n), np.arange(n)) + size // 2 for n in (height, width)
     )
@@ -109,14 +111,14 @@ def _input_gradient_by_shifts(
 
 def _kernel_gradient_by_shifts(x: jax.Array, g: jax.Array, size: int, stride: int) -> jax.Array:
     # For each tap the products are added over the rows (on small maps over all pixels) by an
-    # unrolled sum, which XLA fuses into one pass; only then is a plain reduction taken. A reduction
-    # of sliced operands would run unvectorised. Large maps are read through their padded copy,
-    # though some products are zero then: from slices of `x` itself, XLA would compute again, for
-    # each of them, whatever `x` is made from.
+    # unrolled sum, which XLA fuses into one pass, followed by a plain reduction. A reduction of
+    # sliced operands would not be vectorised. Large maps are read through their padded copy,
+    # although some products are then zero: for slices of `x` itself, XLA would recompute whatever
+    # `x` is made from, once per slice.
     (height, width, channels), (rows, cols) = x.shape[1:], g.shape[1:3]
 
     def joined(tap: int, outputs: int, inputs: int) -> list[tuple[int, int]]:
-        """(output, input) positions that the tap joins along one axis."""
+        """(output, input) positions that the tap connects along one axis."""
         pairs = [(n, stride * n + tap - size // 2) for n in range(outputs)]
         return [(n, m) for n, m in pairs if 0 <= m < inputs]
 

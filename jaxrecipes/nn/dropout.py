@@ -1,4 +1,4 @@
-"""Dropout and stochastic depth whose rate is data: a traced scalar that a schedule may move."""
+"""Dropout and stochastic depth with a traced rate, which a schedule may change."""
 
 import jax
 from flax import linen as nn
@@ -8,12 +8,14 @@ Rate = float | jax.Array
 
 
 def is_static_zero(rate: Rate) -> bool:
-    """Whether a rate is a Python zero, known to be zero when the program is traced."""
+    """Whether a rate is the Python number 0, and so known to be zero when the program is traced."""
     return isinstance(rate, int | float) and rate == 0
 
 
 def _random_uint16(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Random uint16, two to a random word: drawing words is what dropout costs on CPU."""
+    """Random uint16 numbers, two from each random word, because drawing words dominates the cost of
+    dropout on CPU.
+    """
     *leading, last = shape or (1,)
     words = jax.random.bits(key, (*leading, -(-last // 2)), jnp.uint32)
     halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(*leading, -1)
@@ -46,8 +48,8 @@ def dropout(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
 
 def drop_path(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
     """Stochastic depth: zeroes whole samples (axis 0) with probability `rate`, scales the others.
-
-    As `torchvision.ops.stochastic_depth(mode="row")` (Huang et al., 2016). `rate` as in `dropout`.
+    Like `torchvision.ops.stochastic_depth(mode="row")` (Huang et al., 2016). `rate` as in
+    `dropout`.
     """
     return _drop(key, x, rate, (x.shape[0],) + (1,) * (x.ndim - 1))
 

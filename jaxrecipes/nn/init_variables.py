@@ -13,9 +13,8 @@ def init_variables(
 ) -> tuple[dict, dict]:
     """Parameters and batch statistics of `module`, drawn from `key`.
 
-    `jit(module.init)` compiles longer than a train step does, for a program that runs once; here
-    XLA is told not to optimise it. To be used outside of `jit` and `vmap`: inside, call
-    `module.init`.
+    `jit(module.init)` takes longer to compile than a training step, for a program that runs once,
+    so XLA is told not to optimise it. Use it outside `jit` and `vmap`; inside, call `module.init`.
 
     Args:
       module: any Flax Linen module.

@@ -14,7 +14,7 @@ def kaiming_normal_fan_out(fan_out: int) -> Initializer:
     """Normal with standard deviation sqrt(2 / fan_out).
 
     `fan_out` is out_channels * kernel height * kernel width, as torch counts it: not divided by the
-    groups, so that a depthwise kernel starts small.
+    number of groups, so a depthwise kernel starts small.
     """
     return jax.nn.initializers.normal(math.sqrt(2.0 / fan_out))
 

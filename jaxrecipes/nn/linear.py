@@ -1,4 +1,4 @@
-"""Linear layer over the last axis, always computed as a matrix product of two 2-D operands."""
+"""A linear layer over the last axis, always computed as a product of two 2-D matrices."""
 
 import jax
 from flax import linen as nn

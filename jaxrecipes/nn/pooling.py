@@ -8,8 +8,8 @@ from jax import numpy as jnp
 def global_max(x: jax.Array) -> jax.Array:
     """Maximum over pixels, `[B, H, W, C] -> [B, C]`; the gradient goes to the first maximum.
 
-    So does torch's max pooling. The gradient of `jnp.max` compares the input with its maximum once
-    more, and is NaN where XLA computes that input a second time with another rounding.
+    So does torch's max pooling. The gradient of `jnp.max` compares the input with its maximum
+    again, and is NaN if XLA recomputes the input with different rounding.
     """
     return x.reshape(x.shape[0], -1, x.shape[-1]).max(1)
 

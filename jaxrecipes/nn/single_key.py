@@ -1,4 +1,4 @@
-"""Attention over a single key, and the parameters that it keeps without computing with them."""
+"""Attention over a single key, including the parameters that cannot affect the result."""
 
 import jax
 from flax import linen as nn
@@ -28,8 +28,8 @@ class InertLinear(nn.Module):
 class SingleKeyAttention(nn.Module):
     """`torch.nn.MultiheadAttention` over a single key: `out_proj(value(source))`.
 
-    A softmax over one key is 1, so queries and keys cannot change the result; their parameters,
-    `query_key`, are there for loading and saving alone and never get a gradient.
+    A softmax over one key is 1, so queries and keys cannot affect the result. Their parameters,
+    `query_key`, exist only for loading and saving, and never get a gradient.
 
     Dropout of the attention probabilities acts on one weight per sample and head: it zeroes a whole
     head, or scales it by 1 / (1 - rate).
@@ -48,7 +48,8 @@ class SingleKeyAttention(nn.Module):
     def __call__(self, source: jax.Array, *, train: bool, dropout_rate: Rate) -> jax.Array:
         """`[B, C] -> [B, C]`; `source` is what keys and values are made of."""
         batch, channels = source.shape
-        # One matrix [C, 3C] in the original, which starts as one: within sqrt(6 / (C + 3C)).
+        # In the original this is one matrix [C, 3C] and is initialised as such: within sqrt(6 / (C
+        # + 3C)).
         in_init = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")  # +-sqrt(6 / (C + 3C))
         InertLinear(channels, 2 * channels, in_init, name="query_key")()
         value = Linear(channels, kernel_init=in_init, dtype=self.dtype, name="value")(source)

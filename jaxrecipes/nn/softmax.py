@@ -8,8 +8,8 @@ from jax import numpy as jnp
 def softmax(x: jax.Array) -> jax.Array:
     """`exp(x) / sum(exp(x))` over the last axis; any shape, in the dtype of `x`.
 
-    Only the result is kept for the pullback. Of `jax.nn.softmax` XLA on CPU keeps more, which for
-    the scores of a vision transformer's attention is a third of a block's memory.
+    Only the result is kept for the pullback. With `jax.nn.softmax`, XLA on CPU keeps more, which
+    for the attention scores of a vision transformer is a third of a block's memory.
     """
     powers = jnp.exp(x - x.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)

@@ -1,7 +1,6 @@
-"""Optimizers as functions of hyperparameters, and what goes around them.
-
-A recipe's `make_tx(h)` is called inside the step with `h`, the hyperparameters at that step: it
-returns any optax transformation, whose state never holds a hyperparameter.
+"""Optimizers as functions of hyperparameters, gradient clipping, and rules over parameter paths. A
+recipe's `make_tx(h)` is called inside the step with `h`, the hyperparameters at that step, and
+returns an optax transformation whose state holds no hyperparameters.
 """
 
 from jaxrecipes.optim.adam import carry_over, late_paths, leaves_by_path, with_late

@@ -1,4 +1,4 @@
-"""Adam's moments, with a count of its own for each parameter that began to train late."""
+"""Adam's moments, with a separate count for each parameter that began to train late."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,11 +19,11 @@ class AdamState(NamedTuple):
     """Adam's moments and how many updates they have seen.
 
     Attributes:
-      count: int32 scalar, updates so far; it counts for every parameter that `late` does not name.
+      count: int32 scalar, updates so far, for all parameters that `late` does not name.
       mu, nu: first and second moments, like the parameters.
       nu_max: the largest second moments so far, or None without amsgrad.
       late: path of a parameter -> int32 scalar, the count when it began to train: PyTorch corrects
-        the bias of each parameter by that one's own updates.
+        each parameter's bias by its own number of updates.
     """
 
     count: Array  # type: ignore[assignment]
@@ -73,7 +73,7 @@ def _power(base: Number, count: Array) -> Array:
 
 
 def with_late(opt_state: PyTree, paths: Iterable[str]) -> PyTree:
-    """The state with a count of its own, 0 so far, for each of these parameters that it knows."""
+    """The state with a separate count, starting at 0, for each of these parameters that it has."""
 
     def add(node: Any, _: str) -> Any:
         known = set(paths) & set(jax.tree.leaves(parameter_paths(node.mu)))
@@ -83,20 +83,19 @@ def with_late(opt_state: PyTree, paths: Iterable[str]) -> PyTree:
 
 
 def late_paths(opt_state_paths: Iterable[str]) -> set[str]:
-    """Which parameters have a count of their own, from the paths of a state's leaves."""
+    """Which parameters have a separate count, according to the paths of a state's leaves."""
     matches = (re.search(r"(?:^|/)late/(.+)$", path) for path in opt_state_paths)
     return {match[1] for match in matches if match}
 
 
 def carry_over(old: Mapping[str, Array], new: PyTree) -> PyTree:
-    """The optimizer's state after another choice of what is frozen.
-
-    Parameters that go on training keep their moments and counts; those that are newly released take
-    `new`'s moments, and count from now on; those of the rest are dropped.
+    """The optimizer's state after a change of what is frozen. Parameters that continue to train
+    keep their moments and counts; newly released ones take the moments of `new` and count from now
+    on; the rest is dropped.
 
     Args:
-      old: the leaves of the state so far by path, see `leaves_by_path`.
-      new: the same optimizer's state, as it begins for the parameters that train from now on.
+      old: the leaves of the previous state by path, see `leaves_by_path`.
+      new: the same optimizer's initial state for the parameters that train from now on.
 
     Raises:
       ValueError: `old` is the state of another optimizer.
@@ -107,7 +106,7 @@ def carry_over(old: Mapping[str, Array], new: PyTree) -> PyTree:
         for path in jax.tree.leaves(parameter_paths(node.mu)):
             own, is_new = f"{at}late/{path}", f"{at}mu/{path}" not in old
             if is_new or own in old:
-                # A copy: an array may not be in a state twice, which is donated.
+                # A copy, because a donated state must not contain the same array twice.
                 late[path] = jnp.copy(old[f"{at}count" if is_new else own])
         return node._replace(late=late)
 
@@ -130,7 +129,7 @@ def leaves_by_path(tree: PyTree) -> dict[str, Array]:
 
 
 def _map_adam(function: Callable[[AdamState, str], AdamState], opt_state: PyTree) -> PyTree:
-    """`function(state, path/)` of each Adam state within an optax state."""
+    """Applies `function(state, path/)` to each Adam state inside an optax state."""
 
     def visit(path: Any, node: Any) -> Any:
         if not isinstance(node, AdamState):

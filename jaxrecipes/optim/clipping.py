@@ -21,9 +21,9 @@ def clip_by_global_norm(
     """Multiplies all gradients by `min(1, max_norm / (norm + 1e-6))`.
 
     Args:
-      grads: any tree of gradients; only what is in it counts, so leave frozen parameters out.
+      grads: any tree of gradients; leave frozen parameters out, because all of it counts.
       max_norm: may be traced; infinity switches clipping off.
-      norm: `global_norm(grads)`, where it is known already.
+      norm: `global_norm(grads)`, if it is already known.
 
     Returns:
       the clipped tree, in the leaves' own types, and the norm before clipping, a float32 scalar.

@@ -1,10 +1,10 @@
 """PyTorch's optimizers as functions of hyperparameters.
 
 Each takes `h`, the hyperparameters at this step: scalars that may be traced, so that a schedule, a
-change in mid-run or a population costs no compilation. Building a chain inside the step is free.
-Where `h` lacks an optional one, the keyword argument counts. Moments and updates are float32,
-whatever the type of the gradients and parameters. `optax.tree.get(opt_state, "mu")` finds Adam's
-moments, "nu" and "count" likewise, and SGD's "trace".
+change in mid-run or a population needs no compilation. Building a chain inside the step is free. If
+`h` lacks an optional one, the keyword argument is used. Moments and updates are float32, whatever
+the type of the gradients and parameters. `optax.tree.get(opt_state, "mu")` finds Adam's moments,
+"nu" and "count" likewise, and SGD's "trace".
 """
 
 import re
@@ -36,7 +36,7 @@ def adamw(
     learning_rate_factors: Factors | None = None,
     inert: Sequence[str] = (),
 ) -> optax.GradientTransformation:
-    """torch.optim.AdamW: Adam with weight decay `learning_rate * weight_decay` beside the step.
+    """torch.optim.AdamW: Adam with decoupled weight decay, `learning_rate * weight_decay`.
 
     Args:
       h: needs learning_rate and weight_decay; may have b1, b2, eps.
@@ -44,10 +44,10 @@ def adamw(
       b2: decay of the second moment.
       eps: added to the root of the second moment.
       decay_mask: a tree of bools over the parameters (True = decay) or a function that makes one,
-        such as `no_decay("/bias$")`; without it everything decays, as in PyTorch.
+        such as `no_decay("/bias$")`; by default everything decays, as in PyTorch.
       learning_rate_factors: parameter groups, see `scale_by_rules`.
       inert: regular expressions over the paths of parameters whose gradient is always 0. They decay
-        as the others do; moments, which would stay 0, are neither kept nor computed.
+        like the others; their moments, which would stay 0, are neither kept nor computed.
 
     Raises:
       ValueError: `h` lacks a hyperparameter.
@@ -103,7 +103,7 @@ def sgd(
 
     Args:
       h: needs learning_rate; may have weight_decay (else none) and momentum.
-      momentum: without it, here and in `h`, no trace is kept.
+      momentum: if it is neither here nor in `h`, no trace is kept.
       nesterov: as in PyTorch; needs a momentum.
       decay_mask: as in `adamw`.
       learning_rate_factors: parameter groups, see `scale_by_rules`.
@@ -128,7 +128,7 @@ def _get(h: HParams, name: str) -> Number:
 
 
 def _moves(inert: Sequence[str]) -> Callable[[PyTree], PyTree]:
-    """A mask that is False for each parameter whose path one of `inert` matches."""
+    """A mask that is False for each parameter whose path matches one of `inert`."""
 
     def mask(params: PyTree) -> PyTree:
         paths = parameter_paths(params)

@@ -1,8 +1,8 @@
 """Rules over parameter paths: learning-rate factors, decay masks, freezing.
 
 A parameter's path is its keys joined by "/", such as "stem/conv/kernel". A rule is a regular
-expression that is searched in the path (`re.search`), so anchor it where it matters: "^stem/",
-"/bias$". A rule that matches no parameter is an error: it is misspelt or outlived a change.
+expression that is searched for in the path (`re.search`), so anchor it where that matters:
+"^stem/", "/bias$". A rule that matches no parameter is an error: it is misspelt or outdated.
 """
 
 import difflib
@@ -21,7 +21,7 @@ Params = Mapping[str, Any]
 
 
 def parameter_paths(tree: PyTree) -> PyTree:
-    """A tree of the same structure with each leaf's path in its place."""
+    """A tree of the same structure in which each leaf is its path."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree
     )
@@ -30,7 +30,7 @@ def parameter_paths(tree: PyTree) -> PyTree:
 def match_factors(
     tree: PyTree, rules: Sequence[tuple[str, Array | float]], *, default: Array | float = 1.0
 ) -> PyTree:
-    """The value of the first rule that matches each leaf's path; `default` where none does.
+    """The value of the first rule that matches each leaf's path, or `default` if none does.
 
     Args:
       tree: parameters or gradients.
@@ -57,12 +57,12 @@ def layerwise_decay(
     Args:
       layers: a regular expression for each layer, from the input to the output, such as
         `[rf"^encoder/layers_{i}/" for i in range(12)]`.
-      decay: from each layer to the one before; the last layer has factor 1, the one before `decay`,
-        the first `decay ** (len(layers) - 1)`.
+      decay: the ratio of each layer's factor to the next one's: the last layer has factor 1, the
+        one before it `decay`, the first `decay ** (len(layers) - 1)`.
       rest: rule for what lies before the first layer (embeddings), which gets one more power.
 
     Returns:
-      rules for `learning_rate_factors`; what none matches keeps the whole rate.
+      rules for `learning_rate_factors`; parameters that none matches keep the full rate.
 
     Raises:
       ValueError: no layers, or a decay outside (0, 1].
@@ -105,10 +105,10 @@ def no_decay(*patterns: str) -> Callable[[PyTree], PyTree]:
 
 
 def split_frozen(params: Params, rules: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Takes a nested dict apart into what trains and what the rules freeze.
+    """Splits a nested dict into what trains and what the rules freeze.
 
     Differentiate, clip, decay and update the first part only: the frozen leaves get no gradient
-    (their backward pass is not computed) and no moments. `merge` puts the parts together again.
+    (their backward pass is not computed) and no moments. `merge` reunites the parts.
 
     Args:
       params: nested dict of arrays.
@@ -141,7 +141,7 @@ def merge(trainable: Params, frozen: Params) -> dict[str, Any]:
         elif isinstance(branch, Mapping) and isinstance(merged[name], Mapping):
             merged[name] = merge(merged[name], branch)
         else:
-            raise ValueError(f"{name!r} is in both parts; expected every parameter in one of them")
+            raise ValueError(f"{name!r} is in both parts; every parameter must be in one of them")
     return merged
 
 
@@ -162,8 +162,8 @@ def _check_rules(patterns: Sequence[str], paths: Sequence[str]) -> None:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f"the rule {shortened(pattern, 80)!r} is no regular expression: {error}; put a "
-                "backslash before a character that is meant as it is"
+                f"the rule {shortened(pattern, 80)!r} is not a regular expression: {error}; put a "
+                "backslash before characters that are meant literally"
             ) from None
         if not any(re.search(pattern, path) for path in paths):
             close = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)

@@ -1,4 +1,5 @@
-"""Step -> value: a schedule is a small pytree whose numbers are leaves and whose kind is structure.
+"""Schedules, functions of the step: small pytrees whose numbers are leaves and whose kind is
+structure.
 
 Any schedule can drive any hyperparameter. Its numbers may be traced, stacked for a population under
 `vmap`, and differentiated. A step counts optimizer updates, or epochs inside `every`.

@@ -48,7 +48,7 @@ _OPERATORS: Mapping[type, Callable[..., float]] = {
     ast.USub: operator.neg,
 }
 
-_UNKNOWN = math.nan  # a number that no comparison refuses
+_UNKNOWN = math.nan  # a dummy value that passes every comparison
 _FUNCTIONS: Mapping[str, Callable[..., float]] = {
     "ceil": math.ceil,
     "floor": math.floor,
@@ -70,8 +70,8 @@ def parse(text: str, *, names: Mapping[str, float] | None = None) -> Schedule:
         of the whole run.
 
     Raises:
-      ValueError: not such an expression, or an unknown constructor, argument or name; the message
-        has the nearest valid one.
+      ValueError: the text is no such expression, or a constructor, argument or name is unknown; the
+        message has the nearest valid one.
     """
     with _telling(text):
         schedule = _parsed(text, names or {})
@@ -81,10 +81,10 @@ def parse(text: str, *, names: Mapping[str, float] | None = None) -> Schedule:
 
 @functools.lru_cache(maxsize=1024)
 def check_text(text: str, names: tuple[str, ...] = ("epoch", "run")) -> None:
-    """Checks the words of an expression while the numbers that `names` stand for are not known.
+    """Checks an expression before the numbers behind `names` are known.
 
     Raises:
-      ValueError: what `parse` raises for an expression that no numbers could make a schedule.
+      ValueError: what `parse` raises, if no numbers could make the expression a schedule.
     """
     with _telling(text):
         _parsed(text, dict.fromkeys(names, _UNKNOWN))
@@ -92,7 +92,7 @@ def check_text(text: str, names: tuple[str, ...] = ("epoch", "run")) -> None:
 
 @contextlib.contextmanager
 def _telling(text: str) -> Iterator[None]:
-    """Names the text in what is wrong with it."""
+    """Adds the text to errors about it."""
     try:
         yield
     except (ValueError, SyntaxError, ZeroDivisionError, OverflowError) as error:
@@ -110,8 +110,8 @@ def _parsed(text: str, names: Mapping[str, float]) -> Schedule:
 
 
 def _check_gives_a_number(schedule: Schedule) -> None:
-    """Raises a ValueError for arguments that a constructor keeps and cannot use, such as
-    `join(1, 2)`.
+    """Raises a ValueError for arguments that a constructor accepts but cannot use, such as `join(1,
+    2)`.
     """
     try:
         shape = jax.eval_shape(schedule, jax.ShapeDtypeStruct((), np.float32)).shape

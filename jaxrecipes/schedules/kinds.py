@@ -1,9 +1,8 @@
-"""The kinds of schedules. Each function's first lines say which PyTorch scheduler it equals.
-
-Every formula below is the constructor's meaning: it gets the step, which the caller does not pass,
-and the caller's arguments. `start`, `end`, `peak`, `base` and `target` are in the unit of the
-hyperparameter; steps are float32 inside, so they are exact up to 2^24. PyTorch's schedulers are
-mostly stepped once an epoch: `every(cosine(1e-3, steps=30), steps_per_epoch)` is such a staircase.
+"""The kinds of schedules. Each docstring says which PyTorch scheduler it equals. Each function is
+the formula of a constructor: its first argument, the step, is not passed by the caller of the
+constructor. `start`, `end`, `peak`, `base` and `target` are in the unit of the hyperparameter;
+steps are float32 inside, so they are exact up to 2^24. PyTorch's schedulers are usually stepped
+once per epoch, which gives a staircase: `every(cosine(1e-3, steps=30), steps_per_epoch)`.
 """
 
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ def warmup_linear(step: Array, peak: Number, *, warmup_steps: Number, total_step
 
 @constructor
 def cosine(step: Array, peak: Number, *, steps: Number, end: Number = 0.0) -> Array:
-    """Half a cosine from `peak` to `end` at `steps`, and back up after it.
+    """Half a cosine wave from `peak` down to `end` at `steps`, and back up after that.
 
     Equals torch CosineAnnealingLR(T_max=steps, eta_min=end), past T_max too.
     """
@@ -110,7 +109,7 @@ def polynomial(
 ) -> Array:
     """`end + (start - end) * (1 - step / steps) ** power`, then `end`.
 
-    Equals torch PolynomialLR(total_iters=steps, power=power) where `end` is 0.
+    Equals torch PolynomialLR(total_iters=steps, power=power) if `end` is 0.
     """
     remaining = jnp.clip((steps - step) / steps, 0.0, 1.0)
     return end + (start - end) * remaining**power
@@ -130,8 +129,9 @@ def cyclic(
     """A triangle wave from `base` to `peak` in `step_size_up` steps and back in `step_size_down`.
 
     "triangular2" halves the height each cycle, "exp_range" multiplies it by `gamma ** step`. Equals
-    torch CyclicLR, stepped once a batch. Its default cycle_momentum also moves AdamW's first beta,
-    the other way: `cyclic(0.9, 0.8, ...)` with the same steps, mode and gamma.
+    torch CyclicLR, stepped once per batch. By default that also cycles AdamW's first beta in the
+    opposite direction (cycle_momentum): `cyclic(0.9, 0.8, ...)` with the same steps, mode and
+    gamma.
     """
     step_size_down = step_size_up if step_size_down is None else step_size_down
     period = step_size_up + step_size_down
@@ -160,11 +160,11 @@ def one_cycle(
 ) -> Array:
     """From peak / div_factor up to `peak`, then down to (peak / div_factor) / final_div_factor.
 
-    The rise takes the fraction `pct_start` of the run; with `three_phase` the fall to the initial
-    value takes as long as the rise and the rest goes on to the final value. Equals torch
-    OneCycleLR(anneal_strategy=anneal); after the last step it stays at the final value, where torch
-    raises. Its default cycle_momentum, from 0.95 to 0.85 and back, is
-    `one_cycle(0.85, div_factor=0.85 / 0.95, final_div_factor=1, ...)`.
+    The rise takes the fraction `pct_start` of the run. With `three_phase`, the fall to the initial
+    value takes as long as the rise, and the rest of the run falls on to the final value. Equals
+    torch OneCycleLR(anneal_strategy=anneal); after the last step it stays at the final value, where
+    torch raises. Its default cycle_momentum, from 0.95 to 0.85 and back, is `one_cycle(0.85,
+    div_factor=0.85 / 0.95, final_div_factor=1, ...)`.
     """
     initial = peak / div_factor
     final = initial / final_div_factor
@@ -175,7 +175,8 @@ def one_cycle(
         phases[1:] = [(peak, initial, second_end), (initial, final, last)]
     value, begin = jnp.asarray(initial), jnp.zeros((), jnp.float32)
     for start, end, end_step in phases:
-        # What is left of the phase, not what has passed: small values near the end stay exact.
+        # Computed from the remaining part of the phase, so that small values near its end stay
+        # exact.
         left = jnp.clip((end_step - step) / jnp.maximum(end_step - begin, 1e-6), 0.0, 1.0)
         share = jnp.sin(0.5 * jnp.pi * left) ** 2 if anneal == "cos" else left
         value = jnp.where(step <= begin, value, _mix(end, start, share))
@@ -185,15 +186,14 @@ def one_cycle(
 
 @constructor
 def delayed(step: Array, target: ScheduleLike, *, start_step: Number) -> Array:
-    """0 until `start_step`, then `target`; a schedule as target starts its steps there."""
+    """0 until `start_step`, then `target`; if that is a schedule, its steps start there."""
     return jnp.where(step < start_step, 0.0, _restarted(target, step, start_step))
 
 
 @constructor
 def join(step: Array, schedules: Sequence[ScheduleLike], boundaries: Sequence[Number]) -> Array:
-    """The schedules one after the other; each starts its steps at the boundary before it.
-
-    Equals torch SequentialLR(milestones=boundaries) and optax.join_schedules; one boundary less
+    """The schedules one after the other; the steps of each start at the boundary before it. Equals
+    torch SequentialLR(milestones=boundaries) and optax.join_schedules. There is one boundary fewer
     than schedules.
     """
     value = as_schedule(schedules[0])(step)
@@ -210,12 +210,12 @@ def scale(step: Array, schedule: ScheduleLike, factor: ScheduleLike) -> Array:
 
 @constructor
 def every(step: Array, schedule: ScheduleLike, steps: Number) -> Array:
-    """A staircase: `schedule(step // steps)`, as PyTorch schedulers stepped once an epoch."""
+    """A staircase, `schedule(step // steps)`, like PyTorch schedulers stepped once per epoch."""
     return as_schedule(schedule)(jnp.floor_divide(step, steps))
 
 
 def _mix(start: Number, end: Number, share: Array) -> Array:
-    """Between `start` (share 0) and `end` (share 1), exact at both."""
+    """Interpolates between `start` (share 0) and `end` (share 1), exact at both."""
     return start * (1.0 - share) + end * share
 
 

@@ -1,4 +1,4 @@
-"""The one class of all schedules, and the decorator that turns a formula into a constructor."""
+"""The class of all schedules, and the decorator that turns a formula into a constructor."""
 
 import dataclasses
 import functools
@@ -108,7 +108,8 @@ def constructor(formula: Callable[Concatenate[Array, P], Any]) -> Callable[P, Sc
 
 
 def as_schedule(value: ScheduleLike) -> Schedule:
-    """A number as a constant, a schedule as it is, any function of the step (optax's) wrapped.
+    """Makes a schedule of a number (a constant), or of any function of the step, such as optax's;
+    returns a schedule unchanged.
 
     A wrapped function is part of the structure: its own numbers are not leaves.
 
@@ -140,7 +141,7 @@ def evaluate(hparams: Mapping[str, ScheduleLike], step: Array | int) -> dict[str
 
 
 def _number(kind: str, name: str, value: Any) -> Any:
-    """`value` as leaves that do not change their type later: Python numbers become floats."""
+    """`value` as leaves whose type never changes later: Python numbers become floats."""
     if value is None or isinstance(value, Schedule):
         return value
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):

@@ -127,9 +127,9 @@ def test_pose_error_is_the_mean_over_the_three_degrees():
 
 
 def test_widths_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="of one width"):
+    with pytest.raises(ValueError, match="of equal width"):
         pose_consistency(jnp.ones((2, 3)), jnp.ones((5, 4)), jnp.ones((2, 3)))
-    with pytest.raises(ValueError, match="of one D"):
+    with pytest.raises(ValueError, match="with equal D"):
         orthogonality(jnp.ones((4, 2)), jnp.ones((5, 2)))
     with pytest.raises(ValueError, match="shape"):
         pose_l1(jnp.ones((2, 3)), jnp.ones((2, 2)))

@@ -27,7 +27,7 @@ def test_paths_are_keys_joined_by_slashes():
 
 
 def test_a_rule_that_is_no_regular_expression_is_an_error():
-    with pytest.raises(ValueError, match=r"'\(' is no regular expression.*unterminated"):
+    with pytest.raises(ValueError, match=r"'\(' is not a regular expression.*unterminated"):
         match_factors(PARAMS, [("(", 2.0)])
 
 
