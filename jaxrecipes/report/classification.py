@@ -55,7 +55,7 @@ def confusion_matrix(
         color = "white" if share[row, column] > 0.6 else INK
         text = f"{matrix[row, column]:,}\n{share[row, column]:.1%}"
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=11)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"Confusion matrix: {title}")
 
 
 def roc_curve(
@@ -87,7 +87,7 @@ def roc_curve(
         axes.plot(x, y, color=BLUE, linewidth=2, label=f"AUC {auc:.3f}")
         axes.legend(loc="lower right", fontsize=9, frameon=False)
     _unit_square(axes)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"ROC: {title}")
 
 
 def precision_recall_curve(
@@ -124,7 +124,7 @@ def precision_recall_curve(
         axes.step(x, y, where=where, color=BLUE, linewidth=2, label=label)
         axes.legend(loc="lower left", fontsize=9, frameon=False)
     _unit_square(axes)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"Precision and recall: {title}")
 
 
 def _curve(x: ArrayLike, y: ArrayLike, x_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -53,7 +53,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     for axes in grid.flat[len(panels) :]:
         axes.set_axis_off()
     grid[0, 0].legend(fontsize=8, frameon=False)
-    save_figure(figure, path)
+    save_figure(figure, path, caption="Every metric by run; a dot marks the best validation")
 
 
 def _values(run: RunRecord, kind: str, name: str) -> np.ndarray:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from jaxrecipes.files import write_bytes
+from jaxrecipes.report.pictures import CAPTION
 
 PAPER, INK, FRAME = (255, 255, 255), (34, 38, 43), (205, 210, 216)
 MARGIN, GAP, FONT_SIZE, LINE_HEIGHT = 12, 10, 12, 15  # pixels
@@ -23,6 +25,7 @@ def contact_sheet(
     columns: int = 8,
     scale: int | None = None,
     title: str = "",
+    about: str = "",
 ) -> None:
     """Draws the images row by row, enlarged by whole pixels, each over its caption.
 
@@ -34,6 +37,7 @@ def contact_sheet(
       scale: how many pixels wide and high one pixel is drawn; by default the least that makes an
         image `CELL_WIDTH` pixels wide.
       title: heading.
+      about: what the sheet shows, for `pictures.caption`.
 
     Raises:
       ValueError: wrong shape or dtype, or another number of captions.
@@ -81,7 +85,9 @@ def contact_sheet(
     if n == 0:
         draw.text((MARGIN, top), "nothing to show", font=font, fill=INK)
     png = io.BytesIO()
-    sheet.save(png, format="PNG", optimize=True)
+    said = PngInfo()
+    said.add_text(CAPTION, about)
+    sheet.save(png, format="PNG", optimize=True, pnginfo=said)
     write_bytes(path, png.getvalue())
 
 

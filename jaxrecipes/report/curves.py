@@ -7,18 +7,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from jaxrecipes.report.figures import (
     BLUE,
     GREEN,
     GREY,
+    INK,
     ORANGE,
     RED,
     new_figure,
     note,
     save_figure,
     style_axes,
+    svg_of,
 )
 
 COLUMNS = 3
@@ -57,9 +60,7 @@ def training_curves(
     if title:
         figure.suptitle(title, fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False)
-    # Several validations may fall into one epoch; then only the steps tell them apart.
-    epochs = [entry["epoch"] for entry in history]
-    unit = "epoch" if len(set(epochs)) == len(epochs) else "step"
+    unit = unit_of(history)
     x = [entry[unit] for entry in history]
     for axes, (name, lines) in zip(grid.flat, panels.items(), strict=False):
         style_axes(axes, title=name)
@@ -80,10 +81,69 @@ def training_curves(
         axes.set_xlabel(unit, fontsize=9)
     if not panels:
         note(grid[0, 0], "no epoch has ended yet")
-    save_figure(figure, path, dpi=120)
+    caption = "Metrics and hyperparameters over the run"
+    save_figure(figure, path, dpi=120, caption=caption)
 
 
 Line = tuple[str, str, float, np.ndarray]  # label, colour, width, [len(history)] values
+
+
+def selected_curve(
+    history: Sequence[Entry], metric: str, *, best: tuple[float, float] | None
+) -> str:
+    """One metric over a run, of training and validation, as `figures.svg_of` has it.
+
+    Args:
+      history: as of `training_curves`.
+      metric: as validation names it, with `_ema` or without.
+      best: epoch (or step) and value to mark.
+    """
+    unit = unit_of(history)
+    x = [entry[unit] for entry in history]
+    return svg_curve(
+        [
+            (label, color, width, x, values)
+            for label, color, width, values in _lines(history, metric)
+        ],
+        xlabel=unit,
+        best=best,
+    )
+
+
+def svg_curve(
+    lines: Sequence[tuple[str, str, float, Sequence[float], ArrayLike]],
+    *,
+    xlabel: str,
+    best: tuple[float, float] | None = None,
+) -> str:
+    """Lines (label, colour, width, x, y) as an SVG that fits the first screen of a page; "" for no
+    finite number.
+    """
+    lines = [line for line in lines if np.isfinite(np.asarray(line[4], np.float64)).any()]
+    if not lines:
+        return ""
+    figure = new_figure(5.4, 2.9)
+    axes = figure.subplots()
+    style_axes(axes, xlabel=xlabel)
+    for label, color, width, x, values in lines:
+        marker = "o" if np.isfinite(np.asarray(values, np.float64)).sum() < 3 else None
+        axes.plot(x, values, color=color, linewidth=width, label=label, marker=marker, markersize=3)
+    if best is not None:
+        axes.plot(*best, "o", color=lines[-1][1], markersize=7, label="best")
+    axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+    _scale(axes, np.concatenate([np.asarray(values, np.float64) for *_, values in lines]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return svg_of(figure)
+
+
+def unit_of(history: Sequence[Entry]) -> str:
+    """What tells validations apart: epochs, or steps where several fall into one epoch."""
+    epochs = [entry["epoch"] for entry in history]
+    return "epoch" if len(set(epochs)) == len(epochs) else "step"
+
+
+def _lines(history: Sequence[Entry], metric: str) -> list["Line"]:
+    return _panels(history).get(metric.removesuffix("_ema"), [])
 
 
 def _panels(history: Sequence[Entry]) -> dict[str, list[Line]]:
@@ -179,4 +239,4 @@ def learning_rate_finder(
         label = f"suggestion {suggestion:.2e}"
         axes.axvline(suggestion, color=RED, linewidth=1.4, linestyle="--", label=label)
     axes.legend(fontsize=9, frameon=False)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=title)

@@ -3,11 +3,13 @@
 import io
 import os
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from jaxrecipes.files import write_bytes
+from jaxrecipes.report.pictures import CAPTION
 
 # Okabe and Ito (2008): told apart by people with any kind of colour vision.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#8a8f98"
@@ -43,9 +45,32 @@ def note(axes: Axes, text: str) -> None:
 
 
 def save_figure(
-    figure: Figure, path: str | os.PathLike[str], *, dpi: int = 150, tight: bool = False
+    figure: Figure,
+    path: str | os.PathLike[str],
+    *,
+    caption: str,
+    dpi: int = 150,
+    tight: bool = False,
 ) -> None:
-    """Writes the figure as PNG, cut to what is drawn if `tight`; the folder is made if need be."""
+    """Writes the figure as PNG, cut to what is drawn if `tight`; the folder is made if need be.
+
+    The caption goes into the file, where `pictures.caption` finds it.
+    """
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=dpi, bbox_inches="tight" if tight else None)
+    box = "tight" if tight else None
+    figure.savefig(png, format="png", dpi=dpi, bbox_inches=box, metadata={CAPTION: caption})
     write_bytes(path, png.getvalue())
+
+
+def svg_of(figure: Figure) -> str:
+    """The figure as an SVG element for a page: transparent, its ink and grid in the page's colours,
+    text as text.
+    """
+    text = io.StringIO()
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :].replace(INK, "currentColor").replace(GRID, "var(--line)")

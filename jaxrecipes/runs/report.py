@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from jaxrecipes.data.examples import Examples
 from jaxrecipes.json_files import read_json
 from jaxrecipes.report.curves import training_curves
-from jaxrecipes.report.page import write_page
+from jaxrecipes.report.run_page import write_run_page
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.outcome import Finished
@@ -32,4 +32,4 @@ def write_report(
     module.write_samples(recipe, splits["train"], finished.hparams, plots / "augmented_samples.png")
     history = read_json(workdir / "history.json")
     training_curves(history, plots / "curves.png", best_epoch=finished.summary["best"]["epoch"])
-    return write_page(workdir)
+    return write_run_page(workdir)

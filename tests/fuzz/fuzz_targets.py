@@ -43,7 +43,7 @@ from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
 from jaxrecipes.recipes.ocec.make_parquet import make_parquet
 from jaxrecipes.recipes.ocec.original_weights import read_checkpoint
 from jaxrecipes.report.comparison import as_json, compare_runs
-from jaxrecipes.report.page import write_page
+from jaxrecipes.report.run_page import write_run_page
 from jaxrecipes.runs.recipe_config import recipe_and_config
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.schedules.expression import parse
@@ -556,7 +556,7 @@ def _run(base: pathlib.Path) -> Make:
         _written(folder / "run" / f"{file}.json", damaged_json(rng, files[file]))
 
         def use() -> None:
-            write_page(folder / "run")
+            write_run_page(folder / "run")
             as_json(compare_runs({name: folder / name for name in ("run", "other")}))
 
         return use

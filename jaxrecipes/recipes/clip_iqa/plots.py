@@ -49,7 +49,7 @@ def score_scatter(
     for axes, (name, (pred, opinion)) in zip(panels, scores.items(), strict=False):
         style_axes(axes, title=name, xlabel="predicted", ylabel="opinion score")
         _scatter(axes, np.asarray(pred, np.float64), np.asarray(opinion, np.float64), fit)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"Opinions against predictions: {title}")
 
 
 def write_agreement(
@@ -122,6 +122,7 @@ def score_sheet(
         path,
         columns=max(1, count),
         title=f"{title}: highest predictions, lowest predictions, largest errors",
+        about=f"Images by prediction: {title}",
     )
 
 

@@ -88,7 +88,13 @@ def write_samples(recipe: Recipe, images: RatedImages, hparams: Any, path: pathl
         f"{', '.join(scores)}\n{images.prompts[row]}"
         for scores, row in zip(rated_as, rows, strict=True)
     ]
-    contact_sheet(side_by_side(before, np.stack(seen)), captions, path, columns=4)
+    contact_sheet(
+        side_by_side(before, np.stack(seen)),
+        captions,
+        path,
+        columns=4,
+        about="Training images as they are, and as augmentation makes them",
+    )
 
 
 def prediction_columns(

@@ -40,7 +40,7 @@ def similarity_histogram(
     axes = figure.subplots()
     style_axes(axes, title=title, xlabel="cosine similarity to the target", ylabel="share of pairs")
     _histograms(axes, {"before": (before, _BEFORE), "after": (after, _AFTER)})
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"Likeness to the frontal photo, before and after: {title}")
 
 
 def similarity_by_angle(
@@ -76,7 +76,7 @@ def similarity_by_angle(
     panels[0].set_ylabel("cosine similarity to the target", fontsize=9, color=INK)
     if sizes:
         panels[0].legend(fontsize=9, frameon=False)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"Likeness by the angle of the side view: {title}")
 
 
 def verification_roc(
@@ -108,7 +108,7 @@ def verification_roc(
         axes.set_xlim(min(smallest, 0.1), 1.0)
         axes.legend(loc="lower right", fontsize=9, frameon=False)
     axes.set_ylim(-0.02, 1.02)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"Verification, inputs and outputs: {title}")
 
 
 def pairs_overview(
@@ -144,7 +144,7 @@ def pairs_overview(
     people.set_ylim(bottom=0)
     people.xaxis.get_major_locator().set_params(integer=True)
     people.yaxis.get_major_locator().set_params(integer=True)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"The pairs of faces: {title}")
 
 
 def _varying(angles: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:

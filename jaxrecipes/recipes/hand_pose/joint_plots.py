@@ -54,7 +54,7 @@ def error_bars(errors: Errors, names: Sequence[str], path: Path, *, title: str) 
     axes.grid(False, axis="x")
     axes.set_ylim(0.0, 1.15 * highest or 1.0)
     axes.legend(loc="upper left", ncols=len(errors), fontsize=8, frameon=False)
-    save_figure(figure, path, dpi=120)
+    save_figure(figure, path, dpi=120, caption=f"Error of each joint: {title}")
 
 
 def pck_curves(errors: Errors, path: Path, *, title: str, limit: float = 50.0) -> None:
@@ -78,7 +78,7 @@ def pck_curves(errors: Errors, path: Path, *, title: str, limit: float = 50.0) -
     axes.set_ylim(0.0, 1.02)
     if axes.lines:
         axes.legend(loc="lower right", fontsize=8, frameon=False)
-    save_figure(figure, path)
+    save_figure(figure, path, caption=f"Share of joints within a distance: {title}")
 
 
 def write_joint_errors(errors: Errors, groups: Mapping[str, Sequence[int]], path: Path) -> None:

@@ -76,6 +76,7 @@ def write_report(
         folder / f"hands_{split}.png",
         columns=max(1, min(COLUMNS, len(clips))),
         title=f"{title}. Rows: worst, best, any. True joints are green, predicted ones red.",
+        about=f"Hands: {title}",
     )
 
 
@@ -105,7 +106,13 @@ def write_samples(recipe: Recipe, clips: HandClips, hparams: Any, path: pathlib.
         f"{clips.keys[row]}{', a left hand' if clips.arrays['left'][row] > 0.5 else ''}"
         for row in rows
     ]
-    contact_sheet(side_by_side(np.stack(before), np.stack(after)), captions, path, columns=3)
+    contact_sheet(
+        side_by_side(np.stack(before), np.stack(after)),
+        captions,
+        path,
+        columns=3,
+        about="Training images as they are, and as augmentation makes them",
+    )
 
 
 def joint_errors(found: Arrays, labels: Arrays, *, norm_by_hand: bool) -> dict[str, np.ndarray]:

@@ -49,13 +49,14 @@ def write_report(
     wrong = np.flatnonzero(preds != labels)
     worst = wrong[np.argsort(-np.abs(probs[wrong] - 0.5), kind="stable")][:40]
     if len(worst):
-        captions = [f"{CLASS_NAMES[labels[i]]}, p(open) {probs[i]:.2f}" for i in worst]
+        captions = [f"{CLASS_NAMES[labels[i]]}\np(open) {probs[i]:.2f}" for i in worst]
         plots.contact_sheet(
             np.asarray(eyes.arrays["image"][worst]),
             captions,
             folder / f"worst_mistakes_{split}.png",
             columns=8,
             scale=4,
+            about=f"The worst mistakes: {title}",
         )
 
 
@@ -68,7 +69,14 @@ def write_samples(recipe: Recipe, eyes: Eyes, hparams: Any, path: pathlib.Path) 
     augmented = run_once(recipe.augment, jax.random.key(0), batch, hparams)
     after = np.asarray(augmented["image"]).round().astype(np.uint8)
     captions = [CLASS_NAMES[label] for label in labels]
-    plots.contact_sheet(plots.side_by_side(originals, after), captions, path, columns=4, scale=4)
+    plots.contact_sheet(
+        plots.side_by_side(originals, after),
+        captions,
+        path,
+        columns=4,
+        scale=4,
+        about="Training images as they are, and as augmentation makes them",
+    )
 
 
 def prediction_columns(
