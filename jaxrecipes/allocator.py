@@ -7,9 +7,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc keep freed memory for later allocations. By default glibc returns large blocks to
-    the kernel, which must then clear their pages again for the buffers of the next call. As a
-    result the process never shrinks.
+    """Makes glibc keep freed memory for later allocations.
+
+    By default glibc returns large blocks to the kernel, which must then clear their pages again for
+    the buffers of the next call. As a result the process never shrinks.
 
     Returns:
       Whether it worked; false without glibc.

@@ -31,8 +31,9 @@ def within(value: Any, bounds: Interval) -> Any:
 
 
 def wrong(value: float, bounds: Interval, name: str) -> str | None:
-    """What is wrong with a number called `name`: `is 2.0; expected 0 <= b1 < 1`; None if nothing. A
-    float must also be within the bounds in float32, where 0.999999999 is 1.
+    """What is wrong with a number called `name`: `is 2.0; expected 0 <= b1 < 1`; None if nothing.
+
+    A float must also be within the bounds in float32, where 0.999999999 is 1.
     """
     with np.errstate(over="ignore"):
         kept = float(np.float32(value)) if isinstance(value, float) else value

@@ -8,8 +8,10 @@ import jax
 
 def compile_quickly(jitted: Any, *args: Any) -> jax.stages.Compiled:
     """Compiles a jitted function for these arguments, without optimisation on platforms where that
-    is several times faster. On a CPU, XLA takes longer to compile the initialisation of the weights
-    than a training step, although it runs only briefly.
+    is several times faster.
+
+    On a CPU, XLA takes longer to compile the initialisation of the weights than a training step,
+    although it runs only briefly.
     """
     options: dict[str, str | bool] = (
         {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else {}

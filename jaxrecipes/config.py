@@ -1,5 +1,6 @@
-"""Loading configs from Python files, presets and flags, and storing them as JSON. The dataclasses
-themselves live beside what they configure (`train/config.py`, the recipes' files).
+"""Loading configs from Python files, presets and flags, and storing them as JSON.
+
+The dataclasses themselves live beside what they configure (`train/config.py`, the recipes' files).
 """
 
 import contextlib
@@ -77,8 +78,9 @@ def load_config(spec: str, overrides: Sequence[str] = ()) -> Any:
 def config_of(
     module: types.ModuleType, preset: str, overrides: Sequence[str] = (), *, spec: str
 ) -> Any:
-    """A module's preset, changed by flags; see `load_config`. A module without `get_config` has a
-    single preset, `default`: its `Config()`.
+    """A module's preset, changed by flags; see `load_config`.
+
+    A module without `get_config` has a single preset, `default`: its `Config()`.
     """
     path, get_config = module.__file__, getattr(module, "get_config", None)
     if not callable(get_config if hasattr(module, "get_config") else getattr(module, "Config", 0)):

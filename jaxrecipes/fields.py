@@ -58,9 +58,10 @@ class FieldError(ValueError):
 
 
 class Checked:
-    """A dataclass that cannot be created with values of the wrong type or out of bounds. A subclass
-    with its own `__post_init__` calls this one first. A schedule is kept as text, so that a config
-    is plain data.
+    """A dataclass that cannot be created with values of the wrong type or out of bounds.
+
+    A subclass with its own `__post_init__` calls this one first. A schedule is kept as text, so
+    that a config is plain data.
     """
 
     def __post_init__(self) -> None:
@@ -111,8 +112,9 @@ def hparam(
     off_at_zero: bool = False,
     in_program: bool = False,
 ) -> T:
-    """Declares a field as a hyperparameter: a leaf of the state, not a constant of the program. If
-    its value is None, there is no such hyperparameter.
+    """Declares a field as a hyperparameter: a leaf of the state, not a constant of the program.
+
+    If its value is None, there is no such hyperparameter.
 
     Args:
       default: the field's default value.

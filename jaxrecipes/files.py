@@ -9,8 +9,9 @@ from jaxrecipes.temporary import replacing
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes a file next to `path` and renames it, so that no reader ever sees half of it. The
-    folder is created if needed.
+    """Writes a file next to `path` and renames it, so that no reader ever sees half of it.
+
+    The folder is created if needed.
 
     Raises:
       ValueError: the path is a folder, a device or a pipe, which a rename would replace.

@@ -11,8 +11,10 @@ from jax.experimental import multihost_utils
 
 class Interrupt:
     """A context that records SIGINT and SIGTERM, so that the loop can save and stop at the next
-    safe point. A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread, signals
-    are left alone.
+    safe point.
+
+    A second Ctrl-C raises KeyboardInterrupt at once. Outside the main thread, signals are left
+    alone.
     """
 
     def __init__(self) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 
 def user_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    """The path with `~` and `~NAME` expanded, wherever it was written. A shell expands them only at
-    the start of a word, so neither in `--data.cache_dir=~/x` nor in a file.
+    """The path with `~` and `~NAME` expanded, wherever it was written.
+
+    A shell expands them only at the start of a word, so neither in `--data.cache_dir=~/x` nor in a
+    file.
 
     Raises:
       ValueError: an empty path, one with a null byte, or a home folder that cannot be found.

@@ -1,6 +1,8 @@
 """ReduceLROnPlateau and EarlyStopping as pure functions over explicit state, called once per
-validation. The descriptions are frozen; their numbers are pytree leaves, so that a population with
-different factors or patiences runs under one `vmap`. The states hold only float32 and int32 arrays.
+validation.
+
+The descriptions are frozen; their numbers are pytree leaves, so that a population with different
+factors or patiences runs under one `vmap`. The states hold only float32 and int32 arrays.
 """
 
 import dataclasses
@@ -207,10 +209,12 @@ def _worst(mode: Mode) -> Array:
 
 
 def _is_better(mode: Mode, metric: Array, bound: Array, best: Array) -> Array:
-    """Whether `metric` is better than `bound`, which was computed from `best`. A metric equal to
-    the bound is not better. PyTorch decides that in float64; in float32 the rounding of the bound
-    could make it seem better, so differences within rounding count as a tie. If the bound is the
-    best metric itself (threshold 0), nothing was rounded and the comparison is exact.
+    """Whether `metric` is better than `bound`, which was computed from `best`.
+
+    A metric equal to the bound is not better. PyTorch decides that in float64; in float32 the
+    rounding of the bound could make it seem better, so differences within rounding count as a tie.
+    If the bound is the best metric itself (threshold 0), nothing was rounded and the comparison is
+    exact.
     """
     size = jnp.maximum(jnp.abs(bound), jnp.abs(best))
     tie = jnp.where((bound == best) | jnp.isinf(size), 0.0, _ROUNDING * size)

@@ -114,8 +114,9 @@ class LossScale:
 
 
 def _multiply(scale: Array, factor: Array | float) -> Array:
-    """`scale * factor`, also correct for subnormal numbers, which XLA treats as zero on a CPU. Tiny
-    scales are enlarged by 2^100 for the multiplication. The bits of a subnormal number count
+    """`scale * factor`, also correct for subnormal numbers, which XLA treats as zero on a CPU.
+
+    Tiny scales are enlarged by 2^100 for the multiplication. The bits of a subnormal number count
     multiples of 2^-149, the smallest float32; 2^23 of them make the first normal number.
     """
     bits = jax.lax.bitcast_convert_type(scale, jnp.uint32)

@@ -1,6 +1,8 @@
-"""Broadcasting with explicit leading axes. NumPy adds leading axes implicitly, which is an error if
-the host program sets `jax_numpy_rank_promotion="raise"`. These functions add them explicitly; the
-compiled program is the same.
+"""Broadcasting with explicit leading axes.
+
+NumPy adds leading axes implicitly, which is an error if the host program sets
+`jax_numpy_rank_promotion="raise"`. These functions add them explicitly; the compiled program is the
+same.
 """
 
 import jax

@@ -17,8 +17,9 @@ def rank_one(
     gallery: np.ndarray,
     gallery_labels: np.ndarray,
 ) -> float:
-    """The share of queries whose nearest gallery row has their label. If several rows are equally
-    near, a query counts by the share of them that have its label.
+    """The share of queries whose nearest gallery row has their label.
+
+    If several rows are equally near, a query counts by the share of them that have its label.
 
     Args:
       queries: `[Q, D]`.
@@ -51,8 +52,10 @@ def verification_auc(
     gallery_labels: np.ndarray | None = None,
 ) -> float:
     """The probability that a pair with equal labels is more similar than a pair with different
-    labels; ties count half. This is the area under the ROC curve of the cosines of all pairs, as
-    exact as `metrics.roc_auc`, which would need all pairs in memory.
+    labels; ties count half.
+
+    This is the area under the ROC curve of the cosines of all pairs, as exact as `metrics.roc_auc`,
+    which would need all pairs in memory.
 
     Args:
       queries: `[Q, D]`.

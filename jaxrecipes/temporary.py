@@ -19,6 +19,7 @@ _SUFFIX = ".partial"
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file next to `path`, which replaces it if the block ends without an error.
+
     Temporary files that dead processes left beside it are removed. Whatever the block opens for
     writing must be closed within it.
 

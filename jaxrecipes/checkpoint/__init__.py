@@ -1,6 +1,6 @@
 """Checkpoints: asynchronous, atomic, verified to the last bit, on any number of devices.
 
-What they hold is restored by Orbax alone as well, see docs/checkpoints.md.
+Orbax alone can restore them as well, see docs/checkpoints.md.
 
 with CheckpointManager(directory, keep_latest=2, keep_best=1) as checkpoints:
     restored = checkpoints.restore(state)  # None in a new directory

@@ -4,8 +4,8 @@ A step's folder is what Orbax's own `CheckpointManager` would write for one tree
 arrays in the item `default`. Containers of every kind (optimizer states, dataclasses) become dicts
 by the names of their fields, so their classes are not needed to read them.
 
-Orbax takes about a millisecond for an array, whatever its size. So a save copies the arrays to the
-host, which is all that its caller waits for, and `Saving.result` writes them, in another thread.
+Orbax takes about a millisecond per array, whatever its size. So the caller of `save` waits only
+until the arrays are copied to the host, and `Saving.result` writes them, in another thread.
 """
 
 import errno
@@ -27,28 +27,31 @@ with host_logging.left_alone():
     from orbax.checkpoint import v1
 
 _ITEM = "default"  # where Orbax's CheckpointManager looks for the one tree of a step
-_BYTES_PER_ARRAY, _BYTES_OF_FILES = 2048, 131_072  # of the tree's structure, twice; of 20 files
+_BYTES_PER_ARRAY, _BYTES_OF_FILES = (
+    2048,
+    131_072,
+)  # for the tree's structure, stored twice; for 20 files
 _TREE = "_METADATA"  # the file in which Orbax keeps a tree's structure
-# Else a program that ends without waiting hangs: the folder is never made, and Orbax waits on.
+# Otherwise a program that ends without waiting hangs: the folder is never made, and Orbax keeps
+# waiting.
 _DIRECTORIES_AT_ONCE = ocp.options.AsyncOptions(create_directories_asynchronously=False)
 
 
 class Saving(Protocol):
-    """A save whose arrays are copied, so that those it was given may change."""
+    """A save in progress. Its arrays are copied, so the originals may change."""
 
     def result(self) -> None:
-        """Writes the rest, or waits until it is written."""
+        """Writes what is still to be written, or waits for it."""
 
 
 def save(folder: Path, tree: Any) -> tuple[Saving, list[Record]]:
     """Starts writing `tree` to the new folder `folder`; called by every process.
 
-    When it returns, the tree is copied: its buffers may be donated, overwritten or deleted.
-
-    Arrays without an element are in the records alone, as Orbax does not store them.
+    When it returns, the tree is copied, and its buffers may be donated, overwritten or deleted.
+    Empty arrays appear only in the records, because Orbax does not store them.
 
     Raises:
-      ValueError: a leaf is not an array, two leaves have one path, or no leaf has an element.
+      ValueError: a leaf is not an array, two leaves have the same path, or all leaves are empty.
     """
     leaves = by_path(tree)
     records = [Record.of(path, leaf) for path, leaf in leaves.items()]
@@ -75,7 +78,7 @@ def load(folder: Path, records: list[Record], abstract_tree: Any, *, partial: bo
       records: what `save` returned.
       abstract_tree: arrays or ShapeDtypeStructs. A numpy leaf comes back as numpy, a leaf without
         a sharding as an uncommitted array of the default device.
-      partial: leave out what the abstract tree does not name, instead of objecting to it.
+      partial: ignore what the abstract tree does not name, instead of raising.
 
     Raises:
       CheckpointMismatch: the trees differ; nothing is read.
@@ -92,11 +95,11 @@ def load(folder: Path, records: list[Record], abstract_tree: Any, *, partial: bo
 
 
 def as_wanted(stored: Mapping[str, Any], saved: Mapping[str, Record], abstract_tree: Any) -> Any:
-    """The abstract tree's structure with the stored arrays, each typed and laid out as wanted.
+    """The stored arrays in the abstract tree's structure, with its dtypes and shardings.
 
     Args:
-      stored: path -> array, of PRNG keys the uint32 words; may lack arrays without an element.
-      saved: path -> what the leaf is.
+      stored: path -> array, for PRNG keys the uint32 words; empty arrays may be missing.
+      saved: path -> the record of the leaf.
       abstract_tree: see `load`.
     """
 
@@ -120,7 +123,7 @@ def as_wanted(stored: Mapping[str, Any], saved: Mapping[str, Record], abstract_t
 
 
 class _OnHost:
-    """A save of arrays that are all on the host."""
+    """A save of arrays of which this process has complete copies on the host."""
 
     def __init__(self, folder: Path, tree: Any):
         self._folder, self._tree = folder, tree
@@ -133,8 +136,9 @@ class _OnHost:
 
 
 def _check_room(folder: Path, arrays: list[np.ndarray]) -> None:
-    """Raises an OSError on a disk too full for the arrays and what Orbax writes beside them, before
-    Orbax starts: what it is still writing when it fails is told on standard error.
+    """Raises an OSError if the disk is too full for the arrays and Orbax's own files. This is
+    checked before Orbax starts, because if Orbax fails, its pending writes print errors to standard
+    error.
     """
     needed = sum(array.nbytes + _BYTES_PER_ARRAY for array in arrays) + _BYTES_OF_FILES
     if shutil.disk_usage(folder.parent).free < needed:
@@ -142,7 +146,9 @@ def _check_room(folder: Path, arrays: list[np.ndarray]) -> None:
 
 
 class _OnDevices:
-    """A save with arrays that no process holds whole: Orbax copies and writes each one's part."""
+    """A save with arrays of which no process has all parts: Orbax copies and writes each process's
+    part.
+    """
 
     def __init__(self, folder: Path, tree: Any):
         self._folder = folder
@@ -160,7 +166,7 @@ class _OnDevices:
 
 
 def _handler() -> ocp.CheckpointHandler:
-    # Uncompressed, as weights hardly shrink: a fifth less CPU time for a twelfth more bytes.
+    # Uncompressed, because weights hardly compress: a fifth less CPU time for a twelfth more bytes.
     pytree = ocp.PyTreeCheckpointHandler(use_compression=False)
     options = ocp.CompositeOptions(async_options=_DIRECTORIES_AT_ONCE)
     return ocp.CompositeCheckpointHandler(composite_options=options, **{_ITEM: pytree})
@@ -171,18 +177,21 @@ def _arguments(tree: Any) -> ocp.args.CheckpointArgs:
 
 
 def _show_in_step_folder(folder: Path) -> None:
-    """Lets Orbax's checkpointers restore the tree from the step's folder as from the item's.
+    """Lets Orbax's checkpointers restore the tree from the step's folder as well as from the
+    item's.
 
-    The folder gets an index of its own over the item's data, as Orbax makes one over the data of
-    several processes. So no array is stored twice.
+    The step's folder gets its own index of the item's data, like the one that Orbax makes over the
+    data of several processes, so no array is stored twice.
     """
     item = folder / _ITEM
-    # An array of several processes has the type jax.Array, for which Orbax would want the very
-    # devices that it was saved from. What is stored is the same.
+    # Arrays of several processes have the type jax.Array, for which Orbax would require the very
+    # devices that they were saved from. The stored data is the same.
     tree = (item / _TREE).read_text(encoding="utf-8").replace('"jax.Array"', '"np.ndarray"')
     for place in (item, folder):
         (place / _TREE).write_text(tree, encoding="utf-8")
-    (folder / "orbax.checkpoint").touch()  # by this Orbax's v1 tells items from an array's data
+    (
+        folder / "orbax.checkpoint"
+    ).touch()  # by which Orbax's v1 distinguishes items from an array's data
     context = tensorstore.Context()
 
     def index(path: Path, data: str) -> tensorstore.KvStore:
@@ -206,8 +215,8 @@ def _is_whole(leaf: Any) -> bool:
 
 
 def _on_host(leaves: Iterable[Any]) -> list[np.ndarray]:
-    """Private copies on the host, all made at once."""
-    # A device's array that is fetched may be that device's own memory where this is the host's.
+    """Private copies on the host, all transferred at once."""
+    # If the device's memory is the host's, a fetched array may share that memory.
     return [np.array(leaf) for leaf in jax.device_get(list(leaves))]
 
 
@@ -218,7 +227,7 @@ def _sharding(leaf: Any) -> jax.sharding.Sharding | None:
 
 
 def stored_as(record: Record, leaf: Any) -> Any:
-    """What Orbax is asked for; numpy where the array is wanted on no particular device."""
+    """The restore arguments for Orbax; numpy if no particular device was asked for."""
     is_numpy = isinstance(leaf, np.ndarray | np.generic)
     sharding = None if is_numpy else _sharding(leaf)
     if sharding is None:

@@ -1,4 +1,4 @@
-"""Checkpoint errors: one class for each that a caller may want to handle."""
+"""Checkpoint errors: a class for each kind that a caller may want to handle."""
 
 import os
 import re
@@ -19,19 +19,19 @@ class CheckpointWriteError(OSError):
 
 
 def write_error(step: int, directory: Path, cause: Exception) -> CheckpointWriteError:
-    """Says in a few words why the checkpoint of `step` was not written, and what to do."""
+    """The error that says why the checkpoint of `step` was not written, and what to do."""
     code = cause.errno if isinstance(cause, OSError) else None
-    if match := re.search(r"os_error_code='(\d+)'", str(cause)):  # TensorStore's way to say errno
+    if match := re.search(r"os_error_code='(\d+)'", str(cause)):  # how TensorStore reports errno
         code = int(match[1])
     reason = os.strerror(code) if code else f"{type(cause).__name__}: {str(cause)[:300]}"
     try:
-        room = f"{shutil.disk_usage(directory).free / 1e6:.1f} MB are free there"
+        room = f"{shutil.disk_usage(directory).free / 1e6:.1f} MB are free"
     except OSError:
         room = "there is no such folder"
     error = CheckpointWriteError(
         f"could not save the checkpoint of step {step} in {directory}: {reason} ({room}). The "
-        "checkpoints saved before are intact. Free some space, or choose a folder that can be "
-        "written, and run the same command again"
+        "checkpoints saved before are intact. Free some space, or choose a writable folder, "
+        "and run the same command again"
     )
     error.errno = code
     return error

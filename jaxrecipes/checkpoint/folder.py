@@ -1,10 +1,10 @@
-"""One checkpoint on disk: its name, its manifest, and the proof that its bytes are those saved.
+"""A checkpoint on disk: its name, its manifest, and the verification of its bytes.
 
-A checkpoint is a folder named by its step. It is prepared under a hidden name and gets its own name
-by one rename as the last act, so any folder named by a step was complete once. The manifest
-lists the size and CRC-32 of every other file and carries a CRC-32 of itself: a flipped bit, a
-truncated, lost or exchanged file is found before a single array is read. (Orbax, which writes the
-arrays, verifies none of it: a flipped bit loads as a wrong number.)
+A checkpoint is a folder named by its step. It is prepared under a hidden name and renamed at the
+very end, so any folder named by a step was once complete. The manifest lists the size and CRC-32 of
+every other file and carries a CRC-32 of itself: a flipped bit or a truncated, missing or swapped
+file is found before any array is read. (Orbax, which writes the arrays, verifies none of this: a
+flipped bit loads as a wrong number.)
 
 Hidden names end in the host and the process that they belong to: `.deleting-STEP-HOST-PID`, and
 `.saving-STEP-HOST-PID.N` of its save number N.
@@ -36,10 +36,12 @@ _UNTOUCHED_S = 24 * 3600.0
 
 
 def versions(directory: Path) -> list[tuple[int, int, Path]]:
-    """Every finished checkpoint as (step, generation, path), ascending; the highest counts.
+    """Every finished checkpoint as (step, generation, path), ascending; the highest generation
+    counts.
 
-    A step has one folder, but for two cases. While it is exchanged for another one, it is there
-    under a hidden name, which counts as long as there is no other. And `packed` knows `STEP.1`.
+    A step has one folder, with two exceptions. While it is being replaced, the old folder has a
+    hidden name, and counts as long as there is no other. And version 0.1 wrote `STEP.1`, see
+    `packed`.
     """
     found = []
     for path in _entries(directory):
@@ -58,26 +60,26 @@ def versions(directory: Path) -> list[tuple[int, int, Path]]:
 
 
 def committed(directory: Path) -> dict[int, Path]:
-    """The checkpoint that counts for each step, by ascending step."""
+    """The valid checkpoint of each step, by ascending step."""
     return {step: path for step, _, path in versions(directory)}
 
 
 def owner() -> str:
-    """The name of this process, in which hidden names end."""
+    """The name of this process, with which hidden names end."""
     return f"{socket.gethostname() or 'host'}-{os.getpid()}"
 
 
 def preparing(directory: Path, step: int, save: str) -> Path:
-    """A folder for the folder `STEP` until that is committed.
+    """The folder in which `STEP` is prepared until it is committed.
 
-    `save` is `owner()`, a dot and a number that no other save of this process has: writes of a save
-    that failed may still be under way in its folder.
+    `save` is `owner()`, a dot and a number that no other save of this process has, because a failed
+    save may still be writing to its folder.
     """
     return _hidden(directory / str(step), _SAVING, save)
 
 
 def seal(folder: Path, content: Mapping[str, Any]) -> None:
-    """Writes the manifest over all files now in `folder`, and flushes everything to the disk."""
+    """Writes the manifest of all files in `folder`, and flushes everything to disk."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         files[path.relative_to(folder).as_posix()] = [path.stat().st_size, _crc32(path, flush=True)]
@@ -89,7 +91,9 @@ def seal(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def commit(folder: Path, final: Path) -> None:
-    """Gives a sealed folder its final name; what had that name counts until then."""
+    """Gives a sealed folder its final name; the previous folder of that name remains valid until
+    then.
+    """
     replaced = _hidden(final, _REPLACED, owner())
     if final.exists():
         if replaced.exists():
@@ -112,7 +116,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest's content, checked against its own checksum.
 
     Raises:
-      CheckpointCorrupt: it is missing, unreadable or altered, or of a format not known here.
+      CheckpointCorrupt: it is missing, unreadable or altered, or has an unknown format.
     """
     try:
         document = json.loads((folder / MANIFEST).read_bytes())
@@ -156,14 +160,14 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def remove(folder: Path) -> None:
-    """Deletes a checkpoint; it is renamed first, so that no reader finds it half deleted."""
+    """Deletes a checkpoint, after renaming it, so that no reader finds it half deleted."""
     if not _HIDDEN.fullmatch(folder.name):
         folder = folder.rename(_hidden(folder, _DELETING, owner()))
     shutil.rmtree(folder)
 
 
 def set_aside(folder: Path) -> Path:
-    """Renames a damaged checkpoint to `STEP.corrupt`, out of the way of everything here."""
+    """Renames a damaged checkpoint to `STEP.corrupt`, which everything here ignores."""
     target, number = folder.with_name(f"{folder.name}.corrupt"), 1
     while target.exists():
         number += 1
@@ -172,7 +176,9 @@ def set_aside(folder: Path) -> Path:
 
 
 def sweep(directory: Path) -> None:
-    """Completes or removes what killed processes left behind, and leaves living ones their work."""
+    """Completes or removes what killed processes left behind; the work of living ones is not
+    touched.
+    """
     for path in _entries(directory):
         hidden = _HIDDEN.fullmatch(path.name)
         if hidden and _is_abandoned(path, hidden[3], hidden[4]):
@@ -195,9 +201,9 @@ def _hidden(folder: Path, doing: str, owner: str) -> Path:
 
 
 def _is_abandoned(path: Path, host: str | None, process: str | None) -> bool:
-    """Whether, as far as can be known, no process is working on it any more."""
+    """Whether, as far as one can tell, no process is still working on it."""
     if host is None or process is None or f"{host}-{process}" == owner():
-        return True  # of version 0.1; or of an earlier process with this one's number
+        return True  # from version 0.1; or from an earlier process with the same number as this one
     if host == socket.gethostname():
         try:
             os.kill(int(process), 0)

@@ -1,4 +1,4 @@
-"""The leaves of a tree by path: what a checkpoint records of each, and comparing two trees."""
+"""The leaves of a tree by path: what a checkpoint records about each, and comparing two trees."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ _SHOWN = 10
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a leaf is; the manifest has one for each.
+    """The description of a leaf in the manifest.
 
     Attributes:
       path: keys joined by "/", such as "params/Dense_0/kernel".
@@ -41,7 +41,7 @@ class Record:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Record":
-        """Undoes `vars` and JSON, which knows no tuples; passes over what it does not know."""
+        """Undoes `vars` and JSON, which has no tuples; ignores unknown keys."""
         known = {field.name: fields[field.name] for field in dataclasses.fields(cls)}
         return cls(**known | {name: tuple(fields[name]) for name in ("shape", "key_shape")})
 
@@ -62,7 +62,7 @@ def by_path(tree: Any) -> dict[str, Any]:
     """Path -> leaf, in the order of `jax.tree.leaves`.
 
     Raises:
-      ValueError: a leaf is not an array, or two leaves would get one name.
+      ValueError: a leaf is not an array, or two leaves would get the same name.
     """
     leaves: dict[str, Any] = {}
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
@@ -79,17 +79,17 @@ def by_path(tree: Any) -> dict[str, Any]:
 
 
 def empty_nodes(tree: Any) -> dict[str, Any]:
-    """Path -> None or {} of the nodes without children, which have no leaf to tell of them."""
+    """Path -> None or {} for nodes without children, which the leaves do not show."""
     paths = jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_empty)[0]
     return {_path(keys): None if node is None else {} for keys, node in paths if _is_empty(node)}
 
 
 def nested(by_path: Mapping[str, Any]) -> dict[str, Any]:
-    """Dicts with the parts of the paths as keys.
+    """Nested dicts with the parts of the paths as keys.
 
     Raises:
-      ValueError: a path is the beginning of another, or Orbax, which joins keys by ".", would store
-        two leaves under one name.
+      ValueError: one path is the beginning of another, or Orbax, which joins keys by ".", would
+        store two leaves under the same name.
     """
     tree: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -112,7 +112,7 @@ def check_same(wanted: Mapping[str, Any], saved: Mapping[str, Record], *, partia
     Args:
       wanted: arrays or `ShapeDtypeStruct`s.
       saved: what the checkpoint holds.
-      partial: it may hold more.
+      partial: the checkpoint may hold more.
     """
     missing = [path for path in wanted if path not in saved]
     unexpected = [] if partial else [path for path in saved if path not in wanted]
@@ -162,7 +162,9 @@ def _spec(dtype_and_shape: tuple[str, tuple[int, ...]]) -> str:
 
 
 def _dtype_name(leaf: Any) -> str:
-    """A leaf that will come back as a jax.Array has the dtype that JAX would give it."""
+    """The dtype of a leaf; if it will be restored as a jax.Array, the one that JAX would give
+    it.
+    """
     if is_key(leaf.dtype) or isinstance(leaf, np.ndarray | np.generic):
         return str(leaf.dtype)
     return str(jax.dtypes.canonicalize_dtype(leaf.dtype))

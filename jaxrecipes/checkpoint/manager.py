@@ -26,11 +26,13 @@ _logger = logging.getLogger("jaxrecipes.checkpoint")
 _save_numbers = itertools.count(1)
 _NOTHING, _ALL_CORRUPT = -1, -2
 _GO, _SKIP, _FAIL = range(3)
-_STRAGGLERS_S = 0.2  # Orbax raises the first error; its other writes may make the folder again
+_STRAGGLERS_S = (
+    0.2  # because Orbax raises the first error while its other writes may recreate the folder
+)
 
 
 def _not_from_orbax_thread(record: logging.LogRecord) -> bool:
-    """Keeps out the tracebacks that Orbax logs for errors that it raises to us as well."""
+    """A log filter against the tracebacks of errors that Orbax also raises to us."""
     return "_SignalingThread.run() raised an exception" not in str(record.msg)
 
 
@@ -46,10 +48,10 @@ class Restored:
 class CheckpointManager:
     """The checkpoints of one run, in one directory that all processes share.
 
-    Saving is asynchronous and atomic: a process killed at any moment leaves the checkpoints before
-    it intact and none half written. Restoring verifies every byte first, and falls back to the
-    checkpoint before when the newest is damaged. With several processes (`jax.distributed`) all of
-    them call the same methods in the same order.
+    Saving is asynchronous and atomic: a process killed at any moment leaves all earlier checkpoints
+    intact and none half written. Restoring first verifies every byte, and falls back to an earlier
+    checkpoint if the newest is damaged. With several processes (`jax.distributed`) all of them call
+    the same methods in the same order.
 
     Use it as a context manager, or call `close`: a program that ends otherwise loses a save that is
     still being written (and nothing else).
@@ -59,11 +61,11 @@ class CheckpointManager:
 
     Args:
       directory: made by the first `save`; relative paths are made absolute now.
-      keep_latest: how many of the highest steps are kept, 1 or more. With 2 or more there is
-        something to fall back to.
-      keep_best: how many of the best scores are kept besides, 0 or more. Checkpoints without a
-        score, or with one that is not finite, count as worse than all others.
-      mode: "max" when a higher score is better, "min" when a lower one is.
+      keep_latest: how many of the highest steps are kept, 1 or more. Restoring can only fall back
+        with 2 or more.
+      keep_best: how many of the best scores are kept in addition, 0 or more. Checkpoints without a
+        finite score count as worse than all others.
+      mode: "max" if a higher score is better, "min" if a lower one is.
 
     Raises:
       ValueError: an argument is out of its range.
@@ -102,20 +104,20 @@ class CheckpointManager:
         score: float | None = None,
         replace: bool = False,
     ) -> bool:
-        """Starts to save, after waiting for the save before; what it is given may then change.
+        """Starts a save, after waiting for the previous one; the caller may then change the arrays.
 
         Args:
           step: the number of updates that led to `tree`, 0 or more.
           tree: a pytree of jax or numpy arrays, typed PRNG keys included.
-          metadata: whatever JSON can hold, such as the config and the data position.
-          score: what `keep_best` goes by.
-          replace: save again a step that is already there, in one atomic exchange.
+          metadata: anything that JSON can hold, such as the config.
+          score: what `keep_best` compares.
+          replace: if the step is saved already, replace it atomically.
 
         Returns:
-          False, having done nothing, when the step is there already and `replace` is off.
+          False, having done nothing, if the step is saved already and `replace` is off.
 
         Raises:
-          CheckpointWriteError: this save, or the one before, failed (full disk, no permission).
+          CheckpointWriteError: this save or the previous one failed (full disk, no permission).
           ValueError: the step is negative, or the tree holds something that is not an array.
           TypeError: the metadata is not JSON.
         """
@@ -142,13 +144,13 @@ class CheckpointManager:
         return True
 
     def wait(self) -> None:
-        """Blocks until the last save is committed, and raises the error that it met, if any."""
+        """Blocks until the last save is committed, and raises its error, if any."""
         if self._pending is None:
             return
         error = self._pending.exception()
         self._pending = None
         if jax.process_count() > 1:
-            if error is not None:  # now, as the others may take long to notice
+            if error is not None:  # at once, because the others may take long to notice
                 _logger.error("%s", error)
             failed = multihost_utils.process_allgather(np.asarray(error is not None))
             if error is None and np.any(failed):
@@ -173,12 +175,12 @@ class CheckpointManager:
         if error_type is None:
             self.close()
             return
-        self._thread.shutdown()  # not `close`: the other processes may not come here
+        self._thread.shutdown()  # not `close`, because the other processes may not arrive here
         if self._pending is not None and (error := self._pending.exception()) is not None:
             _logger.error("%s", error)
 
     def sweep(self) -> None:
-        """Removes what killed processes left half written or half deleted in the folder.
+        """Removes half-written and half-deleted folders of killed processes.
 
         Raises:
           OSError: it cannot be removed.
@@ -196,12 +198,12 @@ class CheckpointManager:
 
     @property
     def latest_step(self) -> int | None:
-        """The highest saved step; None when there is none."""
+        """The highest saved step; None if there is none."""
         return max(self.all_steps, default=None)
 
     @property
     def best_step(self) -> int | None:
-        """The step with the best score, the earliest of equals; None when none has a score."""
+        """The step with the best score, the earliest in a tie; None if none has a score."""
         return next(iter(retention.ranked(folder.committed(self.directory), self.mode)), None)
 
     def metadata(self, step: int) -> dict[str, Any]:
@@ -214,7 +216,8 @@ class CheckpointManager:
         return self._read(step, folder.read_manifest)["metadata"]
 
     def shapes(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """What `step` holds, by path and without reading it; PRNG keys are left out.
+        """The shapes and dtypes of what `step` holds, by path, without reading it; PRNG keys are
+        left out.
 
         Raises:
           ValueError: there is no such step.
@@ -227,14 +230,14 @@ class CheckpointManager:
         }
 
     def newest_intact(self) -> int | None:
-        """The highest step whose every byte is as saved; None when nothing was ever saved.
+        """The highest step of which every byte is intact; None if nothing was ever saved.
 
-        Damaged checkpoints above it are renamed to `STEP.corrupt`, with a warning that says what is
-        wrong with each.
+        Damaged checkpoints above it are renamed to `STEP.corrupt`, each with a warning that says
+        what is wrong.
 
         Raises:
-          CheckpointCorrupt: there are checkpoints, but all are damaged. Nothing is renamed then, so
-            a second run does not silently begin anew.
+          CheckpointCorrupt: there are checkpoints, but all are damaged. Then nothing is renamed, so
+            that a second attempt does not silently begin anew.
         """
         self.wait()
         found, reasons = self._find_intact() if jax.process_index() == 0 else (_NOTHING, [])
@@ -242,7 +245,7 @@ class CheckpointManager:
         if found == _ALL_CORRUPT:
             detail = "; ".join(reasons) or "process 0 says what is wrong"
             raise CheckpointCorrupt(
-                f"every checkpoint in {self.directory} is damaged ({detail}). Bring back a copy, "
+                f"every checkpoint in {self.directory} is damaged ({detail}). Restore a backup, "
                 "or remove the folder to begin anew"
             )
         return None if found == _NOTHING else found
@@ -255,20 +258,21 @@ class CheckpointManager:
         """Reads a checkpoint after verifying every byte of it.
 
         Args:
-          abstract_tree: the tree wanted, of arrays or `jax.ShapeDtypeStruct`s. The result takes
-            its structure and shardings, which may be for another number of devices than at saving.
-            A leaf without a sharding goes, uncommitted, to the default device; a numpy leaf comes
-            back as numpy.
-          step: None for the newest that is intact (see `newest_intact`).
-          partial: the abstract tree may be a part of what was saved; only that part is read. A
-            part is named as in the whole: `{"params": ...}` takes the field `params` of a state.
+          abstract_tree: the tree to restore, of arrays or `jax.ShapeDtypeStruct`s. The result has
+            its structure and shardings, which may be for a different number of devices than when it
+            was saved. A leaf without a sharding goes, uncommitted, to the default device; a numpy
+            leaf comes back as numpy.
+          step: None for the newest intact one (see `newest_intact`).
+          partial: the abstract tree may be a part of what was saved; only that part is read. A part
+            has the same path as in the whole: `{"params": ...}` restores the field `params` of a
+            state.
 
         Returns:
-          None when `step` is None and nothing was ever saved.
+          None if `step` is None and nothing was ever saved.
 
         Raises:
           CheckpointMismatch: the checkpoint has other keys, shapes or dtypes.
-          CheckpointCorrupt: the step asked for is damaged, or all are.
+          CheckpointCorrupt: the requested step is damaged, or all are.
           ValueError: there is no such step.
         """
         if step is None:
@@ -289,7 +293,7 @@ class CheckpointManager:
     # --- inside
 
     def _begin(self, step: int, temporary: Path, *, replace: bool) -> bool:
-        """Process 0 makes room for the step; all processes learn whether they are to go on."""
+        """Process 0 prepares the step's folder; all processes learn whether to go on."""
         verdict, problem = _GO, OSError("process 0 could not make the folder")
         if jax.process_index() == 0:
             try:
@@ -320,7 +324,9 @@ class CheckpointManager:
         response: arrays.Saving,
         records: list[Record],
     ) -> None:
-        """Runs in the thread: waits for Orbax, seals, commits, and drops what need not be kept."""
+        """Runs in the thread: waits for Orbax, seals and commits the checkpoint, and deletes those
+        that need not be kept.
+        """
         step = content["step"]
         try:
             response.result()
@@ -343,7 +349,7 @@ class CheckpointManager:
             try:
                 folder.verify(path)
             except CheckpointCorrupt as error:
-                if path.exists():  # else a training process has just retired it
+                if path.exists():  # otherwise a training process has just deleted it
                     damaged.append((step, path, str(error)))
                 continue
             for bad, bad_path, reason in damaged:
@@ -375,7 +381,7 @@ class CheckpointManager:
             ) from None
 
     def _failed(self, step: int, temporary: Path, error: Exception) -> CheckpointWriteError:
-        """The error to raise; what was written of the step is removed."""
+        """Removes what was written of the step, and returns the error to raise."""
         described = write_error(step, self.directory, error)
         self._discard(temporary)
         return described

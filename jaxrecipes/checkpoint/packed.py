@@ -1,7 +1,7 @@
-"""Reads what version 0.1 wrote: small arrays as one vector of bytes, leaves named by number.
+"""Reads checkpoints of version 0.1: small arrays in one vector of bytes, leaves named by number.
 
-Such a step's folder has a manifest of format 1 and Orbax's tree in `arrays/`. It may be called
-`STEP.1`, `STEP.2` ... where a step was saved again.
+Their folders have a manifest of format 1 and Orbax's tree in `arrays/`, and are named `STEP.1`,
+`STEP.2` ... if a step was saved again.
 """
 
 import math
@@ -25,18 +25,18 @@ _AGAIN = re.compile(r"(0|[1-9]\d*)\.([1-9]\d*)", re.ASCII)
 
 
 def saved_again(name: str) -> tuple[int, int] | None:
-    """The step and the count of a folder named `STEP.1`, `STEP.2` ...; None of another's."""
+    """The step and the count of a folder named `STEP.1`, `STEP.2` ...; None for other names."""
     match = _AGAIN.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def records(manifest: Mapping[str, Any]) -> list[Record]:
-    """What the checkpoint's leaves are; a run's state was one level down."""
+    """The records of the checkpoint's leaves; the state of a run was one level down."""
     return [Record.from_json({**place, "path": path}) for path, place in _places(manifest).items()]
 
 
 def load(folder: Path, manifest: Mapping[str, Any], abstract_tree: Any, *, partial: bool) -> Any:
-    """As `arrays.load`."""
+    """Like `arrays.load`."""
     wanted = by_path(abstract_tree)
     saved = {record.path: record for record in records(manifest)}
     check_same(wanted, saved, partial=partial)
@@ -71,7 +71,7 @@ def load(folder: Path, manifest: Mapping[str, Any], abstract_tree: Any, *, parti
 
 def _places(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     places = {leaf["path"]: leaf for leaf in manifest["leaves"]}
-    if "state/num_skipped_in_row" not in places:  # not of a run
+    if "state/num_skipped_in_row" not in places:  # not the state of a run
         return places
     return {path.removeprefix("state/"): leaf for path, leaf in places.items()}
 

@@ -1,4 +1,4 @@
-"""Values that process 0 decides for all processes of a run; all must call these together."""
+"""Values that process 0 decides for all processes of a run, which must all call these together."""
 
 import jax
 import numpy as np

@@ -11,7 +11,7 @@ Mode = Literal["max", "min"]
 
 
 def prune(directory: Path, keep_latest: int, keep_best: int, mode: Mode) -> None:
-    """Deletes all checkpoints but the latest and the best ones.
+    """Deletes all checkpoints except the latest and the best ones.
 
     Raises:
       OSError: one cannot be deleted.
@@ -25,7 +25,7 @@ def prune(directory: Path, keep_latest: int, keep_best: int, mode: Mode) -> None
 
 
 def ranked(saved: Mapping[int, Path], mode: Mode) -> list[int]:
-    """Steps with a score that is comparable to the newest one's, best first.
+    """Steps whose score is comparable with the newest one's, best first.
 
     `judged_by` in the metadata may say which metric the score is.
     """

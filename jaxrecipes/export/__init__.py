@@ -1,4 +1,4 @@
-"""Trained networks as files that other programs run: ONNX and StableHLO.
+"""Trained networks as files that other programs can run: ONNX and StableHLO.
 
-Plain weights go to safetensors by `jaxrecipes.convert.safetensors`.
+To export only the weights, use `jaxrecipes.convert.safetensors`.
 """

@@ -1,4 +1,6 @@
-"""A network with its weights as one StableHLO file that any later JAX runs on CPU, GPU or TPU."""
+"""A network and its weights in one StableHLO file, which later versions of JAX run on CPU, GPU or
+TPU.
+"""
 
 import os
 import pathlib
@@ -21,16 +23,16 @@ def save_stablehlo(
     example: tuple[int, ...] | Mapping[str, tuple[int, ...] | jax.ShapeDtypeStruct],
     platforms: Sequence[str] = PLATFORMS,
 ) -> int:
-    """Writes `predict_fn`, whatever weights it closes over included.
+    """Writes `predict_fn`, including the weights that it closes over.
 
     Args:
       predict_fn: float32 `[B, *example]`, or a dict of such by name, to arrays; traceable for any
         B.
       path: file to write.
-      example: shape of one example, such as (3, height, width); or shapes by name, with a dtype
-        where that is not float32. They are fixed in the file, the size of the batch is not.
-      platforms: that it is lowered for. Layers that choose their formulation by backend keep the
-        choice: each platform gets its own.
+      example: shape of one example, such as (3, height, width); or shapes by name, with a dtype if
+        that is not float32. They are fixed in the file, but the batch size is not.
+      platforms: what it is lowered for. Layers that choose their formulation by platform still do:
+        each platform gets its own.
 
     Returns:
       The size of the file in bytes.
@@ -54,7 +56,7 @@ def save_stablehlo(
 
 
 def load_stablehlo(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
-    """The function in a file of `save_stablehlo`, jitted.
+    """The function stored by `save_stablehlo`, jitted.
 
     Raises:
       FileNotFoundError: no such file.
@@ -63,6 +65,6 @@ def load_stablehlo(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
     data = pathlib.Path(path).read_bytes()
     try:
         exported = export.deserialize(bytearray(data))
-    except Exception as error:  # the reader raises whatever its bytes lead it into
+    except Exception as error:  # the reader may raise anything
         raise ValueError(f"{path} is not a StableHLO file of this library: {error}") from error
     return jax.jit(exported.call)

@@ -1,6 +1,7 @@
-"""Pure loss functions. Most return one value per example, not reduced; `composite_loss` averages
-named terms and weights them. Losses that compare the examples of a batch with each other return a
-scalar and take a mask.
+"""Pure loss functions.
+
+Most return one value per example, not reduced; `composite_loss` averages named terms and weights
+them. Losses that compare the examples of a batch with each other return a scalar and take a mask.
 """
 
 from jaxrecipes.losses.angle_triplet import Triplets, angle_triplet, angle_triplets

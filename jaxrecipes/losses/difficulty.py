@@ -1,5 +1,6 @@
-"""Weights that make a loss emphasise hard examples and extreme angles. An extension: the source
-documents propose both without giving a formula.
+"""Weights that make a loss emphasise hard examples and extreme angles.
+
+An extension: the source documents propose both without giving a formula.
 """
 
 import jax

@@ -12,8 +12,9 @@ def absolute(x: Array) -> Array:
 
 
 def robust_l1(x: Array, *, delta: Array | float) -> Array:
-    """`|x|` up to `delta`, beyond it `delta * (1 + log1p((|x| - delta) / delta))`. Value and slope
-    are continuous at `delta`; beyond it the slope is `delta / |x|`.
+    """`|x|` up to `delta`, beyond it `delta * (1 + log1p((|x| - delta) / delta))`.
+
+    Value and slope are continuous at `delta`; beyond it the slope is `delta / |x|`.
 
     Args:
       x: errors, any shape.

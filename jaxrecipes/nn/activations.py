@@ -1,6 +1,7 @@
-"""Activations that must equal PyTorch's, with pullbacks that keep only their input. A pullback
-writes the transcendental function differently from the forward pass: XLA would merge equal
-expressions and keep the result in memory between the passes.
+"""Activations that must equal PyTorch's, with pullbacks that keep only their input.
+
+A pullback writes the transcendental function differently from the forward pass: XLA would merge
+equal expressions and keep the result in memory between the passes.
 """
 
 import math

@@ -48,6 +48,7 @@ def dropout(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
 
 def drop_path(key: jax.Array, x: jax.Array, rate: Rate) -> jax.Array:
     """Stochastic depth: zeroes whole samples (axis 0) with probability `rate`, scales the others.
+
     Like `torchvision.ops.stochastic_depth(mode="row")` (Huang et al., 2016). `rate` as in
     `dropout`.
     """

@@ -1,5 +1,6 @@
-"""Optimizers as functions of hyperparameters, gradient clipping, and rules over parameter paths. A
-recipe's `make_tx(h)` is called inside the step with `h`, the hyperparameters at that step, and
+"""Optimizers as functions of hyperparameters, gradient clipping, and rules over parameter paths.
+
+A recipe's `make_tx(h)` is called inside the step with `h`, the hyperparameters at that step, and
 returns an optax transformation whose state holds no hyperparameters.
 """
 

@@ -89,9 +89,10 @@ def late_paths(opt_state_paths: Iterable[str]) -> set[str]:
 
 
 def carry_over(old: Mapping[str, Array], new: PyTree) -> PyTree:
-    """The optimizer's state after a change of what is frozen. Parameters that continue to train
-    keep their moments and counts; newly released ones take the moments of `new` and count from now
-    on; the rest is dropped.
+    """The optimizer's state after a change of what is frozen.
+
+    Parameters that continue to train keep their moments and counts; newly released ones take the
+    moments of `new` and count from now on; the rest is dropped.
 
     Args:
       old: the leaves of the previous state by path, see `leaves_by_path`.

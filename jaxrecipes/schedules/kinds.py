@@ -1,8 +1,10 @@
-"""The kinds of schedules. Each docstring says which PyTorch scheduler it equals. Each function is
-the formula of a constructor: its first argument, the step, is not passed by the caller of the
-constructor. `start`, `end`, `peak`, `base` and `target` are in the unit of the hyperparameter;
-steps are float32 inside, so they are exact up to 2^24. PyTorch's schedulers are usually stepped
-once per epoch, which gives a staircase: `every(cosine(1e-3, steps=30), steps_per_epoch)`.
+"""The kinds of schedules. Each docstring says which PyTorch scheduler it equals.
+
+Each function is the formula of a constructor: its first argument, the step, is not passed by the
+caller of the constructor. `start`, `end`, `peak`, `base` and `target` are in the unit of the
+hyperparameter; steps are float32 inside, so they are exact up to 2^24. PyTorch's schedulers are
+usually stepped once per epoch, which gives a staircase: `every(cosine(1e-3, steps=30),
+steps_per_epoch)`.
 """
 
 from collections.abc import Sequence
@@ -192,9 +194,10 @@ def delayed(step: Array, target: ScheduleLike, *, start_step: Number) -> Array:
 
 @constructor
 def join(step: Array, schedules: Sequence[ScheduleLike], boundaries: Sequence[Number]) -> Array:
-    """The schedules one after the other; the steps of each start at the boundary before it. Equals
-    torch SequentialLR(milestones=boundaries) and optax.join_schedules. There is one boundary fewer
-    than schedules.
+    """The schedules one after the other; the steps of each start at the boundary before it.
+
+    Equals torch SequentialLR(milestones=boundaries) and optax.join_schedules. There is one boundary
+    fewer than schedules.
     """
     value = as_schedule(schedules[0])(step)
     for boundary, schedule in zip(boundaries, schedules[1:], strict=True):

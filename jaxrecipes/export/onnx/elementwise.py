@@ -1,4 +1,4 @@
-"""Operators on elements: arrays of equal shapes, in whatever layout the graph holds them."""
+"""Elementwise operators, on arrays of equal shapes in whatever layout the graph holds them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,15 +47,17 @@ ELEMENTWISE = {
 
 
 def is_elementwise(primitive: str) -> bool:
-    """Whether each element of the result depends on the same element of the operands."""
+    """Whether each element of the result depends only on the same element of the operands."""
     others = ("convert_element_type", "integer_pow", "max", "ne", "rsqrt", "select_n", "square")
     return primitive in ELEMENTWISE or primitive in others
 
 
 def elementwise(layouts: Layouts, op: str, xs: Sequence[Tensor], shape: Shape) -> Tensor:
-    """An operator on arrays of equal or broadcastable shapes, in the layout of the largest."""
+    """Writes an operator on arrays of equal or broadcastable shapes, in the layout of the
+    largest.
+    """
     variables = [x for x in xs if not x.is_constant and x.shape]
-    if not variables:  # scalars, or constants that are repeated along the batch
+    if not variables:  # scalars, or constants that repeat along the batch
         xs = [x if not x.shape else tensor(layouts.plain(x), x.shape) for x in xs]
         variables = [x for x in xs if x.shape]
         if not variables:
@@ -80,7 +82,7 @@ def elementwise(layouts: Layouts, op: str, xs: Sequence[Tensor], shape: Shape) -
 
 
 def unary_steps(layouts: Layouts, x: Tensor, *steps: tuple[Any, ...]) -> list[Tensor]:
-    """Operators one after the other, each with the constants that follow it in its step."""
+    """Writes several operators in sequence, each step with its constants."""
     for op, *others in steps:
         operands = [x if other is None else constant(other) for other in others] or [x]
         x = elementwise(layouts, op, operands, x.shape)
@@ -88,35 +90,35 @@ def unary_steps(layouts: Layouts, x: Tensor, *steps: tuple[Any, ...]) -> list[Te
 
 
 def integer_pow(layouts: Layouts, x: Tensor, *, y: int, **_: Any) -> list[Tensor]:
-    """A whole power: a product for the square."""
+    """Writes an integer power; a square becomes a product."""
     if y == 2:
         return unary_steps(layouts, x, ("Mul", None, None))
     return unary_steps(layouts, x, ("Pow", None, np.float32(y)))
 
 
 def not_equal(layouts: Layouts, x: Tensor, y: Tensor, *, shape: Shape, **_: Any) -> list[Tensor]:
-    """ONNX has no operator for it."""
+    """Writes an inequality, for which ONNX has no operator."""
     return [elementwise(layouts, "Not", [elementwise(layouts, "Equal", [x, y], shape)], shape)]
 
 
 def select_n(
     layouts: Layouts, which: Tensor, *cases: Tensor, shape: Shape, **_: Any
 ) -> list[Tensor]:
-    """A choice between two arrays."""
+    """Writes an elementwise choice between two arrays."""
     if len(cases) != 2:
         raise ValueError(f"a choice among {len(cases)} arrays cannot be exported")
     return [elementwise(layouts, "Where", [which, cases[1], cases[0]], shape)]
 
 
 def clamp(layouts: Layouts, low: Tensor, x: Tensor, high: Tensor, **_: Any) -> list[Tensor]:
-    """Between two bounds."""
+    """Writes a clamp between two bounds."""
     return [
         elementwise(layouts, "Min", [maximum(layouts, x, low, shape=x.shape)[0], high], x.shape)
     ]
 
 
 def maximum(layouts: Layouts, x: Tensor, y: Tensor, *, shape: Shape, **_: Any) -> list[Tensor]:
-    """The larger of two; of 0 it is what runtimes fuse with a product, Relu."""
+    """Writes a maximum; with 0 it is Relu, which runtimes fuse with products."""
     variable, other = (y, x) if x.is_constant else (x, y)
     if other.array is not None and not np.any(other.array) and variable.shape == shape:
         return [elementwise(layouts, "Relu", [variable], shape)]
@@ -124,14 +126,16 @@ def maximum(layouts: Layouts, x: Tensor, y: Tensor, *, shape: Shape, **_: Any) -
 
 
 def rem(layouts: Layouts, x: Tensor, y: Tensor, *, shape: Shape, **_: Any) -> list[Tensor]:
-    """With the sign of the dividend, as C's fmod."""
+    """Writes the remainder with the sign of the dividend, like C's fmod."""
     a, b = (tensor(layouts.plain(t), t.shape) for t in (x, y))
     return [tensor(layouts.graph.node("Mod", a.name, b.name, fmod=1), shape)]
 
 
 def convert(layouts: Layouts, x: Tensor, *, new_dtype: Any, dtypes: Any, **_: Any) -> list[Tensor]:
-    """Graphs compute in float32, int64 and bool, whatever the width in the program."""
-    kinds = {"f": 1, "i": 7, "u": 7, "b": 9}  # of numpy, and TensorProto's numbers
+    """Writes a cast; graphs compute in float32, int64 and bool, whatever the width in the
+    program.
+    """
+    kinds = {"f": 1, "i": 7, "u": 7, "b": 9}  # numpy dtypes and their numbers in TensorProto
     before, after = (
         "f" if jax.dtypes.issubdtype(dtype, np.floating) else np.dtype(dtype).kind
         for dtype in (dtypes[0], new_dtype)

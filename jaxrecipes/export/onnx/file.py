@@ -11,12 +11,13 @@ import numpy as np
 from jaxrecipes.errors import install_command
 from jaxrecipes.files import write_bytes
 
-BATCHES = (1, 3, 8)  # sizes that a file with a dynamic batch is checked with
+BATCHES = (1, 3, 8)  # batch sizes to check a file with
 TOLERANCE = 1e-5
 
 PredictFn = Callable[[Any], Any]
-"""What a file computes: an array, or arrays by name, to an array, or arrays by name. float32, all
-`[B, ...]`; images are `[B, 3, H, W]`."""
+"""A function from an array or arrays by name to an array or arrays by name, all float32 `[B, ...]`;
+images are `[B, 3, H, W]`.
+"""
 Inputs = np.ndarray | Mapping[str, np.ndarray]
 
 
@@ -28,18 +29,18 @@ def save_onnx(
     inputs: Inputs | None = None,
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Writes the file after it has been run in onnxruntime and found equal to `predict_fn`.
+    """Writes the file after checking in onnxruntime that it computes what `predict_fn` computes.
 
     Args:
       model: `onnx.ModelProto`, whose inputs and outputs have a dynamic batch as their first axis.
       path: file to write; nothing is written when the check fails.
       predict_fn: the same function in JAX.
-      inputs: 8 or more examples to check with, as `predict_fn` takes them; by default random
-        numbers in [0, 1] for a file with one input.
-      tolerance: greatest difference allowed, see `check_onnx`.
+      inputs: 8 or more examples for the check, as `predict_fn` takes them; by default random
+        numbers in [0, 1], if the file has a single input.
+      tolerance: largest allowed difference, see `check_onnx`.
 
     Returns:
-      The greatest difference found.
+      The largest difference found.
 
     Raises:
       ImportError: onnxruntime is not installed.
@@ -53,7 +54,7 @@ def save_onnx(
     if not difference <= tolerance:
         raise ValueError(
             f"the ONNX model differs from JAX by {difference:.2e}, more than {tolerance:.0e}; "
-            f"{path} was not written. Weights that are not finite do this; otherwise it is a bug"
+            f"{path} was not written. If all weights are finite, this is a bug"
         )
     write_bytes(path, data)
     return difference
@@ -66,20 +67,20 @@ def _as_input(x: np.ndarray) -> np.ndarray:
 def check_onnx(
     model: str | os.PathLike[str] | bytes, predict_fn: PredictFn, inputs: Inputs
 ) -> float:
-    """Greatest difference between onnxruntime and JAX, over batches of 1, 3 and 8.
+    """The largest difference between onnxruntime and JAX, over batches of 1, 3 and 8.
 
-    Absolute, but in units of an output's greatest value where that is above 1 (degrees).
+    It is absolute, or relative to an output's largest value if that is above 1 (such as degrees).
 
     Args:
       model: the file, or its content.
-      predict_fn: the same function in JAX; where it gives arrays by name, the file's outputs have
+      predict_fn: the same function in JAX; if it returns arrays by name, the file's outputs have
         these names.
-      inputs: examples as the file takes them, 8 or more: an array, or arrays by the names of the
-        file's inputs; integers are given to it as int32, all else as float32.
+      inputs: 8 or more examples: an array, or arrays by the names of the file's inputs. Integers
+        are passed as int32, everything else as float32.
 
     Raises:
       ImportError: onnxruntime is not installed.
-      ValueError: too few examples, or outputs of another shape.
+      ValueError: too few examples, or outputs of a different shape.
     """
     try:
         import onnxruntime

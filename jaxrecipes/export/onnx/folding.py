@@ -1,9 +1,9 @@
-"""Fewer nodes that compute the same: what comes before or after a product with stored weights is
-merged into them.
+"""Simplifies a graph: scales and shifts before or after a product with stored weights are merged
+into the weights.
 
 So a BatchNorm in evaluation becomes part of its convolution, a layer scale part of its matrix, and
-two matrices in a row become one. In float64: the merged weights are rounded once, when they are
-stored.
+two consecutive matrices become one. Merging is done in float64, so the merged weights are rounded
+only once, when they are stored.
 """
 
 import collections
@@ -23,9 +23,9 @@ def fold(graph: OnnxGraph, *, outputs: Collection[str]) -> None:
 
 
 class _Folding:
-    """The graph with an index of who makes and who uses each tensor.
+    """The graph with an index of the producer and the users of each tensor.
 
-    A MatMul with stored weights may have a third input here, its bias, until `_spelt_out`.
+    A MatMul with stored weights may have its bias as a third input here, until `_spelt_out`.
     """
 
     def __init__(self, graph: OnnxGraph, outputs: Collection[str]):
@@ -52,7 +52,7 @@ class _Folding:
         ]
 
     def _drop_identities(self) -> None:
-        """Products with 1, sums with 0, and shapes that are changed back."""
+        """Removes products with 1, sums with 0, and reshapes that are undone."""
         same: dict[str, str] = {}
         reshapes: dict[str, Node] = {}
         for node in self._graph.nodes:
@@ -69,7 +69,7 @@ class _Folding:
                 same[node.outputs[0]] = source
 
     def _kept_by(self, node: Node) -> str | None:
-        """The operand that a sum or product gives back as it is."""
+        """The operand that a sum or product returns unchanged."""
         neutral = _NEUTRAL.get(node.op)
         if neutral is None or not node.attributes["same_shape"]:
             return None
@@ -94,12 +94,12 @@ class _Folding:
         self._uses.update(self._outputs)
 
     def _is_product(self, node: Node) -> bool:
-        """Of stored weights, with a bias that is stored too."""
+        """Whether a node is a product with stored weights, and a stored bias if it has one."""
         stored = all(name in self._graph.arrays for name in node.inputs[1:])
         return node.op in _PRODUCTS and "rank" in node.attributes and stored
 
     def _absorb_next(self, product: Node) -> bool:
-        """`product(x) * factor + shift`, one of both at a time."""
+        """Merges `product(x) * factor + shift`, the factor and the shift one at a time."""
         (result,) = product.outputs
         if self._uses[result] != 1 or result in self._outputs:
             return False
@@ -117,7 +117,7 @@ class _Folding:
         return True
 
     def _absorb_before(self, product: Node) -> bool:
-        """`product(x * factor + shift)`, one of both at a time."""
+        """Merges `product(x * factor + shift)`, the factor and the shift one at a time."""
         node = self._producers.get(product.inputs[0])
         if node is None or self._uses[product.inputs[0]] != 1:
             return False
@@ -133,7 +133,7 @@ class _Folding:
         else:
             group = product.attributes.get("group", 1)
             if np.any(shift) and any(product.attributes.get("pads", ())):
-                return False  # the border is padded with zeros after the shift
+                return False  # because the border is padded with zeros after the shift
             channels = kernel.shape[1] * group
             spread = [
                 np.broadcast_to(part, (channels,)).reshape(group, 1, -1) for part in (factor, shift)
@@ -148,7 +148,7 @@ class _Folding:
         return True
 
     def _absorb_product_before(self, product: Node) -> bool:
-        """Two matrices in a row are one where that is less work; others may use the first, too."""
+        """Merges two consecutive matrices if that is less work; others may use the first, too."""
         source = product.inputs[0]
         before = self._producers.get(source)
         if before is None or not (before.op == product.op == "MatMul" and self._is_product(before)):
@@ -165,7 +165,7 @@ class _Folding:
         return True
 
     def _as_mean(self, node: Node) -> None:
-        """A sum of N numbers that is divided by N."""
+        """Turns a sum of N numbers that is divided by N into a mean."""
         summed = next((self._producers.get(name) for name in node.inputs), None)
         if summed is None or summed.op != "ReduceSum" or self._uses[summed.outputs[0]] != 1:
             return
@@ -181,7 +181,9 @@ class _Folding:
         self._replace(node, summed)
 
     def _as_softmax(self, node: Node) -> None:
-        """`exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis, as `jax.nn.softmax` is."""
+        """Turns `exp(x - max(x)) / sum(exp(x - max(x)))` over the last axis, as `jax.nn.softmax` is
+        traced, into Softmax.
+        """
 
         def made(name: str, op: str) -> Node | None:
             node = self._producers.get(name)
@@ -214,7 +216,7 @@ class _Folding:
         self, node: Node, source: str, product: Node | None = None
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """`(factor, shift)` of a node that scales or shifts `source` by a stored number, or by one
-        for each channel of a product's input or result; None for any other.
+        per channel of a product's input or result; None for any other node.
         """
         if node.op not in _NEUTRAL or len(set(node.inputs)) != 2:
             return None
@@ -237,7 +239,7 @@ class _Folding:
         return (values if node.op == "Mul" else 1.0 / values), zero
 
     def _weights(self, product: Node) -> tuple[np.ndarray, np.ndarray]:
-        """Kernel and bias, of which what is computed with the bias or a factor is in float64."""
+        """Kernel and bias; the bias is in float64."""
         kernel = self._graph.arrays[product.inputs[1]]
         features = kernel.shape[0] if product.op == "Conv" else kernel.shape[1]
         if len(product.inputs) > 2:
@@ -255,7 +257,9 @@ class _Folding:
         product.inputs[1:] = names
 
     def _changed(self, name: str, array: np.ndarray) -> str:
-        """The name under which a product finds its weights from now on."""
+        """Stores changed weights; returns the name under which the product finds them from now
+        on.
+        """
         if self._uses[name] == 1:
             self._graph.renew(name, array)
             return name

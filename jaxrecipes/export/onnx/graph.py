@@ -1,7 +1,7 @@
 """A small builder of ONNX graphs: nodes, stored arrays, and the checked model.
 
-Why not a converter: jax2onnx, the one that is kept up, allows only orbax-checkpoint below 0.11.37,
-while checkpoints here need 0.12.
+Why not use a converter: jax2onnx, the maintained one, requires orbax-checkpoint below 0.11.37,
+while our checkpoints need 0.12.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ _NOTES = ("rank", "count", "before", "ndim", "same_shape")
 
 
 def import_onnx() -> Any:
-    """The `onnx` package, which is an extra.
+    """The `onnx` package, which comes with an extra.
 
     Raises:
       ImportError: it is not installed; the message says how to install it.
@@ -38,10 +38,10 @@ class Node:
 
     Attributes:
       op, inputs, outputs: as in ONNX.
-      attributes: as in ONNX, and notes that are not written: `rank` of a product with stored
-        weights, `count` of the numbers that a sum adds up, the shape `before` a Reshape, and of an
-        elementwise operator the axes `ndim` and whether the result has the `same_shape` as its
-        largest operand.
+      attributes: as in ONNX, plus notes that are not written to the file: `rank` of a product with
+        stored weights, `count` of the numbers that a sum adds, the shape `before` a Reshape, and
+        for an elementwise operator the number of axes `ndim` and whether the result has the
+        `same_shape` as its largest operand.
     """
 
     op: str
@@ -51,7 +51,8 @@ class Node:
 
 
 class OnnxGraph:
-    """Nodes in order of computation, and stored arrays by name. Equal nodes and arrays are shared.
+    """Nodes in the order of computation, and stored arrays by name. Equal nodes and arrays are
+    shared.
 
     Args:
       opset: version of the operators.
@@ -76,8 +77,8 @@ class OnnxGraph:
     def constant(self, value: Any, name: str = "") -> str:
         """A stored array: integers as int64, truth values as bool, all else as float32.
 
-        Floats of more precision are kept until the file is written, so that what is folded into
-        them is rounded once.
+        Floats of higher precision are kept until the file is written, so that folded weights are
+        rounded only once.
         """
         array = np.asarray(value)
         if array.dtype.kind in "iu":
@@ -92,7 +93,7 @@ class OnnxGraph:
         return self._shared[key]
 
     def renew(self, name: str, array: np.ndarray) -> None:
-        """Stores another array under a name that one node uses."""
+        """Replaces the array stored under a name that only one node uses."""
         self._shared = {key: known for key, known in self._shared.items() if known != name}
         self.arrays[name] = array
 
@@ -109,7 +110,7 @@ class OnnxGraph:
         return self._shared[key]
 
     def transpose(self, x: str, order: Sequence[int]) -> str:
-        """Axes in another order; one of a transposed tensor is taken from where that came from."""
+        """Transposes a tensor; transposing a transposed tensor starts from the original."""
         producer = self._producers.get(x)
         if producer is not None and producer.op == "Transpose":
             before = producer.attributes["perm"]
@@ -119,7 +120,7 @@ class OnnxGraph:
         return self.node("Transpose", x, perm=list(order))
 
     def reshape(self, x: str, before: Sequence[int], after: Sequence[int]) -> str:
-        """Another shape, in which -1 stands for the size that depends on the batch."""
+        """Reshapes a tensor; -1 stands for the size that depends on the batch."""
         producer = self._producers.get(x)
         if producer is not None and producer.op == "Reshape":
             x, before = producer.inputs[0], producer.attributes["before"]
@@ -138,9 +139,9 @@ class OnnxGraph:
         """The checked `ModelProto`.
 
         Args:
-          inputs: name to dtype and shape; a text is a dynamic size.
+          inputs: name to dtype and shape; a string is a dynamic size.
           outputs: public name to tensor, dtype and shape.
-          metadata: texts to store in the file.
+          metadata: strings to store in the file.
         """
         helper = self._onnx.helper
 
@@ -149,7 +150,7 @@ class OnnxGraph:
             return helper.make_tensor_value_info(name, kind, shape)
 
         computed = {name for node in self.nodes for name in node.outputs}
-        public: dict[str, str] = {}  # results that get the name of an output
+        public: dict[str, str] = {}  # results that are renamed to an output
         copied = []
         for name, (tensor, _, _) in outputs.items():
             if tensor not in computed or tensor in public:
@@ -198,5 +199,5 @@ class OnnxGraph:
 
 
 def _stored(array: np.ndarray) -> np.ndarray:
-    # Without a copy a transposed view would be stored in the memory's order.
+    # A copy, because a transposed view would be stored in memory order.
     return np.array(array, np.float32 if array.dtype.kind == "f" else array.dtype, order="C")

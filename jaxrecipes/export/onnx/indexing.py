@@ -1,4 +1,4 @@
-"""Parts of arrays, and arrays that are put together."""
+"""Slicing, indexing and concatenating arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +11,14 @@ from jaxrecipes.export.onnx.tensors import Layouts, Shape, Tensor, constant, ten
 def strided_slice(
     layouts: Layouts, x: Tensor, *, start_indices: Any, limit_indices: Any, strides: Any, **_: Any
 ) -> list[Tensor]:
-    """A part at a fixed place."""
+    """Writes a slice at a fixed position."""
     steps = strides or (1,) * len(x.shape)
     parts = zip(range(len(steps)), start_indices, limit_indices, steps, strict=True)
     return [_sliced(layouts, x, list(parts))]
 
 
 def _sliced(layouts: Layouts, x: Tensor, wanted: Sequence[tuple[int, Any, Any, int]]) -> Tensor:
-    """`x` from start to limit in steps along some axes, given as (axis, start, limit, step)."""
+    """Slices `x` along some axes, given as (axis, start, limit, step)."""
     wanted = [part for part in wanted if part[1:] != (0, x.shape[part[0]], 1)]
     if not wanted:
         return x
@@ -35,7 +35,7 @@ def _sliced(layouts: Layouts, x: Tensor, wanted: Sequence[tuple[int, Any, Any, i
 
 
 def split(layouts: Layouts, x: Tensor, *, sizes: Any, axis: int, **_: Any) -> list[Tensor]:
-    """Neighbouring parts along one axis."""
+    """Splits into adjacent parts along one axis."""
     if x.is_constant or not x.is_split or not x.is_whole:
         x = tensor(layouts.plain(x), x.shape)
     names = layouts.graph.node(
@@ -55,7 +55,7 @@ def split(layouts: Layouts, x: Tensor, *, sizes: Any, axis: int, **_: Any) -> li
 def concatenate(
     layouts: Layouts, *xs: Tensor, dimension: int, shape: Shape, **_: Any
 ) -> list[Tensor]:
-    """In the layout of the first that has one."""
+    """Concatenates, in the layout of the first operand that has one."""
     order = next((x.order for x in xs if not x.is_constant and x.is_split), range(len(shape)))
     held = [layouts.held(x, order) for x in xs]
     name = layouts.graph.node("Concat", *(x.name for x in held), axis=list(order).index(dimension))
@@ -64,7 +64,7 @@ def concatenate(
 
 
 def stack(layouts: Layouts, *xs: Tensor, axis: int, shape: Shape, **_: Any) -> list[Tensor]:
-    """Along a new axis."""
+    """Stacks along a new axis."""
     one = (*shape[:axis], 1, *shape[axis + 1 :])
     parts = [layouts.reshape(x, one) for x in xs]
     return concatenate(layouts, *parts, dimension=axis, shape=shape)
@@ -73,7 +73,7 @@ def stack(layouts: Layouts, *xs: Tensor, axis: int, shape: Shape, **_: Any) -> l
 def pad(
     layouts: Layouts, x: Tensor, value: Tensor, *, padding_config: Any, shape: Shape, **_: Any
 ) -> list[Tensor]:
-    """With a constant, on both sides."""
+    """Pads with a constant, on both sides."""
     low, high, inside = zip(*padding_config, strict=True)
     if any(inside):
         raise ValueError("padding between elements cannot be exported")
@@ -82,7 +82,7 @@ def pad(
 
 
 def rev(layouts: Layouts, x: Tensor, *, dimensions: Any, **_: Any) -> list[Tensor]:
-    """In reverse order along some axes."""
+    """Reverses the order along some axes."""
     ends = [(axis, -1, -x.shape[axis] - 1, -1) for axis in dimensions]
     shape = x.shape
     reversed_ = _sliced(layouts, x, ends)
@@ -99,11 +99,13 @@ def gather(
     shape: Shape,
     **_: Any,
 ) -> list[Tensor]:
-    """A part at a fixed place, rows by their numbers along one axis, or one row of each example."""
+    """Writes a slice at a fixed position, a lookup of rows by number along one axis, or of one row
+    per example.
+    """
     numbers, graph = dimension_numbers, layouts.graph
     axes = tuple(numbers.start_index_map)
     collapsed = tuple(numbers.collapsed_slice_dims)
-    if indices.array is not None:  # a part at a fixed place is cut out first
+    if indices.array is not None:  # a slice at a fixed position is taken first
         table = np.broadcast_to(indices.array, indices.shape)
         single = table.ndim == 1
         fixed = {
@@ -129,7 +131,8 @@ def gather(
         (axis,) = axes
         rows = layouts.reshape(indices, indices.shape[:-1])
         name = graph.node("Gather", layouts.plain(x), layouts.plain(rows), axis=axis)
-        # ONNX puts the axes of the indices where the axis was; JAX where offset_dims leaves room.
+        # ONNX puts the axes of the indices in place of the axis; JAX puts them where offset_dims
+        # leaves room.
         many = len(rows.shape)
         onnx_shape = (*x.shape[:axis], *rows.shape, *x.shape[axis + 1 :])
         offsets = [*range(axis), *range(axis + many, axis + many + kept - axis)]

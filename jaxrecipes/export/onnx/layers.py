@@ -1,6 +1,6 @@
-"""The library's own layers that ONNX has an operator for, or writes in a shorter way.
+"""Layers of this library for which ONNX has an operator or a shorter form.
 
-They are functions with a written-out pullback, so a traced program holds each as one call.
+They are functions with a written-out pullback, so a traced program contains each as a single call.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,15 @@ Layer = Callable[..., Tensor]
 
 
 def layer_of(call: core.Jaxpr) -> Layer | None:
-    """How the called function is written as a whole; None where its own equations are."""
+    """How the called function is written as a whole; None if its equations are written one by
+    one.
+    """
     info = call.debug_info.func_src_info
     return next((layer for function, layer in _LAYERS if _source_of(function) == info), None)
 
 
 def _source_of(function: Any) -> str:
-    """How JAX names the place where a function is defined."""
+    """The position of a function's definition, as JAX writes it."""
     code = function.__wrapped__.__code__
     return f"{function.__name__} at {code.co_filename}:{code.co_firstlineno}"
 
@@ -45,7 +47,7 @@ def _layer_norm(
 
 
 def _added_before_rsqrt(call: core.Jaxpr) -> float:
-    """The eps of a normalisation."""
+    """The eps of a normalisation, which is added before rsqrt."""
     rsqrt = next(eqn for eqn in call.eqns if eqn.primitive.name == "rsqrt")
     add = next(eqn for eqn in call.eqns if rsqrt.invars[0] in eqn.outvars)
     return next(float(v.val) for v in add.invars if isinstance(v, core.Literal))
@@ -56,7 +58,7 @@ def _silu(layouts: Layouts, call: core.Jaxpr, x: Tensor) -> Tensor:
 
 
 def _gelu(layouts: Layouts, call: core.Jaxpr, x: Tensor) -> Tensor:
-    """In the form that runtimes fuse."""
+    """Writes GELU in the form that runtimes fuse."""
 
     def step(op: str, *operands: Tensor) -> Tensor:
         return elementwise(layouts, op, operands, x.shape)

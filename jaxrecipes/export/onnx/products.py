@@ -13,7 +13,7 @@ from jaxrecipes.export.onnx.tensors import Layouts, Shape, Tensor, constant, ten
 def dot_general(
     layouts: Layouts, x: Tensor, y: Tensor, *, dimension_numbers: Any, shape: Shape, **_: Any
 ) -> list[Tensor]:
-    """A product of stored weights where it is one, else MatMul over merged axes."""
+    """Writes a product with stored weights if it is one, otherwise a MatMul over merged axes."""
     (x_sum, y_sum), (x_batch, y_batch) = dimension_numbers
     last = (len(x.shape) - 1,)
     if y.array is not None and not y_batch and len(y.shape) == 2 and tuple(x_sum) == last:
@@ -41,8 +41,8 @@ def dot_general(
 def _linear(layouts: Layouts, x: Tensor, kernel: np.ndarray, label: str) -> Tensor:
     """A product with a stored matrix `[in, out]` over the last axis.
 
-    Over merged axes it is one over the axes themselves; of an image that the graph holds as
-    `[B, C, H, W]` it is a 1x1 convolution.
+    Merged axes are kept apart; for an image that the graph holds as `[B, C, H, W]`, it becomes a
+    1x1 convolution.
     """
     graph, features = layouts.graph, kernel.shape[1]
     if not x.is_whole:
@@ -81,7 +81,7 @@ def convolution(
     shape: Shape,
     **_: Any,
 ) -> list[Tensor]:
-    """In the layout `[B, C, ...]`, into which it turns what comes."""
+    """Writes a convolution; operands are brought into the layout `[B, C, ...]`."""
     if batch_group_count != 1 or any(step != 1 for step in lhs_dilation):
         raise ValueError("a transposed convolution cannot be exported")
     numbers = dimension_numbers
@@ -102,7 +102,7 @@ def convolution(
 
 
 def pool(op: str) -> Callable[..., list[Tensor]]:
-    """Maxima or sums over windows of pixels of `[B, ..., C]`."""
+    """Writes maxima or sums over windows of pixels of `[B, ..., C]`."""
 
     def rule(
         layouts: Layouts,

@@ -1,6 +1,6 @@
 """How each primitive of JAX is written in ONNX: one rule per primitive.
 
-A rule takes the layouts, the operands and the equation's parameters, and returns its results.
+A rule takes the layouts, the operands and the equation's parameters, and returns the results.
 """
 
 import math
@@ -49,7 +49,7 @@ _REDUCTIONS = {
 
 
 def rule_of(primitive: str) -> Rule | None:
-    """The rule of a primitive; None where there is none."""
+    """The rule for a primitive; None if there is none."""
     if primitive in _NO_EFFECT:
         return lambda layouts, x, *rest, **_: [x, *rest]
     if primitive in ELEMENTWISE:
@@ -62,7 +62,7 @@ def rule_of(primitive: str) -> Rule | None:
 
 
 def _reduce(layouts: Layouts, op: str, x: Tensor, axes: Sequence[int]) -> Tensor:
-    if not x.is_whole:  # what is repeated counts, too
+    if not x.is_whole:  # repeated elements count, too
         x = tensor(layouts.plain(x), x.shape)
     gone = [axis for at in axes for axis in x.merged[at]]
     places = [place for place, axis in enumerate(x.order) if axis in gone]

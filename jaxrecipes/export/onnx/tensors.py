@@ -1,8 +1,8 @@
 """Arrays of a traced program, and how an ONNX graph holds them.
 
 JAX networks are NHWC and write a 1x1 convolution as a product over merged axes; ONNX convolutions
-are NCHW. So a transposition, and a merge of neighbouring axes, is only noted until an operator
-needs the array as it is: most of them then cancel, and none is left between two convolutions.
+are NCHW. So transpositions and merges of adjacent axes are only noted, until an operator needs the
+array in that form. Most of them then cancel, and none is left between two convolutions.
 """
 
 import dataclasses
@@ -15,22 +15,23 @@ import numpy as np
 from jaxrecipes.export.onnx.graph import OnnxGraph
 
 Shape = tuple[Any, ...]
-"""Sizes: integers, or JAX's symbolic sizes where they depend on the batch."""
+"""Sizes: integers, or JAX's symbolic sizes if they depend on the batch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """An array: a constant, or a tensor of the graph.
+    """An array of the traced program: a constant, or a tensor of the graph.
 
     Attributes:
       shape: of the array in the traced program.
-      array: the value of a constant, broadcastable to `shape` and of as many axes; None otherwise.
-      label: what a constant is called in the file.
+      array: the value of a constant, broadcastable to `shape` with the same number of axes; None
+        otherwise.
+      label: the name of a constant in the file.
       name: the tensor in the graph; "" for a constant.
       base: sizes of the axes that the graph holds, in the program's order. Sizes of 1 may stand
         for any size of `shape`.
-      order: the axis of `base` that each axis of the graph's tensor is.
-      merged: for each axis of `shape` the axes of `base` that it is made of.
+      order: for each axis of the graph's tensor, which axis of `base` it is.
+      merged: for each axis of `shape`, the axes of `base` that it consists of.
     """
 
     shape: Shape
@@ -47,30 +48,30 @@ class Tensor:
 
     @property
     def is_split(self) -> bool:
-        """Whether each axis is one of the graph's."""
+        """Whether each axis is a single axis of the graph's tensor."""
         return all(len(axes) == 1 for axes in self.merged)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the graph holds each element, none being repeated."""
+        """Whether the graph holds every element, so that none is repeated."""
         held = tuple(math.prod(self.base[axis] for axis in axes) for axes in self.merged)
         return held == self.shape
 
     @property
     def split(self) -> "Tensor":
-        """The tensor with the axes that the graph holds."""
+        """The tensor with the axes and sizes that the graph holds."""
         merged = tuple((axis,) for axis in range(len(self.base)))
         return dataclasses.replace(self, shape=self.base, merged=merged)
 
 
 def constant(array: Any, shape: Shape | None = None, label: str = "") -> Tensor:
-    """A constant; `shape` is what it is broadcast to."""
+    """A constant, broadcast to `shape`."""
     array = np.asarray(array)
     return Tensor(tuple(array.shape) if shape is None else tuple(shape), array, label)
 
 
 def tensor(name: str, shape: Sequence[Any]) -> Tensor:
-    """A tensor that the graph holds just as the program has it."""
+    """A tensor that the graph holds exactly as the program has it."""
     axes = range(len(shape))
     return Tensor(
         shape=tuple(shape),
@@ -87,10 +88,10 @@ def is_static(shape: Shape) -> bool:
 
 
 class Layouts:
-    """Puts tensors of a graph into the layout that an operator wants.
+    """Puts tensors of a graph into the layout that an operator needs.
 
     Args:
-      graph: nodes go there.
+      graph: where nodes are added.
       batch: JAX's symbolic size of the batch.
       first_input: an input of the graph, whose first axis is the batch.
     """
@@ -99,7 +100,7 @@ class Layouts:
         self.graph, self._batch, self._first_input = graph, batch, first_input
 
     def plain(self, x: Tensor) -> str:
-        """The tensor's name once the graph holds it as the program has it."""
+        """The name of the tensor in the program's layout, which is added to the graph if needed."""
         if x.array is not None:
             if is_static(x.shape):
                 return self.graph.constant(np.broadcast_to(x.array, x.shape), x.label)
@@ -111,7 +112,7 @@ class Layouts:
         return name if x.is_whole else self._expanded(name, x.shape)
 
     def held(self, x: Tensor, order: Sequence[int]) -> Tensor:
-        """A tensor of unmerged axes that the graph holds in another order."""
+        """A tensor of unmerged axes that the graph holds in a different order."""
         if not x.is_split or x.is_constant or not x.is_whole:
             x = tensor(self.plain(x), x.shape)
         place = {axis: i for i, axis in enumerate(x.order)}
@@ -144,7 +145,7 @@ class Layouts:
         return self.graph.transpose(x.name, [place[axis] for axis in other.order])
 
     def reshape(self, x: Tensor, shape: Shape) -> Tensor:
-        """Another shape: only noted where neighbouring axes are merged or come apart again."""
+        """Reshapes; merging adjacent axes or separating them again is only noted."""
         if x.array is not None:
             return self._reshaped_constant(x, shape)
         if x.is_whole:
@@ -152,7 +153,7 @@ class Layouts:
             if shape == x.shape:
                 return x
             parts = _ones_changed(x.shape, shape) or _merges(shape, x.shape)
-            if parts is not None:  # each axis becomes several or none, where the graph holds it
+            if parts is not None:  # each axis becomes several or none
                 order = tuple(axis for held in x.order for axis in parts[held])
                 return self._held_reshape(x, shape, order)
             if (merged := _merges(x.shape, shape)) is not None:
@@ -160,7 +161,7 @@ class Layouts:
         return self._plain_reshape(x, shape)
 
     def last_axis_whole(self, x: Tensor) -> Tensor:
-        """A tensor whose last axis is one that the graph holds."""
+        """The tensor with its last axis as a single axis of the graph's tensor."""
         if len(x.merged[-1]) == 1:
             return x
         first = x.merged[-1][0]
@@ -181,7 +182,7 @@ class Layouts:
         return dataclasses.replace(tensor(name, shape), order=order)
 
     def transpose(self, x: Tensor, permutation: Sequence[int]) -> Tensor:
-        """Other axes first: noted."""
+        """Transposes, which is only noted."""
         shape = tuple(x.shape[axis] for axis in permutation)
         if x.array is not None:
             return dataclasses.replace(x, array=x.array.transpose(permutation), shape=shape)
@@ -192,7 +193,9 @@ class Layouts:
         return dataclasses.replace(x, shape=shape, base=base, order=order)
 
     def broadcast(self, x: Tensor, shape: Shape, dimensions: Sequence[int]) -> Tensor:
-        """Axis i of `x` becomes axis `dimensions[i]`; new sizes are noted, and held as 1."""
+        """Broadcasts: axis i of `x` becomes axis `dimensions[i]`; new sizes are only noted, and
+        held as 1.
+        """
         have = x.shape if x.array is None else x.array.shape
         sizes = dict(zip(dimensions, have, strict=True))
         small = tuple(sizes.get(axis, 1) for axis in range(len(shape)))
@@ -248,8 +251,8 @@ def _is_one(size: Any) -> bool:
 
 
 def _ones_changed(before: Shape, after: Shape) -> list[tuple[int, ...]] | None:
-    """For each axis of `before` its axes of `after`, where only sizes of 1 come or go; None where
-    more changes.
+    """For each axis of `before`, its axes of `after`, if only sizes of 1 come or go; otherwise
+    None.
     """
     if [n for n in before if not _is_one(n)] != [n for n in after if not _is_one(n)]:
         return None
@@ -265,8 +268,8 @@ def _ones_changed(before: Shape, after: Shape) -> list[tuple[int, ...]] | None:
 
 
 def _merges(before: Shape, after: Shape) -> tuple[tuple[int, ...], ...] | None:
-    """For each size of `after` the neighbouring axes of `before` that it joins; None where that is
-    not what happens.
+    """For each size of `after`, the adjacent axes of `before` that it merges; None if it is no such
+    merge.
     """
     groups: list[tuple[int, ...]] = []
     axes = list(range(len(before)))

@@ -1,7 +1,7 @@
 """From a JAX function to an ONNX model: the function is traced, its equations become nodes.
 
-What depends on the weights alone is computed here and stored. Nothing is known of any network: the
-rules are of primitives (`rules`) and of the library's own layers (`layers`).
+What depends only on the weights is computed here and stored. Nothing here is specific to a network:
+the rules are for primitives (`rules`) and for layers of this library (`layers`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,20 +32,21 @@ def onnx_model(
     opset: int = MIN_OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> Any:
-    """The `onnx.ModelProto` of `inputs -> function(variables, inputs)`, the batch being dynamic.
+    """The `onnx.ModelProto` of `inputs -> function(variables, inputs)`, with a dynamic batch size.
 
     Args:
-      function: of the weights, and arrays `[B, ...]` by name, to arrays `[B, ...]` by name. It must
-        be traceable for any B, and is written in float32 whatever precision it computes in.
+      function: takes the weights and arrays `[B, ...]` by name, and returns arrays `[B, ...]` by
+        name. It must be traceable for any B, and is written in float32, whatever precision it
+        computes in.
       variables: nested dicts of arrays, which are stored in the file under their paths.
       inputs: shape and dtype of one example of each input.
       opset: version of ONNX's operators.
-      metadata: texts to store in the file.
+      metadata: strings to store in the file.
 
     Raises:
       ImportError: onnx is not installed.
-      ValueError: the opset does not do, or the function holds something that has no counterpart in
-        ONNX; the message names it.
+      ValueError: the opset is not supported, or the function contains something that has no
+        counterpart in ONNX; the message names it.
     """
     graph = OnnxGraph(opset=opset)
     (batch,) = export.symbolic_shape("batch")
@@ -90,7 +91,7 @@ def _kept_dtype(dtype: Any) -> np.dtype:
 def _run(
     layouts: Layouts, jaxpr: core.Jaxpr, consts: Sequence[Tensor], arguments: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Writes the equations that the results need, and returns these."""
+    """Writes the equations that the results depend on, and returns the results."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *arguments], strict=True))
 
     def read(atom: Any) -> Tensor:
@@ -120,7 +121,7 @@ def _write(layouts: Layouts, equation: Any, xs: list[Tensor]) -> list[Tensor]:
         if (layer := layer_of(inner)) is not None and not all(x.is_constant for x in xs):
             return [layer(layouts, inner, *xs)]
         return _run(layouts, inner, list(map(constant, consts)), xs)
-    if name == "platform_index":  # which form of a layer: the one of no platform in particular
+    if name == "platform_index":  # of a layer's formulations, the one for no particular platform
         return [constant(np.int32(0))]
     if name == "cond" and "branches_platforms" in params:
         default = params["branches"][params["branches_platforms"].index(None)]
@@ -132,19 +133,19 @@ def _write(layouts: Layouts, equation: Any, xs: list[Tensor]) -> list[Tensor]:
     if rule is None:
         what = "a loop or branch" if name in _LOOPS else "an operation"
         raise ValueError(
-            f"the network holds {what} that has no rule for ONNX: {name!r}; write it in other "
+            f"the network contains {what} that has no rule for ONNX: {name!r}; write it in other "
             "operations, or export as stablehlo"
         )
     dtypes = [atom.aval.dtype for atom in equation.invars]
     return rule(layouts, *xs, **{"shape": shape, **params, "dtypes": dtypes})
 
 
-_SPREAD = ("broadcast_in_dim", "reshape", "transpose")  # on constants: left to the layouts
+_SPREAD = ("broadcast_in_dim", "reshape", "transpose")  # on constants, so left to the layouts
 
 
 def _computed(equation: Any, xs: Sequence[Tensor]) -> list[Tensor] | None:
-    """The results of an equation of constants; None where there are others, or where they depend
-    on the batch's size.
+    """The results of an equation whose operands are all constant; None otherwise, or if they depend
+    on the batch size.
     """
     constants = [x.array for x in xs if x.array is not None]
     if len(constants) < len(xs) or (xs and equation.primitive.name in _SPREAD):
@@ -152,7 +153,7 @@ def _computed(equation: Any, xs: Sequence[Tensor]) -> list[Tensor] | None:
     shapes = [tuple(var.aval.shape) for var in equation.outvars]
     if all(map(is_static, shapes)):
         arrays = [np.broadcast_to(a, x.shape) for a, x in zip(constants, xs, strict=True)]
-    elif is_elementwise(equation.primitive.name):  # alike for all examples
+    elif is_elementwise(equation.primitive.name):  # the same for all examples
         arrays = list(np.broadcast_arrays(*constants))
     else:
         return None
