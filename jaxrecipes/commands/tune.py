@@ -10,8 +10,9 @@ searched, and --search adds a field or changes its range: --search optim.learnin
 
 The same command on the same DIR goes on where the search was stopped or killed, up to N trials in
 all. Several processes, on one host or many, share the trials when all are given the same DIR (and
-the same --storage). The result: best.py and best_config.json for train --config, report.md,
-trials.csv, search.json and plots in DIR.
+the same --storage). With --population N so many trials train at the same time with one compiled
+program, each one bit for bit the run that `train` would make of its config. The result: best.py and
+best_config.json for train --config, report.md, trials.csv, search.json and plots in DIR.
 """
 
 import importlib.util
@@ -36,6 +37,16 @@ if TYPE_CHECKING:
     from jaxrecipes.tune.results import TrialRow
 
 
+# What a sampler needs beside Optuna: module, and the package that has it.
+_NEEDED: Mapping[Sampler, Mapping[str, str]] = {
+    "tpe": {},
+    "random": {},
+    "grid": {},
+    "cmaes": {"cmaes": "cmaes"},
+    "gp": {"torch": "torch", "scipy": "scipy"},
+}
+
+
 def main() -> None:
     flags = cli.parser(__doc__)
     flags.add_argument("--config", required=True, help="NAME or FILE.py, with :PRESET or without")
@@ -49,10 +60,28 @@ def main() -> None:
     flags.add_argument("--storage", help="database URL or path of a journal (DIR/study.db)")
     flags.add_argument("--timeout", type=float, help="seconds after which no trial is started")
     flags.add_argument(
+        "--scheduler",
         "--pruner",
         choices=get_args(Pruner),
         default="median",
         help="which trials are stopped early (median)",
+    )
+    flags.add_argument("--eta", type=int, default=3, help="of how many halving keeps one (3)")
+    flags.add_argument(
+        "--population",
+        type=_number_or_auto,
+        default=1,
+        metavar="auto|N",
+        help="trials that train together (1); auto: as many as fit the memory, up to 16",
+    )
+    flags.add_argument(
+        "--seeds", type=int, default=1, help="runs of each trial, judged by their mean (1)"
+    )
+    flags.add_argument(
+        "--keep",
+        choices=("best", "all"),
+        default="best",
+        help="whose checkpoints are kept (best)",
     )
     flags.add_argument(
         "--sampler", choices=get_args(Sampler), default="tpe", help="how values are drawn (tpe)"
@@ -71,7 +100,11 @@ def main() -> None:
         storage=own.storage,
         timeout_s=own.timeout,
         sampler=own.sampler,
-        pruner=own.pruner,
+        pruner=own.scheduler,
+        eta=own.eta,
+        population=own.population,
+        seeds=own.seeds,
+        keep_all=own.keep == "all",
         seed=own.search_seed,
     )
     if best is not None:
@@ -91,6 +124,10 @@ def search(
     timeout_s: float | None = None,
     sampler: Sampler = "tpe",
     pruner: Pruner = "median",
+    eta: int = 3,
+    population: int | None = 1,
+    seeds: int = 1,
+    keep_all: bool = False,
     seed: int = 0,
 ) -> "TrialRow | None":
     """Searches hyperparameters, as `jaxrecipes tune` does.
@@ -105,6 +142,10 @@ def search(
       timeout_s: seconds after which no trial is started.
       sampler: how values are drawn.
       pruner: which trials are stopped early.
+      eta: of how many trials `halving` keeps one.
+      population: how many trials train together; None: as many as fit the memory, up to 16.
+      seeds: runs of each trial, which is judged by their mean.
+      keep_all: keep the checkpoints of all trials, not of the best alone.
       seed: of the draws.
 
     Returns:
@@ -116,8 +157,22 @@ def search(
     """
     if trials < 1:
         raise ValueError(f"--trials is {trials}; expected 1 or more")
+    if population is not None and population < 1:
+        raise ValueError(f"--population is {population}; expected auto, or 1 or more")
+    if seeds < 1 or eta < 2:
+        raise ValueError(
+            f"expected --seeds of 1 or more and --eta of 2 or more; got {seeds}, {eta}"
+        )
+    if pruner == "halving" and population == 1:
+        raise ValueError(
+            "--scheduler halving compares the trials of a population: give --population 2 or more, "
+            "or --scheduler asha, which compares each trial with those before it"
+        )
     if importlib.util.find_spec("optuna") is None:
         raise ImportError(f"searching needs Optuna: {install_command('tune')}")
+    for needed, package in _NEEDED[sampler].items():
+        if importlib.util.find_spec(needed) is None:
+            raise ImportError(f"--sampler {sampler} needs {package}: pip install {package}")
     spec = config if isinstance(config, str) else ""
     module, config = chosen(config, fields)
     module.check_config(config)
@@ -155,7 +210,16 @@ def search(
             pruner=pruner,
             seed=seed,
         )
-        found = Search(module, config, space, study)
+        found = Search(
+            module,
+            config,
+            space,
+            study,
+            population=population,
+            seeds=seeds,
+            eta=eta,
+            keep_all=keep_all,
+        )
         if not found.run(trials, timeout_s=timeout_s):
             return None
         best = write_search_report(
@@ -176,3 +240,7 @@ def _described(module: RecipeModule, spec: str, config: Any) -> Space:
     own = load_function(spec, "search_space") if ".py" in spec else None
     described = own or module.hook("search_space")
     return described(config) if described else declared_space(config)
+
+
+def _number_or_auto(text: str) -> int | None:
+    return None if text == "auto" else int(text)

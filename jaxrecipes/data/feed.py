@@ -2,6 +2,7 @@
 same batches.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -37,6 +38,9 @@ class Feed(Protocol):
     """
 
     source: Any
+
+    def with_order(self, order: TrainingOrder) -> "Feed":
+        """A feed of its own with the same examples in another order."""
 
     def training_items(self, step: int, count: int, *, padded_to: int | None = None) -> Any:
         """Items of the `count` steps from `step` on, padded along a leading axis to so many, or to
@@ -78,6 +82,11 @@ class ResidentFeed:
         self._num_examples = len(next(iter(arrays.values())))
         self._mesh, self._order = mesh, order
         self._accumulation_steps, self._steps_per_call = accumulation_steps, steps_per_call
+
+    def with_order(self, order: TrainingOrder) -> "ResidentFeed":
+        feed = copy.copy(self)
+        feed._order = order
+        return feed
 
     def training_items(self, step: int, count: int, *, padded_to: int | None = None) -> Any:
         assert self._order is not None
@@ -125,6 +134,11 @@ class StreamFeed:
         self._num_threads = num_threads
         self._stream: Iterator[dict[str, np.ndarray]] | None = None
         self._next_step = -1
+
+    def with_order(self, order: TrainingOrder) -> "StreamFeed":
+        feed = copy.copy(self)
+        feed._order, feed._stream = order, None
+        return feed
 
     def training_items(self, step: int, count: int, *, padded_to: int | None = None) -> Any:
         if self._stream is None or step != self._next_step:

@@ -93,13 +93,10 @@ def make_run_data(
     else:
         feed = StreamFeed(train, mesh, order, **steps, num_threads=data.stream_threads)
 
-    def train_batch(step: int) -> dict[str, np.ndarray]:
-        return {name: np.asarray(array[order.indices(step)]) for name, array in train.items()}
-
     return RunData(
         mesh=mesh,
         train=feed,
-        train_batch=train_batch,
+        train_batch=_train_batch(train, order),
         steps_per_epoch=config.loop.validate_every_steps or order.steps_per_epoch,
         examples_per_step=examples_per_step(config),
         fingerprint=fingerprint
@@ -110,6 +107,29 @@ def make_run_data(
             if name in splits
         },
     )
+
+
+def reordered(
+    data: RunData, train: Arrays, config: RunConfig, order: TrainingOrder | None = None
+) -> RunData:
+    """The data of another run, which trains on the same examples in an order of its own.
+
+    Args:
+      data: of a run whose config differs in its seed at most, as far as data goes.
+      train: its training examples.
+      config: of the other run.
+      order: as of `make_run_data`.
+    """
+    order = order or BatchOrder(_length(train), examples_per_step(config), config.seed)
+    feed, batch = data.train.with_order(order), _train_batch(train, order)
+    return dataclasses.replace(data, train=feed, train_batch=batch)
+
+
+def _train_batch(train: Arrays, order: TrainingOrder) -> Callable[[int], dict[str, np.ndarray]]:
+    def train_batch(step: int) -> dict[str, np.ndarray]:
+        return {name: np.asarray(array[order.indices(step)]) for name, array in train.items()}
+
+    return train_batch
 
 
 def examples_per_step(config: RunConfig) -> int:

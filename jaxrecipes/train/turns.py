@@ -58,6 +58,11 @@ class EpochOver:
     position: Position
     begins: bool = False
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the run has nothing left to train."""
+        return self.position.step >= self.run.end or self.position.stopped_early
+
 
 Turns: TypeAlias = Generator[Call | Look | EpochOver, Any, Finished | None]
 

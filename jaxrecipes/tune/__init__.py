@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Sampler = Literal["tpe", "random"]
+Sampler = Literal["tpe", "random", "grid", "cmaes", "gp"]
 """How values are drawn."""
-Pruner = Literal["median", "percentile", "halving", "hyperband", "none"]
+Pruner = Literal["median", "percentile", "halving", "asha", "hyperband", "none"]
 """Which trials are stopped early."""

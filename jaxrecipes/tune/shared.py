@@ -22,9 +22,9 @@ from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.config import DataConfig, RunConfig
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import DataInfo, Recipe
-from jaxrecipes.train.run_data import RunData
+from jaxrecipes.train.run_data import RunData, examples_per_step, reordered
 
-_MAX_PROGRAMS = 4
+_MOST_KEPT = 4
 
 
 class Shared:
@@ -44,64 +44,70 @@ class Shared:
     def __init__(self, module: RecipeModule, mesh: Mesh, *, report_dir: pathlib.Path):
         self.num_programs = 0
         self._module, self._mesh, self._report_dir = module, mesh, report_dir
-        self._splits_key, self._data_key = "", ""
-        self._splits: Mapping[str, Examples] = {}
-        self._data: RunData | None = None
+        self._splits: dict[str, Mapping[str, Examples]] = {}
+        self._data: dict[Any, RunData] = {}
         self._programs: dict[Any, Programs] = {}
 
     def data(self, config: RunConfig) -> RunData:
-        """The data of a run, on the devices where it fits."""
-        key = self._load(config)
-        batches = dataclasses.asdict(config.data), config.optim.accumulation_steps
-        key += repr((batches, config.loop.steps_per_call, config.loop.validate_every_steps))
-        if key != self._data_key or self._data is None:
-            self._data = None
-            self._data = recipe_data(self._module, config, self._splits, self._mesh)
-            self._data_key = key
-        return self._data
+        """The data of a run, on the devices where it fits; its feed is the run's own."""
+        splits = self._load(config)
+        key = self._data_key(config)
+        if key not in self._data:
+            _make_room(self._data)
+            self._data[key] = recipe_data(self._module, config, splits, self._mesh)
+        train = splits["train"]
+        order = self._module.training_order(config, train, batch_size=examples_per_step(config))
+        return reordered(self._data[key], train.arrays, config, order)
 
     def fingerprint(self, config: RunConfig) -> Fingerprint:
         """Of the splits of a config."""
-        self._load(config)
-        return fingerprint_of(self._splits)
+        return fingerprint_of(self._load(config))
 
-    def _load(self, config: RunConfig) -> str:
-        """Loads the splits of a config unless they are there; returns what names them."""
+    def _data_key(self, config: RunConfig) -> Any:
+        batches = dataclasses.asdict(config.data), config.optim.accumulation_steps
+        loop = config.loop.steps_per_call, config.loop.validate_every_steps
+        return _splits_key(config), repr((batches, loop))
+
+    def _load(self, config: RunConfig) -> Mapping[str, Examples]:
+        """The splits of a config, which are loaded unless they are there."""
         key = _splits_key(config)
-        if key != self._splits_key:
-            self._splits, self._data = {}, None
-            self._splits = self._module.load_data(config, report_dir=self._report_dir, train=True)
-            self._splits_key = key
-        return key
+        if key not in self._splits:
+            _make_room(self._splits)
+            self._splits[key] = self._module.load_data(
+                config, report_dir=self._report_dir, train=True
+            )
+        return self._splits[key]
 
     def recipe(self, config: RunConfig) -> Recipe:
-        """The recipe of a config, whose `data` was asked for before."""
-        assert self._data is not None
-        recipe = self._module.make_recipe(
-            config,
-            DataInfo.of(self._splits["train"], steps_per_epoch=self._data.steps_per_epoch),
-        )
-        return with_init_from(recipe, config.init_from)
+        """The recipe of a config."""
+        train = self._load(config)["train"]
+        steps_per_epoch = self.data(config).steps_per_epoch
+        info = DataInfo.of(train, steps_per_epoch=steps_per_epoch)
+        return with_init_from(self._module.make_recipe(config, info), config.init_from)
 
     def programs(self, config: RunConfig) -> Programs:
-        """Programs that train and evaluate the recipe of a config, whose `data` was asked for
-        before.
-        """
-        assert self._data is not None
+        """Programs that train and evaluate the recipe of a config."""
         recipe = self.recipe(config)
         key = _static(config), _structure(recipe)
         if key not in self._programs:
-            while len(self._programs) >= _MAX_PROGRAMS:
-                del self._programs[next(iter(self._programs))]
+            _make_room(self._programs)
             self._programs[key] = Programs(
-                recipe, self._data, steps_per_call=config.loop.steps_per_call, mesh=self._mesh
+                recipe,
+                self.data(config),
+                steps_per_call=config.loop.steps_per_call,
+                mesh=self._mesh,
             )
             self.num_programs += 1
         return self._programs[key]
 
     def clear(self) -> None:
         """Forgets the programs and what lies on the devices, as after an error there."""
-        self._programs, self._data, self._data_key = {}, None, ""
+        self._programs, self._data = {}, {}
+
+
+def _make_room(kept: dict[Any, Any]) -> None:
+    while len(kept) >= _MOST_KEPT:
+        del kept[next(iter(kept))]
 
 
 # What a run does around its programs.

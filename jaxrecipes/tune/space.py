@@ -5,9 +5,12 @@ with `search_space(config) -> Space`.
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from jaxrecipes.config import field_paths, replaced, with_overrides
 from jaxrecipes.errors import cause, shortened, unknown_name
@@ -36,6 +39,12 @@ class Float:
     def ends(self) -> tuple[float, ...]:
         return (self.low, self.high)
 
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """Five values from end to end."""
+        space = np.geomspace if self.log else np.linspace
+        return (self.low, *map(float, space(self.low, self.high, 5)[1:-1]), self.high)
+
     def __contains__(self, value: object) -> bool:
         return _is_number(value) and self.low <= value <= self.high  # type: ignore[operator]
 
@@ -62,6 +71,14 @@ class Int:
     def ends(self) -> tuple[int, ...]:
         return (self.low, self.high)
 
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """All values, or five of them from end to end."""
+        values = range(self.low, self.high + 1, self.step)
+        space = np.geomspace if self.log else np.linspace
+        places = space(1, len(values), min(5, len(values))).round().astype(int) - 1
+        return tuple(values[place] for place in places)
+
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int) and value in range(self.low, self.high + 1, self.step)
 
@@ -78,6 +95,11 @@ class Choice:
 
     @property
     def ends(self) -> tuple[Any, ...]:
+        return self.options
+
+    @property
+    def grid(self) -> tuple[Any, ...]:
+        """All options."""
         return self.options
 
     def __contains__(self, value: object) -> bool:
@@ -112,6 +134,11 @@ class Space:
     def with_parameters(self, parameters: Mapping[str, Distribution]) -> "Space":
         """The space with other or more parameters."""
         return Space({**self.parameters, **parameters}, self.without(parameters).derived)
+
+    def grid(self) -> Iterator[dict[str, Any]]:
+        """Every combination of the parameters' grids, the last parameter moving first."""
+        for values in itertools.product(*(d.grid for d in self.parameters.values())):
+            yield dict(zip(self.parameters, values, strict=True))
 
     def config(self, base: Any, values: Values) -> Any:
         """The config of a trial.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import re
 import sqlite3
@@ -31,21 +32,30 @@ _NO_STORAGE = (ValueError, LookupError, TypeError, ImportError, RuntimeError)
 
 @dataclasses.dataclass(frozen=True)
 class Claimed:
-    """A trial that this process runs; its lock tells the others that the process is alive."""
+    """A trial that this process runs.
+
+    Attributes:
+      trial: Optuna's.
+      folder: where it runs.
+      values: what it tries.
+      lock: tells the other processes that this one is alive.
+      reported: epochs whose metric was on record when the trial was claimed.
+    """
 
     trial: Trial
     folder: pathlib.Path
     values: dict[str, Any]
     lock: FileLock
+    reported: frozenset[int] = frozenset()
 
 
 class Study:
     """Hands out trials, each to one process, and takes their results.
 
     All processes of a search share `workdir`. A trial whose process died (its lock is free) is
-    recorded as failed and handed out again with the same values and folder, so that it goes on from
-    its checkpoint; after three deaths it stays failed. The n-th draw depends on the results so far
-    and on the seed, not on how often the search was interrupted.
+    adopted by the next process that looks, and goes on from its checkpoint; at the third death it
+    is recorded as failed. The n-th draw depends on the results so far and on the seed, not on how
+    often the search was interrupted.
 
     Args:
       workdir: the search's folder; trials run in `trials/NNNN` there.
@@ -56,7 +66,8 @@ class Study:
       space: what is searched.
       base: the base config; where the space holds its values it is the first trial.
       mode: whether the metric should fall or rise.
-      sampler, pruner: Optuna's.
+      sampler: how values are drawn.
+      pruner: which trials are stopped early.
       seed: of the draws.
 
     Raises:
@@ -79,6 +90,7 @@ class Study:
         seed: int = 0,
     ):
         self.workdir, self._space, self._sampler, self._seed = workdir, space, sampler, seed
+        self.pruner = pruner
         self._lock = FileLock(workdir / ".lock")
         # Without the user and password of a URL.
         self._stored_in = re.sub("://[^/]*@", "://", storage or str(workdir / "study.db"))
@@ -109,23 +121,82 @@ class Study:
                     + "\nIts trials could not be compared; choose another --workdir"
                 )
 
-    def claim(self, num_trials: int) -> Claimed | None:
-        """The next trial of a search of `num_trials`; None when all are handed out."""
+    def adopt(self, most: int) -> list[Claimed]:
+        """Up to so many trials whose process died or stopped, to go on with, in order."""
         with self._held():
-            self._hand_back_dead()
-            trials = self.study.get_trials(deepcopy=False)
-            waiting = any(t.state == TrialState.WAITING for t in trials)
-            if not waiting and len(counted(trials)) >= num_trials:
-                return None
-            seed = zlib.crc32(f"{self._seed}/{len(counted(trials))}".encode())
-            self.study.sampler = _make_sampler(self._sampler, seed)
-            with telling(f"the search in {self.workdir} had other ranges of --search", ValueError):
-                trial = self.study.ask(self.distributions)
-            folder = self.folder(trial)
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
-            lock.acquire()
-            return Claimed(trial, folder, self.values(trial.params), lock)
+            self.study.sampler = _make_sampler("random", 0)  # it is asked for nothing
+            adopted: list[Claimed] = []
+            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+                if len(adopted) == most:
+                    break
+                claimed = self._claimed(
+                    Trial(self.study, trial._trial_id), frozenset(trial.intermediate_values)
+                )
+                if claimed is not None and self._goes_on(claimed):
+                    adopted.append(claimed)
+            return adopted
+
+    def draw(self, most: int, num_trials: int, *, start: int = 0) -> list[Claimed]:
+        """Up to so many new trials of a search of `num_trials`, under one lock; fewer, or none,
+        when all are handed out.
+
+        Args:
+          most: how many are wanted.
+          num_trials: of the whole search.
+          start: the round in which they begin, which is kept with them.
+        """
+        drawn: list[Claimed] = []
+        with self._held():
+            while len(drawn) < most:
+                trials = self.study.get_trials(deepcopy=False)
+                waiting = any(t.state == TrialState.WAITING for t in trials)
+                count = len(counted(trials))
+                if count >= num_trials and not waiting:
+                    break
+                if self._sampler == "grid" and not waiting and not self._enqueue(count):
+                    break
+                seed = zlib.crc32(f"{self._seed}/{count}".encode())
+                self.study.sampler = _make_sampler(self._sampler, seed)
+                with telling(
+                    f"the search in {self.workdir} had other ranges of --search", ValueError
+                ):
+                    trial = self.study.ask(self.distributions)
+                trial.set_user_attr("start", start)
+                claimed = self._claimed(trial)
+                assert claimed is not None  # nobody else knows of it
+                drawn.append(claimed)
+        return drawn
+
+    def _enqueue(self, count: int) -> bool:
+        """Puts the next point of the grid in the queue; False when there is none left."""
+        point = next(itertools.islice(self._space.grid(), count - 1, None), None)
+        if point is not None:
+            self.study.enqueue_trial({name: _stored(value) for name, value in point.items()})
+        return point is not None
+
+    def _claimed(self, trial: Trial, reported: frozenset[int] = frozenset()) -> Claimed | None:
+        """The trial with its lock; None while another process, or this one, holds that."""
+        folder = self.folder(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        with contextlib.suppress(Timeout):
+            lock.acquire(blocking=False)
+            return Claimed(trial, folder, self.values(trial.params), lock, reported)
+        return None
+
+    def _goes_on(self, claimed: Claimed) -> bool:
+        """Whether a trial that was left is tried again; otherwise it is recorded as failed."""
+        trial = claimed.trial
+        attempt = trial.user_attrs.get("attempt", 1)
+        if not trial.user_attrs.get("stopped", False):
+            attempt += 1
+        if trial.params.keys() == self.distributions.keys() and attempt <= _MAX_ATTEMPTS:
+            trial.set_user_attr("attempt", attempt)
+            trial.set_user_attr("stopped", False)
+            return True
+        self.study.tell(trial, state=TrialState.FAIL)
+        claimed.lock.release()
+        return False
 
     def check_data(self, fingerprint: Fingerprint) -> None:
         """Raises a ValueError unless the data is what the search was started on."""
@@ -140,25 +211,42 @@ class Study:
                     "choose another --workdir"
                 )
 
-    def finish(self, claimed: Claimed, value: float) -> None:
-        """Records the metric of a trial that ran to its end."""
-        self._tell(claimed, TrialState.COMPLETE, value)
+    def finish(self, claimed: Claimed, value: float, *, ended: int = 0) -> None:
+        """Records the metric of a trial that ran to its end, in the round `ended`."""
+        self._tell(claimed, TrialState.COMPLETE, value, ended=ended)
 
-    def prune(self, claimed: Claimed) -> None:
+    def prune(self, claimed: Claimed, *, ended: int = 0) -> None:
         """Records that a trial was stopped because others were better at its stage."""
-        self._tell(claimed, TrialState.PRUNED)
+        self._tell(claimed, TrialState.PRUNED, ended=ended)
 
-    def fail(self, claimed: Claimed, reason: str) -> None:
+    def fail(self, claimed: Claimed, reason: str, *, ended: int | None = None) -> None:
         """Records that a trial failed, and why."""
         claimed.trial.set_user_attr("reason", reason)
-        self._tell(claimed, TrialState.FAIL)
+        self._tell(claimed, TrialState.FAIL, ended=ended)
 
     def hand_back(self, claimed: Claimed) -> None:
         """Gives a trial back that is to go on later, here or in another process."""
         with self._held():
-            trial = self.study.get_trials(deepcopy=False)[claimed.trial.number]
-            self._requeue(trial, died=False)
+            claimed.trial.set_user_attr("stopped", True)
         claimed.lock.release()
+
+    def cohort(self, start: int, epoch: int) -> dict[int, float]:
+        """The metric after an epoch of each trial that began in a round, by number."""
+        return {
+            trial.number: trial.intermediate_values[epoch]
+            for trial in self.study.get_trials(deepcopy=False)
+            if trial.user_attrs.get("start") == start and epoch in trial.intermediate_values
+        }
+
+    def ended_in(self, round_number: int) -> bool:
+        """Whether a trial ended in a round."""
+        trials = self.study.get_trials(deepcopy=False)
+        return any(trial.user_attrs.get("ended") == round_number for trial in trials)
+
+    def last_round(self) -> int:
+        """The last round in which a trial ended; -1 before the first."""
+        trials = self.study.get_trials(deepcopy=False)
+        return max((trial.user_attrs.get("ended", -1) for trial in trials), default=-1)
 
     def folder(self, trial: Trial | FrozenTrial) -> pathlib.Path:
         """Where a trial runs; one that is tried again keeps its first folder."""
@@ -181,33 +269,25 @@ class Study:
                 f"the search's storage {self._stored_in} cannot be used: {said}"
             ) from error
 
-    def _tell(self, claimed: Claimed, state: TrialState, value: float | None = None) -> None:
+    def _tell(
+        self,
+        claimed: Claimed,
+        state: TrialState,
+        value: float | None = None,
+        *,
+        ended: int | None,
+    ) -> None:
         with self._held():
+            if ended is not None:
+                claimed.trial.set_user_attr("ended", ended)
             self.study.tell(claimed.trial, value, state=state)
         claimed.lock.release()
 
-    def _hand_back_dead(self) -> None:
-        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            folder = self.folder(trial)
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
-            with contextlib.suppress(Timeout), lock.acquire(blocking=False):
-                self._requeue(trial, died=True)
-
-    def _requeue(self, trial: FrozenTrial, *, died: bool) -> None:
-        """Records a trial as failed, and hands its values out again."""
-        attempt = trial.user_attrs.get("attempt", 1) + died
-        whole = trial.params.keys() == self.distributions.keys()
-        already = trial.number in map(_previous, self.study.get_trials(deepcopy=False))
-        if whole and not already and attempt <= _MAX_ATTEMPTS:
-            first = trial.user_attrs.get("first", trial.number)
-            attrs = {"first": first, "attempt": attempt, "previous": trial.number}
-            self.study.enqueue_trial(trial.params, attrs)
-        self.study.tell(trial.number, state=TrialState.FAIL)
-
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that a search counts: started, and not tried again under another number."""
+    """The trials that a search counts: started, and not tried again under another number, as
+    searches of version 0.1 did.
+    """
     again = set(map(_previous, trials))
     return [t for t in trials if t.state != TrialState.WAITING and t.number not in again]
 
@@ -237,10 +317,19 @@ def _storage(storage: str | None, workdir: pathlib.Path) -> optuna.storages.Base
 
 
 def _make_sampler(kind: Sampler, seed: int) -> optuna.samplers.BaseSampler:
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    # constant_liar: trials under way elsewhere count as poor ones, so that none is drawn twice.
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+    samplers = optuna.samplers
+    if kind in ("random", "grid"):
+        return samplers.RandomSampler(seed=seed)
+    if kind == "cmaes":
+        # What it cannot draw (choices) and its first trials are drawn at random.
+        random = samplers.RandomSampler(seed=seed)
+        return samplers.CmaEsSampler(
+            seed=seed, independent_sampler=random, warn_independent_sampling=False
+        )
+    if kind == "gp":
+        return samplers.GPSampler(seed=seed)
+    # constant_liar: trials under way count as poor ones, so that none is drawn twice.
+    return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 def _pruner(kind: Pruner) -> optuna.pruners.BasePruner:
@@ -248,8 +337,9 @@ def _pruner(kind: Pruner) -> optuna.pruners.BasePruner:
     return {
         "median": pruners.MedianPruner(n_startup_trials=5),
         "percentile": pruners.PercentilePruner(75.0, n_startup_trials=5),
-        "halving": pruners.SuccessiveHalvingPruner(),
+        "asha": pruners.SuccessiveHalvingPruner(),
         "hyperband": pruners.HyperbandPruner(),
+        "halving": pruners.NopPruner(),  # `tune.search` compares the members of a population
         "none": pruners.NopPruner(),
     }[kind]
 

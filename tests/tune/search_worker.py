@@ -1,4 +1,5 @@
-"""Runs a toy search and kills its own process after some epochs: `search_worker.py DIR EPOCHS`."""
+"""Runs a toy search and kills its own process after some epochs:
+`search_worker.py DIR EPOCHS [population]`."""
 
 import os
 import pathlib
@@ -23,4 +24,8 @@ def then_die(*arguments):
 
 
 fit.end_epoch = then_die
-toy_search(pathlib.Path(sys.argv[1])).run(4)
+if sys.argv[3:]:
+    options = {"sampler": "tpe", "pruner": "asha", "together": {"population": 3}}
+    toy_search(pathlib.Path(sys.argv[1]), **options).run(8)
+else:
+    toy_search(pathlib.Path(sys.argv[1])).run(4)

@@ -88,13 +88,13 @@ def test_a_search_whose_process_is_killed_ends_as_if_undisturbed(undisturbed, tm
         storage = str(tmp_path / "journal.log")
         search = toy_search(tmp_path, shared=undisturbed.shared, storage=storage)
         search.run(2)
-        search.study.claim(4).lock.release()
+        search.study.draw(1, 4)[0].lock.release()
         search = toy_search(tmp_path, shared=undisturbed.shared, storage=storage)
     search.run(4)
     assert outcomes(search) == outcomes(undisturbed)
     trials = search.study.study.trials
-    assert [t.state for t in trials].count(TrialState.FAIL) == 1
-    assert len(trials) == 5
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert sorted(trial.user_attrs.get("attempt", 1) for trial in trials) == [1, 1, 1, 2]
 
 
 def test_a_signal_stops_the_search_and_its_trial_goes_on_later(undisturbed, tmp_path, monkeypatch):
@@ -109,21 +109,20 @@ def test_a_signal_stops_the_search_and_its_trial_goes_on_later(undisturbed, tmp_
 
 def test_a_trial_that_kills_its_process_three_times_is_left_failed(tmp_path):
     study = toy_study(tmp_path)
-    folders = set()
-    for _ in range(3):
-        claimed = study.claim(1)
-        folders.add(claimed.folder)
+    (claimed,) = study.draw(1, 1)
+    for _ in range(2):
         claimed.lock.release()
-    assert study.claim(1) is None
-    assert len(folders) == 1
+        (claimed,) = study.adopt(1)
+    claimed.lock.release()
+    assert study.adopt(1) == study.draw(1, 1) == []
     (row,) = trial_rows(study, mode="min")
     assert (row.state, row.reason) == ("failed", "its process died")
 
 
 def test_processes_share_the_trials_and_leave_those_alone_that_run(tmp_path):
     first, second = toy_study(tmp_path), toy_study(tmp_path)
-    claimed = [first.claim(3), second.claim(3), first.claim(3)]
-    assert second.claim(3) is None
+    claimed = [*first.draw(1, 3), *second.draw(1, 3), *first.draw(2, 3)]
+    assert second.draw(1, 3) == second.adopt(3) == []
     assert [c.trial.number for c in claimed] == [0, 1, 2]
     assert len({tuple(c.values.items()) for c in claimed}) == 3
 
@@ -165,8 +164,8 @@ def test_integers_and_choices_of_any_type_come_back_as_they_are(tmp_path):
     options = ((1, 2), None, 0.5)
     space = Space({"width": Int(4, 12, step=4), "optim.frozen": Choice(options)})
     study = toy_study(tmp_path, space)
-    for _ in range(4):
-        values = study.claim(4).values
+    for claimed in study.draw(4, 4):
+        values = claimed.values
         assert values["width"] in (4, 8, 12)
         assert values["optim.frozen"] in options
     assert set(NUMBERS.parameters).isdisjoint(values)

@@ -10,7 +10,7 @@ from jaxrecipes.tune.space import Float, Space
 def test_any_name_of_a_folder_holds_the_database(tmp_path, name):
     workdir = tmp_path / name
     first = toy_study(workdir, storage=None)
-    first.fail(first.claim(3), "as a test")
+    first.fail(*first.draw(1, 3), "as a test")
     assert (workdir / "study.db").stat().st_size > 10_000
     assert [path.name for path in tmp_path.iterdir()] == [name]
     again = toy_study(workdir, storage=None)
@@ -19,11 +19,11 @@ def test_any_name_of_a_folder_holds_the_database(tmp_path, name):
 
 def test_another_range_in_the_same_folder_is_told(tmp_path):
     first = toy_study(tmp_path, storage=None)
-    first.fail(first.claim(3), "as a test")
+    first.fail(*first.draw(1, 3), "as a test")
     other = Space({"dropout": Float(1e-3, 0.5, log=True)})
     again = toy_study(tmp_path, other, storage=None)
     with pytest.raises(ValueError, match="had other ranges of --search"):
-        again.claim(3)
+        again.draw(1, 3)
 
 
 def garbage(workdir):

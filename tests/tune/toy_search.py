@@ -95,10 +95,13 @@ def toy_study(workdir, space=NUMBERS, *, config=None, **options):
     )
 
 
-def toy_search(workdir, space=NUMBERS, *, config=None, module=None, shared=None, **options):
-    """`shared` of an earlier search saves the time to compile."""
+def toy_search(
+    workdir, space=NUMBERS, *, config=None, module=None, shared=None, together=None, **options
+):
+    """`shared` of an earlier search saves the time to compile; `together` is the population's."""
     config = config or toy_run_config()
     study = toy_study(workdir, space, config=config, **options)
-    search = Search(RecipeModule("toy", module or ToyModule()), config, space, study)
+    recipe = RecipeModule("toy", module or ToyModule())
+    search = Search(recipe, config, space, study, **(together or {}))
     search.shared = shared or search.shared
-    return types.SimpleNamespace(run=search.run, shared=search.shared, study=study)
+    return types.SimpleNamespace(run=search.run, shared=search.shared, study=study, space=space)
