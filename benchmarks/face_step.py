@@ -32,7 +32,7 @@ from timing import (
     torch_device,
 )
 
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 from jaxrecipes.recipes.face3d import original_weights as face3d
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face3d.network import Face3DConfig

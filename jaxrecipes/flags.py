@@ -16,7 +16,7 @@ from tyro.constructors import (
 )
 
 from jaxrecipes.bounds import bounds_of, bounds_text
-from jaxrecipes.data.sizes import parse_image_size, parse_token_grid
+from jaxrecipes.data.sizes_from_text import parse_image_size, parse_token_grid
 from jaxrecipes.fields import is_hparam, plain, type_hints
 
 REGISTRY = ConstructorRegistry()

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxrecipes.checkpoint import packed
+from jaxrecipes.checkpoint import version_0_1
 from jaxrecipes.checkpoint.errors import CheckpointCorrupt
 
 MANIFEST = "manifest.json"
@@ -41,14 +41,14 @@ def versions(directory: Path) -> list[tuple[int, int, Path]]:
 
     A step has one folder, with two exceptions. While it is being replaced, the old folder has a
     hidden name, and counts as long as there is no other. And version 0.1 wrote `STEP.1`, see
-    `packed`.
+    `version_0_1`.
     """
     found = []
     for path in _entries(directory):
         hidden = _HIDDEN.fullmatch(path.name)
         if _STEP_NAME.fullmatch(path.name):
             version = int(path.name), 0
-        elif again := packed.saved_again(path.name):
+        elif again := version_0_1.saved_again(path.name):
             version = again
         elif hidden and hidden[1] == _REPLACED:
             version = int(hidden[2]), -1
@@ -129,9 +129,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointCorrupt(f"{MANIFEST} is damaged: it cannot be read") from None
     if not isinstance(body, dict) or zlib.crc32(_canonical(body)) != crc32:
         raise CheckpointCorrupt(f"{MANIFEST} is damaged: its checksum is wrong")
-    if body["format"] not in (packed.FORMAT, FORMAT):
+    if body["format"] not in (version_0_1.FORMAT, FORMAT):
         raise CheckpointCorrupt(
-            f"{MANIFEST} has format {body['format']}, this version reads {packed.FORMAT} and "
+            f"{MANIFEST} has format {body['format']}, this version reads {version_0_1.FORMAT} and "
             f"{FORMAT}"
         )
     return body
@@ -192,7 +192,7 @@ def sweep(directory: Path) -> None:
         if path != counting[step]:
             remove(path)
     for step, path in counting.items():
-        if packed.saved_again(path.name):
+        if version_0_1.saved_again(path.name):
             path.rename(directory / str(step))
 
 

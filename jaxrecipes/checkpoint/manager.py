@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxrecipes.checkpoint import arrays, folder, packed, retention
+from jaxrecipes.checkpoint import arrays, folder, retention, version_0_1
 from jaxrecipes.checkpoint.errors import CheckpointCorrupt, CheckpointWriteError, write_error
 from jaxrecipes.checkpoint.leaves import Record
 from jaxrecipes.checkpoint.processes import agreed, agreed_text
@@ -284,8 +284,8 @@ class CheckpointManager:
             self.wait()
             manifest = self._read(step, folder.verify)
         path = folder.committed(self.directory)[step]
-        if manifest["format"] == packed.FORMAT:
-            tree = packed.load(path, manifest, abstract_tree, partial=partial)
+        if manifest["format"] == version_0_1.FORMAT:
+            tree = version_0_1.load(path, manifest, abstract_tree, partial=partial)
         else:
             tree = arrays.load(path, _records(manifest), abstract_tree, partial=partial)
         return Restored(step, tree, manifest["metadata"])
@@ -388,6 +388,6 @@ class CheckpointManager:
 
 
 def _records(manifest: Mapping[str, Any]) -> list[Record]:
-    if manifest["format"] == packed.FORMAT:
-        return packed.records(manifest)
+    if manifest["format"] == version_0_1.FORMAT:
+        return version_0_1.records(manifest)
     return [Record.from_json(fields) for fields in manifest["leaves"]]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxrecipes.data.fingerprint import Identity
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 
 
 class Examples(Protocol):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.data.order import TrainingOrder, evaluation_batches
 from jaxrecipes.data.stream import stream_batches
 from jaxrecipes.sharding import batch_sharding, put_global, replicated

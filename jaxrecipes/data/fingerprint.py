@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 
 Identity = Mapping[str, np.ndarray | IndexedRows | Sequence[str]]
 """What a split is known by: `name`, what each example is called, and its labels; `[N, ...]` in

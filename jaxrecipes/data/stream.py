@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from jaxrecipes import host_logging
-from jaxrecipes.data.indexed import Arrays
+from jaxrecipes.data.indexed_rows import Arrays
 
 with host_logging.left_alone():
     import grain

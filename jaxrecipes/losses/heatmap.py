@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxrecipes.ranks import aligned
+from jaxrecipes.broadcasting import aligned
 
 Array = jax.Array
 

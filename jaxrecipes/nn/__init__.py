@@ -11,7 +11,7 @@ from jaxrecipes.nn.dropout import Dropout, DropPath, Rate, drop_path, dropout
 from jaxrecipes.nn.layer_norm import LayerNorm, layer_norm
 from jaxrecipes.nn.linear import Linear, linear
 from jaxrecipes.nn.pooling import global_max, global_mean
-from jaxrecipes.nn.single_key import InertLinear, SingleKeyAttention
+from jaxrecipes.nn.single_key_attention import InertLinear, SingleKeyAttention
 from jaxrecipes.nn.softmax import softmax
 
 __all__ = [

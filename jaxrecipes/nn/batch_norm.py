@@ -9,8 +9,8 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn.activations import silu, silu_derivative
-from jaxrecipes.ranks import aligned
 
 Activation = Literal["relu", "silu"] | None
 

@@ -10,9 +10,9 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrecipes.backend import by_backend
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn.initializers import kaiming_normal_fan_out, uniform_fan_in
 from jaxrecipes.nn.linear import linear
-from jaxrecipes.ranks import aligned
 
 
 def conv_output_size(size: int, *, kernel_size: int, stride: int, padding: int) -> int:

@@ -9,9 +9,9 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrecipes.backend import by_backend
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn import depthwise_cpu
 from jaxrecipes.nn.initializers import kaiming_normal_fan_out, uniform_fan_in
-from jaxrecipes.ranks import aligned
 
 
 def depthwise_native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

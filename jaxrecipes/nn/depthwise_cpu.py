@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn.conv import taps
-from jaxrecipes.ranks import aligned
 
 _MAX_PIXELS = 512  # because the matrices of a layer have channels * pixels ** 2 entries
 _FEW_PIXELS = 32  # for maps up to this size the weight gradient is unrolled over all pixels

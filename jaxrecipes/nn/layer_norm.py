@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.ranks import aligned
+from jaxrecipes.broadcasting import aligned
 
 
 def _normalise(x: jax.Array, eps: float) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -6,8 +6,8 @@ from flax.typing import Initializer
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn.initializers import xavier_uniform
-from jaxrecipes.ranks import aligned
 
 
 def linear(x: jax.Array, kernel: jax.Array) -> jax.Array:

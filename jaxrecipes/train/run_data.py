@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jaxrecipes.data.feed import Feed, ResidentFeed, StreamFeed
 from jaxrecipes.data.fingerprint import Fingerprint, all_but_pixels, of_split
-from jaxrecipes.data.indexed import Arrays
+from jaxrecipes.data.indexed_rows import Arrays
 from jaxrecipes.data.order import BatchOrder, TrainingOrder
 from jaxrecipes.sharding import check_batch_divides
 from jaxrecipes.train.config import RunConfig

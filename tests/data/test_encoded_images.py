@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxrecipes.data.encoded_images import EncodedImages
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 
 PIXELS = [np.random.default_rng(i).integers(0, 256, (4 + i, 9 - i, 3), np.uint8) for i in range(4)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrecipes.data.fingerprint import all_but_pixels, as_json, differences, of_split
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 
 NAMES = ["a.png", "b.png", "c.png"]
 LABELS = np.array([0, 1, 1], np.int32)

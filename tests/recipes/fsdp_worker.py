@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 from jaxrecipes.models.clip.config import ClipConfig, ClipTextConfig, ClipVisionConfig
 from jaxrecipes.models.dinov2.config import Dinov2Config
 from jaxrecipes.recipes.clip_iqa import config as clip_iqa

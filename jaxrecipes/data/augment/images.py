@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.data.augment import colour
 from jaxrecipes.data.augment.clahe import clahe
 from jaxrecipes.data.augment.map_selected import map_selected
-from jaxrecipes.ranks import aligned
 
 Array = jax.Array
 

@@ -9,10 +9,10 @@ from flax.typing import Initializer
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.models.dinov2.config import Dinov2Config, PosInterp, dinov2_config
 from jaxrecipes.models.dinov2.positions import interpolate_positions
 from jaxrecipes.nn import Conv, LayerNorm, Linear, SelfAttention, gelu, silu
-from jaxrecipes.ranks import aligned
 
 __all__ = [
     "IMAGE_MEAN",

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxrecipes.ranks import aligned
+from jaxrecipes.broadcasting import aligned
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrecipes.broadcasting import as_array, same_rank
 from jaxrecipes.models.hand.rotations import axis_angle_to_matrix
-from jaxrecipes.ranks import as_array, same_rank
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # faster formats of a GPU lose pixels
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.ranks import aligned
 
 JointType = Literal["3", "6d", "quat"]
 """How a pose holds its rotations: axis-angle, 6-D, or quaternion."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxrecipes.data.decode import Fit, decode_images
 from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.held_out import Drawn, numbered, on_record
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.models.clip.tokenizer import ClipTokenizer
 from jaxrecipes.paths import user_path
 from jaxrecipes.recipes.clip_iqa.config import IqaDataConfig, IqaRunConfig

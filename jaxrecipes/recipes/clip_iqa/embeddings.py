@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxrecipes.data.augment.images import normalize
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.losses.similarity import unit
 from jaxrecipes.models.clip.network import IMAGE_MEAN, IMAGE_STD, ClipText, ClipVision
 from jaxrecipes.precision import Policy

@@ -8,8 +8,8 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn import Dropout, LayerNorm, Rate
-from jaxrecipes.ranks import aligned
 from jaxrecipes.recipes.face3d.decoder import pose_of
 from jaxrecipes.recipes.face3d.layers import AngleConditionedNorm, AnglePE, Mlp, Transformer, dense
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig

@@ -13,6 +13,7 @@ from flax.typing import Initializer
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn import (
     Dropout,
     InertLinear,
@@ -23,7 +24,6 @@ from jaxrecipes.nn import (
     gelu,
 )
 from jaxrecipes.nn.initializers import uniform_fan_in
-from jaxrecipes.ranks import aligned
 
 INERT = ("/query_key/", "^pose_attention/pose_to_key/", "^pose_attention/feature_to_query/")
 """Paths of parameters that no output depends on."""

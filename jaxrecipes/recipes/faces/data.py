@@ -10,7 +10,7 @@ from annotated_types import Interval
 
 from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.held_out import on_record
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.fields import Count, Hparam, Probability, Seed, hparam
 from jaxrecipes.files import write_bytes
 from jaxrecipes.recipes.faces.folder import FaceSide, FaceViews, read_face_folder

@@ -14,11 +14,11 @@ import numpy as np
 from flax import linen as nn
 from jax import numpy as jnp
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.losses.similarity import unit
 from jaxrecipes.models.clip.config import ClipConfig
 from jaxrecipes.models.clip.text import ClipText
 from jaxrecipes.models.clip.tokenizer import ClipTokenizer
-from jaxrecipes.ranks import aligned
 
 TURN_EDGES = (-45.0, -15.0, 15.0, 45.0)
 GAZE_EDGES = (-20.0, 20.0)

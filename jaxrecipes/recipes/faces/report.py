@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes import metrics, retrieval
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.recipes.faces import plots as similarity
 from jaxrecipes.recipes.faces.data import FacePairs
 from jaxrecipes.train.config import RunConfig

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.data.augment.bilinear import sample_bilinear
 from jaxrecipes.models.hand.camera import transform_points
 from jaxrecipes.models.hand.rotations import (
@@ -20,7 +21,6 @@ from jaxrecipes.models.hand.rotations import (
     from_axis_angle,
     matrix_to_axis_angle,
 )
-from jaxrecipes.ranks import aligned
 from jaxrecipes.recipes.hand_pose.augment import NO_DRAWS, NO_RANGES, View, draw, drawn_view
 
 Array = jax.Array

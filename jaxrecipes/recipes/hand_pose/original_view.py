@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.compile_quickly import run_once
 from jaxrecipes.models.hand.camera import project, turn_to_axis
 from jaxrecipes.models.hand.joints import JOINT_NAMES, NUM_ROTATIONS
@@ -16,7 +17,6 @@ from jaxrecipes.models.hand.rotations import (
     matrix_to_axis_angle,
     to_axis_angle,
 )
-from jaxrecipes.ranks import aligned
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
 from jaxrecipes.recipes.hand_pose.shards import HandClips
 

@@ -5,8 +5,8 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn import BatchNorm, Linear
-from jaxrecipes.ranks import aligned
 from jaxrecipes.recipes.hand_pose.blocks import dense
 from jaxrecipes.recipes.hand_pose.network_config import PerspectiveConfig
 from jaxrecipes.recipes.hand_pose.token_decoder import TokenDecoder

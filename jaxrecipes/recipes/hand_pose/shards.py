@@ -12,7 +12,7 @@ from jaxrecipes.data.decode import cache_folder
 from jaxrecipes.data.encoded_images import EncodedImages
 from jaxrecipes.data.fingerprint import Identity
 from jaxrecipes.data.image_cache import ImageCache
-from jaxrecipes.data.indexed import Arrays, IndexedRows
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.data.tar_shards import find_shards
 from jaxrecipes.data.tar_writer import ShardWriter
 from jaxrecipes.errors import unknown_name

@@ -5,6 +5,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
+from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn import (
     BatchNorm,
     Conv,
@@ -20,7 +21,6 @@ from jaxrecipes.nn import (
 from jaxrecipes.nn.batch_norm import Activation
 from jaxrecipes.nn.dropout import is_static_zero
 from jaxrecipes.nn.initializers import kaiming_normal_fan_out, uniform_fan_in
-from jaxrecipes.ranks import aligned
 
 NORM_EPS = 1e-6  # of the convnext backbone's LayerNorms; the heads have 1e-5
 GAMMA_INIT = 1e-6  # of the per-channel factor at the end of a ConvNeXt block

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 from jaxrecipes.models.clip.config_files import from_huggingface
 from jaxrecipes.recipes.clip_iqa.config import (
     AugmentConfig,

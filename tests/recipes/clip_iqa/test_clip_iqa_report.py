@@ -3,7 +3,7 @@ import csv
 import numpy as np
 import pytest
 
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 from jaxrecipes.recipes.clip_iqa import report
 from jaxrecipes.recipes.clip_iqa.config import SMALL, ClipSource, IqaRunConfig
 from jaxrecipes.recipes.clip_iqa.data import RatedImages

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 from jaxrecipes.recipes.faces.augment import augment
 from jaxrecipes.recipes.faces.data import FaceDataConfig, load_data
 from jaxrecipes.recipes.faces.inputs import load_inputs

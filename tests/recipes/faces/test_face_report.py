@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 from jaxrecipes.recipes.faces import report as face_report
 from jaxrecipes.recipes.faces.data import FacePairs
 from jaxrecipes.train.config import RunConfig

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from jaxrecipes.data.indexed import Arrays, IndexedRows
 from jaxrecipes.data.indexed_random import IndexedRandom
+from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.models.hand.joints import NUM_JOINTS
 from jaxrecipes.models.hand.procedural import thickness
 from jaxrecipes.recipes.hand_pose.hands.poses import HandMotion, hand_motion, uniform

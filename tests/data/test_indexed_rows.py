@@ -1,7 +1,7 @@
 import numpy as np
 
 from jaxrecipes.data.feed import ResidentFeed, StreamFeed, fetch
-from jaxrecipes.data.indexed import IndexedRows
+from jaxrecipes.data.indexed_rows import IndexedRows
 from jaxrecipes.sharding import make_mesh
 
 TABLE = np.arange(12.0, dtype=np.float32).reshape(4, 3)
