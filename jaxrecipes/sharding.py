@@ -7,7 +7,7 @@ each one runs the same program on its own devices.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -143,50 +143,3 @@ def bytes_per_device(tree: Any) -> dict[str, int]:
         for shard in leaf.addressable_shards:
             totals[str(shard.device)] += shard.data.nbytes
     return totals
-
-
-def with_gathered_params(apply_fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """The network `apply_fn(params, batch_stats, inputs, *, hparams, train, key)`, computing on
-    whole parameters and its device's part of the batch (FSDP).
-
-    Parameters are gathered from the devices once for the forward and once more for the backward
-    pass, so that none stays complete in between, and their gradients are split like the parameters
-    (Zhao et al. 2023; ZeRO-3). Otherwise the compiler would propagate the parameters' sharding into
-    the activations, and move those instead. Nothing changes if the `fsdp` axis of the mesh has one
-    device.
-    """
-    if mesh.shape["fsdp"] == 1:
-        return apply_fn
-
-    def gathering(params, batch_stats, inputs, *, hparams, train, key):
-        def on_whole(params, batch_stats, inputs, hparams, key):
-            whole = _gathered(params, mesh)
-            return apply_fn(whole, batch_stats, inputs, hparams=hparams, train=train, key=key)
-
-        return jax.checkpoint(on_whole, policy=_all_but_gathered)(
-            params, batch_stats, inputs, hparams, key
-        )
-
-    return gathering
-
-
-def _gathered(params: Any, mesh: Mesh) -> Any:
-    everywhere = replicated(mesh)
-
-    def gather(leaf: jax.Array, split: NamedSharding) -> jax.Array:
-        def fetch(leaf):
-            return jax.lax.with_sharding_constraint(leaf, everywhere)
-
-        whole = jax.custom_vjp(fetch)
-        whole.defvjp(
-            lambda leaf: (fetch(leaf), None),
-            lambda _, grad: (jax.lax.with_sharding_constraint(grad, split),),
-        )
-        return leaf if split == everywhere else whole(leaf)
-
-    return jax.tree.map(gather, params, state_shardings(params, mesh))
-
-
-def _all_but_gathered(primitive: Any, *_: Any, **__: Any) -> bool:
-    """The checkpointing policy: the forward pass keeps everything but the gathered parameters."""
-    return primitive.name != "sharding_constraint"

@@ -11,10 +11,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxrecipes.data.feed import fetch
+from jaxrecipes.fsdp import with_gathered_params
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
 from jaxrecipes.schedules import constant
-from jaxrecipes.sharding import replicated, with_gathered_params
+from jaxrecipes.sharding import replicated
 from jaxrecipes.train.recipe import PassMetrics, Recipe
 from jaxrecipes.train.run_data import Split
 from jaxrecipes.train.state import TrainState

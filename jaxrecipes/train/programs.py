@@ -13,12 +13,12 @@ from jax.sharding import Mesh
 
 from jaxrecipes.compile_quickly import compile_quickly
 from jaxrecipes.data.feed import fetch
+from jaxrecipes.fsdp import with_gathered_params
 from jaxrecipes.sharding import (
     on_cpu,
     put_global,
     replicated,
     state_shardings,
-    with_gathered_params,
 )
 from jaxrecipes.train.evaluate import EvalProgram
 from jaxrecipes.train.recipe import Recipe
