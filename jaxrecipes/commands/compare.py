@@ -6,7 +6,8 @@
 Each preset is a run of its own in DIR/PRESET, just as by train; fields of the config are flags
 and hold for all of them. Prints what the runs reached, the change against the first, how steady
 validation was and how far from training, and the settings that differ, and leaves that as
-comparison.md, .json and .png in DIR. The same command goes on where it was stopped.
+comparison.md, .json and .png in DIR, and as a page that begins with the best run (report.html). The
+same command goes on where it was stopped.
 """
 
 import logging
@@ -99,11 +100,14 @@ def _compare(
     if jax.process_index() != 0:
         return None
     from jaxrecipes.report.comparison import as_json, compare_runs
+    from jaxrecipes.report.comparison_page import write_comparison_page
     from jaxrecipes.report.comparison_plot import plot
-    from jaxrecipes.report.comparison_tables import as_markdown
+    from jaxrecipes.report.comparison_tables import markdown
 
     found = compare_runs(folders, metrics=metrics)
-    write_bytes(workdir / "comparison.md", as_markdown(found).encode())
+    write_bytes(workdir / "comparison.md", markdown(found).encode())
     write_json(workdir / "comparison.json", as_json(found))
     plot(found, workdir / "comparison.png")
+    page = write_comparison_page(found, folders, workdir / "report.html")
+    logging.getLogger("jaxrecipes").info("report: %s", page)
     return found

@@ -12,7 +12,8 @@ The same command on the same DIR goes on where the search was stopped or killed,
 all. Several processes, on one host or many, share the trials when all are given the same DIR (and
 the same --storage). With --population N so many trials train at the same time with one compiled
 program, each one bit for bit the run that `train` would make of its config. The result: best.py and
-best_config.json for train --config, report.md, trials.csv, search.json and plots in DIR.
+best_config.json for train --config, report.html (and .md), trials.csv, search.json
+and plots in DIR.
 """
 
 import importlib.util
@@ -109,7 +110,7 @@ def main() -> None:
     )
     if best is not None:
         logging.getLogger("jaxrecipes").info(
-            "jaxrecipes train --config %s; report: %s", workdir / "best.py", workdir / "report.md"
+            "jaxrecipes train --config %s; report: %s", workdir / "best.py", workdir / "report.html"
         )
 
 

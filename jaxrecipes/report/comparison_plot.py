@@ -17,7 +17,7 @@ from jaxrecipes.report.figures import (
     style_axes,
 )
 
-_COLORS = (ORANGE, BLUE, GREEN, RED, "#cc79a7", "#56b4e9", INK)
+COLORS = (ORANGE, BLUE, GREEN, RED, "#cc79a7", "#56b4e9", INK)
 
 
 def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
@@ -38,7 +38,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     for axes, (kind, name) in zip(grid.flat, panels, strict=False):
         title = f"{name}, validation - training" if kind == "gap" else name
         for i, (label, run) in enumerate(runs.items()):
-            color, x = _COLORS[i % len(_COLORS)], [entry[unit] for entry in run.history]
+            color, x = COLORS[i % len(COLORS)], [entry[unit] for entry in run.history]
             if kind == "metric":
                 trained = run.trained(name)
                 if np.isfinite(trained).any():

@@ -117,7 +117,7 @@ def svg_curve(
     best: tuple[float, float] | None = None,
 ) -> str:
     """Lines (label, colour, width, x, y) as an SVG that fits the first screen of a page; "" for no
-    finite number.
+    finite number. A line without a width is drawn as points.
     """
     lines = [line for line in lines if np.isfinite(np.asarray(line[4], np.float64)).any()]
     if not lines:
@@ -126,7 +126,8 @@ def svg_curve(
     axes = figure.subplots()
     style_axes(axes, xlabel=xlabel)
     for label, color, width, x, values in lines:
-        marker = "o" if np.isfinite(np.asarray(values, np.float64)).sum() < 3 else None
+        few = width == 0 or np.isfinite(np.asarray(values, np.float64)).sum() < 3
+        marker = "o" if few else None
         axes.plot(x, values, color=color, linewidth=width, label=label, marker=marker, markersize=3)
     if best is not None:
         axes.plot(*best, "o", color=lines[-1][1], markersize=7, label="best")

@@ -7,10 +7,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from jaxrecipes.config import to_dict
 from jaxrecipes.files import write_bytes
 from jaxrecipes.json_files import write_json
+from jaxrecipes.report.curves import svg_curve
+from jaxrecipes.report.figures import BLUE, GREEN
+from jaxrecipes.report.page import Answer, Page, command, write_page
 from jaxrecipes.report.progress import duration
+from jaxrecipes.report.sections import Section, Table, as_markdown, shown
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.tune.config_file import write_config_file
 from jaxrecipes.tune.plots import write_plots
@@ -38,8 +44,8 @@ def write_search_report(
     metric: str,
     mode: Literal["min", "max"],
 ) -> TrialRow:
-    """Writes trials.csv, trials.json, search.json, best.py, best_config.json, plots/*.png and
-    report.md into the search's folder, and a copy of a recipe that is one file.
+    """Writes trials.csv, trials.json, search.json, best.py, best_config.json, plots/*.png,
+    report.md and report.html into the search's folder, and a copy of a recipe that is one file.
 
     Args:
       study: the search.
@@ -78,17 +84,10 @@ def write_search_report(
     }
     write_json(workdir / "search.json", found)
     write_plots(study.study, weighed, workdir / "plots", metric=metric)
-    page = _page(
-        rows,
-        best,
-        table,
-        space,
-        metric=metric,
-        mode=mode,
-        about=about,
-        plots=sorted((workdir / "plots").glob("*.png")),
-    )
-    write_bytes(workdir / "report.md", page.encode())
+    sections = _sections(rows, table, space, metric=metric, mode=mode, plots=workdir / "plots")
+    write_bytes(workdir / "report.md", _markdown(about, best, sections, workdir).encode())
+    page = _page(rows, best, sections, workdir, metric=metric, mode=mode)
+    write_page(page, workdir / "report.html")
     return best
 
 
@@ -103,80 +102,115 @@ def _csv(rows: Sequence[TrialRow], names: Sequence[str]) -> str:
     return text.getvalue()
 
 
+def _markdown(
+    about: str, best: TrialRow, sections: Sequence[Section], workdir: pathlib.Path
+) -> str:
+    first = Section(
+        note=f"{about}\n\nTo train it, in this folder:\n\n    jaxrecipes train --config best.py\n\n"
+        f"Its weights are in `{best.folder}`."
+    )
+    return as_markdown("Search", [first, *sections], folder=workdir)
+
+
 def _page(
     rows: Sequence[TrialRow],
     best: TrialRow,
+    sections: Sequence[Section],
+    workdir: pathlib.Path,
+    *,
+    metric: str,
+    mode: Literal["min", "max"],
+) -> Page:
+    states = [row.state for row in rows]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    spent = sum(row.seconds or 0.0 for row in rows)
+    failed = [row for row in rows if row.reason]
+    reasons = dict.fromkeys(row.reason.split("\n")[0] for row in failed)
+    return Page(
+        title=f"Search: {workdir.resolve().name}",
+        subtitle=f"{shown(len(rows))} trials: {counts} · {duration(spent)} of trials",
+        answer=Answer(
+            name=f"{metric} of trial {best.number}, the best ({_better(mode)} is better)",
+            value=best.value,
+            facts=list(best.values.items()),
+            curve=_curve(rows, mode=mode),
+        ),
+        problems=[f"{len(failed)} trials failed: {'; '.join(reasons)}"] if failed else [],
+        commands=[
+            ("Train the best", command("jaxrecipes", "train", "--config", workdir / "best.py")),
+            (
+                "Use its weights",
+                command("jaxrecipes", "export", "--checkpoint", workdir / best.folder)
+                + " --format onnx --output model.onnx",
+            ),
+        ],
+        sections=sections,
+    )
+
+
+def _curve(rows: Sequence[TrialRow], *, mode: Literal["min", "max"]) -> str:
+    """The metric of each trial that ran to its end, and the best so far."""
+    done = [row for row in rows if row.state == "complete" and row.value is not None]
+    numbers, values = [row.number for row in done], [float(row.value or 0.0) for row in done]
+    so_far = np.minimum.accumulate(values) if mode == "min" else np.maximum.accumulate(values)
+    lines: list[Any] = [
+        ("trials", BLUE, 0.0, numbers, values),
+        ("best so far", GREEN, 1.8, numbers, so_far),
+    ]
+    return svg_curve(lines, xlabel="trial")
+
+
+def _better(mode: Literal["min", "max"]) -> str:
+    return "lower" if mode == "min" else "higher"
+
+
+def _sections(
+    rows: Sequence[TrialRow],
     table: Sequence[Sensitivity],
     space: Space,
     *,
     metric: str,
     mode: Literal["min", "max"],
-    about: str,
-    plots: Sequence[pathlib.Path],
-) -> str:
-    states = [row.state for row in rows]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
-    spent = sum(row.seconds or 0.0 for row in rows)
+    plots: pathlib.Path,
+) -> list[Section]:
     sign = 1.0 if mode == "min" else -1.0
     ranked = sorted(
         (row for row in rows if row.state == "complete"), key=lambda r: sign * (r.value or 0.0)
     )
-    sensitivity = [
-        [
-            s.parameter,
-            s.level,
-            f"±{s.effect:.2g}",
-            "" if s.importance is None else f"{s.importance:.2f}",
-            s.trend,
-            _cell(s.best),
-            s.recommended,
-        ]
-        for s in table
-    ]
+    sensitivity = Table(
+        head=[
+            *("parameter", "sensitivity", "best trial", "recommended"),
+            *(f"effect on {metric}", "importance", f"{metric} as it grows"),
+        ],
+        rows=[
+            [
+                *(s.parameter, s.level, s.best, s.recommended),
+                *(f"±{s.effect:.2g}", s.importance, s.trend),
+            ]
+            for s in table
+        ],
+    )
     names = list(space.parameters)
     trials = [
-        [str(r.number), _cell(r.value), *(_cell(r.values[n]) for n in names), str(r.epochs)]
-        for r in ranked[:_SHOWN]
+        [str(r.number), r.value, *(r.values[n] for n in names), r.epochs] for r in ranked[:_SHOWN]
     ]
     failed = [[str(row.number), row.reason.split("\n")[0]] for row in rows if row.reason]
-    better = "lower" if mode == "min" else "higher"
     sections = [
-        "# Search",
-        f"{about} {counts}; {duration(spent)} of trials. `{metric}`: {better} is better.",
-        "To train it, in this folder:",
-        "    jaxrecipes train --config best.py",
-        f"Its weights are in `{best.folder}`.",
-        "## Sensitivity",
-        "The effect is half the range of the metric's mean over groups of trials with similar "
-        "values; levels are relative to the greatest. Pruned trials count with the best that they "
-        "reached. Recommended are the values of the best fifth of the trials.",
-        _table(
-            [
-                "parameter",
-                "sensitivity",
-                f"effect on {metric}",
-                "importance",
-                f"{metric} as it grows",
-                "best trial",
-                "recommended",
-            ],
-            sensitivity,
+        Section(
+            title="Sensitivity",
+            note="The effect is half the range of the metric's mean over groups of trials with "
+            "similar values; levels are relative to the greatest. Pruned trials count with the "
+            "best that they reached. Recommended are the values of the best fifth of the trials.",
+            table=sensitivity,
         ),
-        *(f"![{path.stem}](plots/{path.name})" for path in plots),
-        "## Best trials",
-        _table(["trial", metric, *names, "epochs"], trials),
+        Section(
+            title="Best trials",
+            note=f"{metric}: {_better(mode)} is better.",
+            table=Table(head=["trial", metric, *names, "epochs"], rows=trials, chosen=0),
+        ),
+        Section(title="Plots", pictures=sorted(plots.glob("*.png"))),
     ]
     if failed:
-        sections += ["## Failed trials", _table(["trial", "reason"], failed)]
-    return "\n\n".join(sections) + "\n"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(
-        "| " + " | ".join(c.replace("|", "\\|") for c in line) + " |" for line in lines
-    )
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        table_of_failed = Table(head=["trial", "reason"], rows=failed)
+        sections.append(Section(title="Failed trials", table=table_of_failed))
+    return sections

@@ -4,8 +4,10 @@ import pytest
 from PIL import Image
 
 from jaxrecipes.report.comparison import as_json, compare_runs
+from jaxrecipes.report.comparison_page import write_comparison_page
 from jaxrecipes.report.comparison_plot import plot
-from jaxrecipes.report.comparison_tables import as_markdown
+from jaxrecipes.report.comparison_tables import markdown
+from jaxrecipes.report.sections import NOTHING
 
 
 def write_run(folder, *, losses, cosines, config, stopped=False, validated=True):
@@ -61,16 +63,26 @@ def folders(tmp_path):
     }
 
 
-def test_rows_are_the_runs_with_best_and_final_figures(folders):
-    lines = as_markdown(compare_runs(folders)).splitlines()
-    assert lines[0] == "# toy: before, after"
-    assert lines[4].split(" | ")[:3] == ["| preset", "loss", "cosine"]
-    assert lines[6] == "| before | 0.2000 / 0.3000 | 0.8000 / 0.7000 | 2 | 3 | no | 1m 05s | 90 |"
-    assert lines[7] == "| after | 0.1000 / 0.1000 | 0.9000 / 0.9000 | 2 | 2 | yes | 1m 05s | 48 |"
+def test_columns_are_the_runs_with_best_and_final_figures(folders):
+    text = markdown(compare_runs(folders))
+    assert text.startswith("# toy: before, after")
+    best, last = text.split("## At the last validation")
+    for row in (
+        "|  | before | after |",
+        "| loss | 0.2000 | 0.1000 |",
+        "| cosine | 0.8000 | 0.9000 |",
+        "| best epoch | 2 | 2 |",
+        "| epochs | 3 | 2 |",
+        "| stopped early | no | yes |",
+        "| time | 1m 05s | 1m 05s |",
+        "| examples/s | 90 | 48 |",
+    ):
+        assert row in best
+    assert "| loss | 0.3000 | 0.1000 |" in last
 
 
 def test_the_change_is_against_the_first_run(folders):
-    text = as_markdown(compare_runs(folders))
+    text = markdown(compare_runs(folders))
     assert "| loss | 0.2000 | -0.1000 (-50.0%) |" in text
     assert "| cosine | 0.8000 | +0.1000 (+12.5%) |" in text
 
@@ -78,15 +90,15 @@ def test_the_change_is_against_the_first_run(folders):
 def test_only_settings_that_differ_are_listed(folders):
     found = compare_runs(folders)
     assert found.differences == {"optim.learning_rate": {"before": 1e-4, "after": 5e-5}}
-    assert "| optim.learning_rate | 0.0001 | 5e-05 |" in as_markdown(found)
+    assert "| optim.learning_rate | 0.0001 | 5e-05 |" in markdown(found)
 
 
 def test_losses_of_other_weights_are_not_held_to_be_comparable(folders, tmp_path):
-    assert "loss itself differs" not in as_markdown(compare_runs(folders))
+    assert "loss itself differs" not in markdown(compare_runs(folders))
     folders["other"] = write_run(
         tmp_path / "other", losses=[0.1], cosines=[0.9], config=config(1e-4, mse_weight=0.5)
     )
-    assert "loss itself differs" in as_markdown(compare_runs(folders))
+    assert "loss itself differs" in markdown(compare_runs(folders))
 
 
 def test_metrics_that_no_run_moved_and_terms_of_the_loss_are_left_out(folders):
@@ -116,11 +128,12 @@ def test_curves_are_drawn_for_a_run_that_broke_and_one_without_validation(folder
     found = compare_runs(folders)
     plot(found, tmp_path / "c.png")
     assert Image.open(tmp_path / "c.png").width > 800
-    assert "| broke | 0.4000 / 0.4000 | - / - |" in as_markdown(found)
+    rows = markdown(found).split("## At the last")[1].splitlines()
+    assert f"| cosine | 0.7000 | 0.9000 | {NOTHING} | 0.5000 |" in rows
 
 
 def test_one_run_has_nothing_to_be_compared_with(folders):
-    text = as_markdown(compare_runs({"before": folders["before"]}))
+    text = markdown(compare_runs({"before": folders["before"]}))
     assert "Change" not in text
     assert "differ" not in text
 
@@ -161,19 +174,20 @@ def counted_in_steps(tmp_path):
 
 
 def test_runs_that_count_steps_are_compared_by_step(counted_in_steps):
-    text = as_markdown(compare_runs(counted_in_steps))
-    assert "| preset | loss | mpjpe | best step | steps |" in text
-    assert "| after | 1.7000 / 1.7000 | 17.0000 / 17.0000 | 300 | 300 |" in text
+    text = markdown(compare_runs(counted_in_steps))
+    assert "| best step | 200 | 300 |" in text
+    assert "| steps | 300 | 300 |" in text
+    assert text.index("| mpjpe | 20.0000") < text.index("| loss | 2.0000")  # it selects
 
 
 def test_the_spread_over_validations_tells_how_steady_a_run_was(counted_in_steps):
-    text = as_markdown(compare_runs(counted_in_steps))
-    assert "| before | 2.5000 / 0.4082 | 25.0000 / 4.0825 |" in text
+    text = markdown(compare_runs(counted_in_steps))
+    assert "| mpjpe | 25.0000 / 4.0825 |" in text
 
 
 def test_the_selected_metric_is_followed_with_its_gap_to_training(counted_in_steps):
-    lines = as_markdown(compare_runs(counted_in_steps)).splitlines()
-    start = lines.index("mpjpe by step.")
+    lines = markdown(compare_runs(counted_in_steps)).splitlines()
+    start = lines.index("## mpjpe by step")
     assert lines[start + 2].startswith("| step | before: validation | before: training | before:")
     row = "| 200 | 20.0000 | 16.0000 | 4.0000 | 18.0000 | 16.0000 | 2.0000 |"
     assert lines[start + 5] == row
@@ -182,11 +196,11 @@ def test_the_selected_metric_is_followed_with_its_gap_to_training(counted_in_ste
 def test_only_hyperparameters_that_moved_differently_have_a_table(counted_in_steps):
     found = compare_runs(counted_in_steps)
     assert found.hparams == ["dropout_rate", "learning_rate"]
-    lines = as_markdown(found).splitlines()
-    start = lines.index("Hyperparameters that moved differently.")
+    lines = markdown(found).splitlines()
+    start = lines.index("## Hyperparameters that moved differently")
     assert lines[start + 2] == "| step | before: dropout_rate | after: dropout_rate |"
-    assert lines[start + 4] == "| 100 | 0.1000 | 0.0000 |"
-    assert "learning_rate" not in as_markdown(found)
+    assert lines[start + 4] == "| 100 | 0.1000 | 0 |"
+    assert "learning_rate" not in markdown(found)
 
 
 def test_the_picture_has_panels_for_the_gap_and_for_what_moved(counted_in_steps, tmp_path):
@@ -196,3 +210,19 @@ def test_the_picture_has_panels_for_the_gap_and_for_what_moved(counted_in_steps,
     assert Image.open(tmp_path / "steps.png").height == pytest.approx(150 * 3.2 * rows, abs=2)
     by_validation = as_json(found)["runs"]["after"]["by_validation"]
     assert by_validation["hparams"]["dropout_rate"] == [0.0, 0.1, 0.1]
+
+
+def test_the_page_begins_with_the_best_run(counted_in_steps, tmp_path):
+    found = compare_runs(counted_in_steps)
+    page = write_comparison_page(found, counted_in_steps, tmp_path / "report.html").read_text()
+    first = page[: page.index("<h2>")]
+    for text in (
+        "mpjpe of after, the best",
+        "17.0000",
+        "300",
+        "-3.0000 (-15.0%)",
+        "<svg",
+        "export",
+    ):
+        assert text in first
+    assert "20.0000" in first  # the other run

@@ -1,6 +1,7 @@
 """Tables, importances and files of a search whose answer is known."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -87,6 +88,7 @@ def test_the_files_are_all_there(written):
     assert {path.name for path in (workdir / "plots").iterdir()} == plots
     assert len((workdir / "trials.csv").read_text().splitlines()) == 31
     page = (workdir / "report.md").read_text()
+    assert "jaxrecipes train --config best.py" in page
     assert "| 7 | ValueError: it \\| broke |" in page
     assert all(f"plots/{name}" in page for name in plots)
 
@@ -142,3 +144,20 @@ def test_drawing_leaves_pyplot_as_it_was(study, tmp_path):
     before = dict(plt.rcParams), plt.get_fignums()
     write_plots(study.study, None, tmp_path, metric="loss_ema")
     assert (dict(plt.rcParams), plt.get_fignums()) == before
+
+
+def test_the_page_begins_with_the_best_trial_and_what_failed(written):
+    workdir, best = written
+    page = (workdir / "report.html").read_text()
+    first = re.sub("</?(span|wbr)>", "", page[: page.index("<h2>")])
+    wanted = [
+        f"loss_ema of trial {best.number}, the best (lower is better)",
+        f"{best.value:.4f}",
+        "optim.learning_rate",
+        "<svg",
+        "1 trials failed: ValueError: it | broke",
+        "jaxrecipes train --config",
+    ]
+    places = [first.index(text) for text in wanted]
+    assert places == sorted(places)
+    assert page.count("<figure") == 5
