@@ -1,4 +1,4 @@
-"""Arrays that users bring in `.npz` and `.npy` files, read and checked with clear errors."""
+"""Reads and checks arrays in users' `.npz` and `.npy` files, with clear errors."""
 
 import math
 import pathlib
@@ -12,20 +12,22 @@ from jaxrecipes.errors import telling
 from jaxrecipes.files import check_content
 
 LONGEST = 1e6
-"""No number of a feature or a point that is as large as this, or larger, is one."""
+"""Numbers of features and points must be smaller than this."""
 
 _SMALL, _MOST_TIMES = 2**28, 300
-"""Bytes, and times its packed size: a `.npz` member of more than both was made to fill memory."""
+"""In bytes, and as a multiple of the packed size: a `.npz` member that exceeds both was made to
+fill memory.
+"""
 
 _DAMAGED = (
     *(ValueError, EOFError, SyntaxError, tokenize.TokenError, OverflowError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, TypeError, OSError),
 )
-"""What numpy and zipfile raise for files that are damaged, encrypted or made up."""
+"""What numpy and zipfile raise for damaged, encrypted or fake files."""
 
 
 def read_arrays(path: pathlib.Path, *, npy_name: str) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz` by name; a `.npy` is one array, called `npy_name`.
+    """The arrays of a `.npz` file by name; a `.npy` file has a single array, called `npy_name`.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -43,10 +45,10 @@ def read_arrays(path: pathlib.Path, *, npy_name: str) -> dict[str, np.ndarray]:
 
 
 def open_array(path: pathlib.Path) -> np.ndarray:
-    """The array of a `.npy`, memory-mapped.
+    """The array of a `.npy` file, memory-mapped.
 
     Raises:
-      ValueError: it cannot be read, or is none of numbers or texts.
+      ValueError: it cannot be read, or holds neither numbers nor strings.
     """
     check_content(path)
     with telling(f"{path} is not a readable .npy file", *_DAMAGED):
@@ -57,7 +59,9 @@ def open_array(path: pathlib.Path) -> np.ndarray:
 
 
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """An array of a `.npz`, read only if it has as many bytes as its head says, and no bomb."""
+    """An array of a `.npz` file, read only if it has the declared number of bytes and is not a zip
+    bomb.
+    """
     if info.file_size > max(_SMALL, _MOST_TIMES * info.compress_size):
         raise ValueError(
             f"{info.filename} unpacks to {info.file_size} bytes from {info.compress_size}; save it "
@@ -72,11 +76,11 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         shape, _, dtype = head(stream)
         if dtype.hasobject:
             raise ValueError(
-                f"{info.filename} holds Python objects; expected plain numbers or texts"
+                f"{info.filename} holds Python objects; expected plain numbers or strings"
             )
         size = math.prod(shape) * dtype.itemsize
         if size != info.file_size - stream.tell():
-            raise ValueError(f"{info.filename} is of another size than it says")
+            raise ValueError(f"{info.filename} does not have the size that it declares")
     with file.open(info) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -87,14 +91,14 @@ def check_rows(
     """The array as float32 `[N, *row_shape]`.
 
     Args:
-      array: what was read; None: nothing was.
+      array: what was read, or None.
       row_shape: the wanted shape of a row; -1 stands for any size.
       what: its name in errors.
       count: the wanted N; None: 1 or more.
 
     Raises:
-      ValueError: no array, no numbers, another shape, or numbers that are not finite or as large
-        as `LONGEST`.
+      ValueError: there is no array, it holds no numbers or has another shape, or numbers are not
+        finite or not below `LONGEST`.
     """
     sizes = ["N" if count is None else str(count)]
     sizes += ["D" if size == -1 else str(size) for size in row_shape]
@@ -112,13 +116,13 @@ def check_rows(
 
 
 def check_numbers(array: np.ndarray, what: str, rows: np.ndarray | None = None) -> None:
-    """Raises a ValueError that names the first row with a number that is not finite or as large as
-    `LONGEST`, which would become infinite in a sum of squares.
+    """Raises a ValueError that names the first row with a number that is not finite or not below
+    `LONGEST`, and so would overflow in a sum of squares.
 
     Args:
       array: `[N, ...]`.
       what: its name in errors.
-      rows: `[N]`, what to call the rows; None: 0 to N - 1.
+      rows: `[N]`, the names of the rows; None: 0 to N - 1.
     """
     usable = (np.abs(array) < LONGEST).reshape(len(array), -1).all(axis=1)  # false for NaN
     if not usable.all():
@@ -138,7 +142,7 @@ def check_directions(embeddings: np.ndarray, what: str, rows: np.ndarray | None 
     Args:
       embeddings: `[N, D]`.
       what: their name in errors.
-      rows: `[N]`, what to call the rows; None: 0 to N - 1.
+      rows: `[N]`, the names of the rows; None: 0 to N - 1.
     """
     empty = np.flatnonzero(~np.asarray(embeddings, np.float32).any(axis=1))
     if len(empty):

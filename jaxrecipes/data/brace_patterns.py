@@ -11,7 +11,7 @@ _RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The names that the pattern means, in its order.
+    """The names that the pattern expands to, in its order.
 
     Raises:
       ValueError: more names than `MOST_NAMES`, more than 50 braces, or a range that descends.
@@ -23,7 +23,8 @@ def expand_braces(pattern: str) -> list[str]:
     names = list(itertools.islice(_expanded(pattern), MOST_NAMES + 1))
     if len(names) > MOST_NAMES:
         raise ValueError(
-            f"the pattern {pattern[:200]!r} means more than {MOST_NAMES} names; give a folder, or "
+            f"the pattern {pattern[:200]!r} expands to more than {MOST_NAMES} names; give a "
+            f"folder, or "
             "a pattern with *"
         )
     return names

@@ -1,4 +1,4 @@
-"""CSV files that users bring, read exactly or refused with one clear line."""
+"""Reads users' CSV files exactly, or refuses them with one clear line."""
 
 import csv
 import re
@@ -12,14 +12,14 @@ _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_csv(path: Path) -> dict[str, list[str]]:
-    """The columns by their names in the header: small letters, without white space around.
+    """The columns by their names in the header, in lower case and without surrounding white space.
 
     Cells are separated by commas; quoted ones may hold commas and line ends. UTF-8, with or without
-    a byte order mark. Empty lines are passed over.
+    a byte order mark. Empty lines are ignored.
 
     Raises:
-      ValueError: another encoding, another separator, quotes that do not fit, a row of another
-        length than the header, or a name that stands twice.
+      ValueError: the encoding or separator is a different one, quotes do not match, a row is not as
+        long as the header, or a name occurs twice.
     """
     check_content(path)
     with path.open("rb") as binary:

@@ -1,8 +1,8 @@
-"""Images are decoded once, in parallel, to uint8 at the training size, and cached on disk.
+"""Decodes images once, in parallel, to uint8 at the training size, and caches them on disk.
 
-The cache is named by its content: the encoded images (or path, size and time of the files), the
-size, what else decides the pixels, the version of our decoder, and the major version of Pillow,
-whose resize arithmetic changes by a level now and then.
+A cache entry is named by its content: the encoded images (or path, size and time of the files), the
+image size, what else affects the pixels, the version of our decoder, and the major version of
+Pillow, whose resizing sometimes changes by a level.
 """
 
 import collections
@@ -27,7 +27,7 @@ from jaxrecipes.errors import cause
 from jaxrecipes.paths import user_path
 
 Fit = Literal["squash", "center_crop"]
-"""How an image gets its size: see `resize_rgb`, `center_crop_rgb`."""
+"""How an image is brought to its size: see `resize_rgb`, `center_crop_rgb`."""
 Progress = Callable[[int, int], None]
 
 _FORMAT_VERSION = 1
@@ -44,13 +44,14 @@ class Unreadable:
 
 @dataclasses.dataclass(frozen=True)
 class DecodedImages(Generic[Images]):
-    """Images at the training size with the rows that they belong to.
+    """Images at the training size, with their rows.
 
     Attributes:
       images: `[M, H, W, 3]` uint8, memory-mapped and read-only.
       data: the M rows that could be read.
       unreadable: the others.
-      from_cache: nothing had to be decoded.
+      from_cache: whether nothing had
+        to be decoded.
     """
 
     images: np.ndarray
@@ -66,11 +67,11 @@ def resize_rgb(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
 
 
 def center_crop_rgb(image: Image.Image, image_size: tuple[int, int]) -> Image.Image:
-    """A bicubic resize that keeps the proportions and covers (height, width), cut to its middle.
+    """The centre of a bicubic resize that keeps the proportions and covers (height, width).
 
-    For squares it is how CLIP's images are prepared for evaluation, by Hugging Face's rules: the
-    longer side is rounded down, and of an odd margin the smaller half is left or above. A smaller
-    image is enlarged.
+    For squares this is how CLIP's images are prepared for evaluation, by Hugging Face's rules: the
+    longer side is rounded down, and the smaller half of an odd margin is on the left or on top. A
+    smaller image is enlarged.
     """
     height, width = image_size
     if width * image.height >= height * image.width:
@@ -86,7 +87,7 @@ _FITS = dict(zip(get_args(Fit), (resize_rgb, center_crop_rgb), strict=True))
 
 
 def default_cache_dir() -> Path:
-    """The user's cache folder of this platform, in a folder of our own."""
+    """Our folder in the user's cache folder on this platform."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -97,10 +98,11 @@ def default_cache_dir() -> Path:
 
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
-    """The folder of decoded images: the user's, or `default_cache_dir()`; made, and writable.
+    """The folder of decoded images, the given one or `default_cache_dir()`; it exists and is
+    writable.
 
     Raises:
-      ValueError: it cannot be written; names the flag that gives another.
+      ValueError: it is not writable; the message names the flag that sets another one.
     """
     try:
         folder = default_cache_dir() if cache_dir is None else user_path(cache_dir)
@@ -134,10 +136,10 @@ def decode_images(
     Args:
       data: rows to decode.
       image_size: (height, width).
-      fit: whether images are squashed to that size, or cut to its proportions.
+      fit: whether images are squashed to that size or cropped to its proportions.
       exif_orientation: turn images as their EXIF orientation says.
       cache_dir: folder of the cache. None: `default_cache_dir()`.
-      on_unreadable: "skip" leaves out images that are missing, damaged or truncated.
+      on_unreadable: "skip" leaves out missing, damaged and truncated images.
       unreadable_file: CSV (path, reason) written when there are such images.
       num_threads: None: one per core. Pillow releases the interpreter's lock while it decodes.
       progress: called with (images done, images in all) from the calling thread.
@@ -186,7 +188,7 @@ def write_unreadable(file: str | Path, unreadable: tuple[Unreadable, ...]) -> No
 
 @dataclasses.dataclass(frozen=True)
 class _Conversion:
-    """What decides the pixels of an image."""
+    """What determines the pixels of an image."""
 
     image_size: tuple[int, int]
     fit: Fit
@@ -232,7 +234,7 @@ def _decode_chunk(
         try:
             rgb = decode_rgb(content, file, exif_orientation=convert.exif_orientation)
             images[index] = np.asarray(_FITS[convert.fit](rgb, convert.image_size))
-        except Exception as error:  # damaged files raise anything: OSError, SyntaxError, struct...
+        except Exception as error:  # damaged files may raise anything
             readable[index] = False
             reason = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
             unreadable.append((first + index, reason))
@@ -246,7 +248,9 @@ def _decode_chunks(
     progress: Progress | None,
     strict: bool,
 ) -> Iterator[DecodedChunk]:
-    """Yields decoded chunks in the order of the rows; few of them exist at a time."""
+    """Yields decoded chunks in the order of the rows; only a few of them are in memory at a
+    time.
+    """
     workers = num_threads or os.cpu_count() or 1
     pending: collections.deque[tuple[int, Future[DecodedChunk]]] = collections.deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:

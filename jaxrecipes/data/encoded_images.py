@@ -1,4 +1,4 @@
-"""A table of images that lie encoded inside files, decoded when their rows are asked for."""
+"""A table of images that are stored encoded inside files, and decoded when their rows are read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +10,17 @@ import numpy as np
 from jaxrecipes.data.image_cache import DecodedChunk
 from jaxrecipes.data.rgb_images import decode_rgb
 
-_BLOCK = 64  # images decoded at a time: what `decode_all` holds in memory
+_BLOCK = 64  # images that `decode_all` decodes at a time and holds in memory
 
 
 class EncodedImages:
-    """Can be used like an array `[F, H, W, 3]` uint8, each image in the top left, 0 elsewhere.
+    """Can be used like an array `[F, H, W, 3]` uint8, with each image in the top left corner and 0
+    elsewhere.
 
     Args:
       files: the files.
-      file_of: `[F]` which of them holds each image.
-      places: `[F, 2]` int64, where it begins there, and its number of bytes.
+      file_of: `[F]`, the index of each image's file.
+      places: `[F, 2]` int64, the position of each image in its file, and its number of bytes.
       canvas: (H, W), at least the size of every image.
       exif_orientation: turn images as their EXIF orientation says.
     """
@@ -41,17 +42,17 @@ class EncodedImages:
 
     @property
     def nbytes(self) -> int:
-        """Of the decoded images."""
+        """The size of the decoded images in bytes."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        """The images of `rows`, integers of any shape. Any number of threads may ask.
+        """The images of `rows`, integers of any shape. May be called from any number of threads.
 
         Raises:
-          ValueError: one that cannot be decoded.
+          ValueError: an image cannot be decoded.
         """
         rows = np.arange(len(self))[rows]
         images = np.zeros((*rows.shape, *self.shape[1:]), np.uint8)
@@ -103,7 +104,7 @@ class EncodedImages:
         try:
             image = np.asarray(decode_rgb(encoded, file, exif_orientation=self._exif_orientation))
             canvas[: image.shape[0], : image.shape[1]] = image
-        except Exception as error:  # damaged images raise anything
+        except Exception as error:  # damaged images may raise anything
             raise ValueError(
                 f"the image at byte {offset} of {file} cannot be decoded: {error}"
             ) from error

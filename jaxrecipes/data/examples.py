@@ -15,9 +15,9 @@ class Examples(Protocol):
 
     Attributes:
       arrays: `[N, ...]` by name.
-      identity: what the split is recognised by when a run goes on: names and labels, but neither
+      identity: how the split is recognised when a run is resumed: names and labels, but neither
         pixels nor anything that a network computed.
-      left_out: how many more examples there would be if they could be read.
+      left_out: the number of examples that could not be read.
     """
 
     @property
@@ -34,11 +34,11 @@ class Examples(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ArrayExamples:
-    """A split that is nothing but its arrays, which are also what it is recognised by.
+    """A split that consists only of its arrays, by which it is also recognised.
 
     Attributes:
       arrays: `[N, ...]` by name.
-      texts: `[N]` texts by name, such as what each example is called; they stay on the host.
+      texts: `[N]` strings by name, such as the name of each example; they stay on the host.
     """
 
     arrays: Arrays
@@ -54,16 +54,17 @@ class ArrayExamples:
 
 
 def as_examples(split: Any, where: str) -> Examples:
-    """A split as it is, or made of a dict of arrays and lists of texts.
+    """Makes a split from a dict of arrays and lists of strings; returns a split unchanged.
 
-    Numbers of 64 bits become those of 32 that a device computes with.
+    64-bit numbers are converted to the 32 bits that a device computes with.
 
     Args:
-      split: the one or the other.
-      where: what it is, for messages: "load_data of my_recipe.py: the split train".
+      split: the dict, or the split.
+      where: what it is, for messages: "load_data of my_recipe.py:
+        the split train".
 
     Raises:
-      ValueError: no array, arrays of different lengths, or numbers that do not fit 32 bits.
+      ValueError: there is no array, lengths differ, or numbers do not fit into 32 bits.
     """
     if not isinstance(split, Mapping):
         if not hasattr(split, "arrays"):
@@ -93,10 +94,10 @@ def _in_32_bits(array: np.ndarray | IndexedRows, where: str) -> np.ndarray | Ind
     if isinstance(array, IndexedRows) or array.dtype.kind == "b":
         return array
     if array.dtype.kind not in narrow:
-        raise ValueError(f"{where} is an array of {array.dtype}; expected numbers, or texts")
+        raise ValueError(f"{where} is an array of {array.dtype}; expected numbers or strings")
     if array.dtype.itemsize <= 4:
         return array
-    with np.errstate(over="ignore"):  # said below
+    with np.errstate(over="ignore"):  # reported below
         cast = array.astype(narrow[array.dtype.kind])
     if array.dtype.kind != "f" and (cast != array).any():
         raise ValueError(f"{where} has numbers that do not fit {cast.dtype}")

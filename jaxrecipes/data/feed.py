@@ -18,8 +18,8 @@ from jaxrecipes.sharding import batch_sharding, put_global, replicated
 
 
 def fetch(source: Any, item: Any) -> dict[str, jax.Array]:
-    """The batch of an item, inside a program: a streamed batch is the item, a resident one is
-    gathered by indices.
+    """The batch for an item, inside a program: a streamed item is the batch itself, for resident
+    data the batch is gathered by index.
     """
     if isinstance(item, Mapping):
         return dict(item)
@@ -33,8 +33,8 @@ def _take(array: Any, rows: jax.Array) -> jax.Array:
 
 
 class Feed(Protocol):
-    """Where batches come from. `source` and the items are arguments of a program, which calls
-    `fetch` on them.
+    """A source of batches. `source` and the items are arguments of a program, which calls `fetch`
+    on them.
     """
 
     source: Any
@@ -43,24 +43,24 @@ class Feed(Protocol):
         """A feed of its own with the same examples in another order."""
 
     def training_items(self, step: int, count: int, *, padded_to: int | None = None) -> Any:
-        """Items of the `count` steps from `step` on, padded along a leading axis to so many, or to
-        the feed's own `steps_per_call`.
+        """The items of `count` steps from `step` on, padded along a leading axis to a given length,
+        by default the feed's `steps_per_call`.
         """
 
     def evaluation_items(
         self, batch_size: int, rows: np.ndarray | None = None
     ) -> Iterable[tuple[Any, jax.Array]]:
-        """`(item, mask)` for each batch of a pass in order, the last one padded; of the examples
-        `rows`, or of all.
+        """`(item, mask)` for each batch of a pass over the examples `rows` (by default all), in
+        order, the last one padded.
         """
 
 
 class ResidentFeed:
-    """The whole split lives on every device as it is stored (uint8 images); a program gathers what
+    """Every device holds the whole split as it is stored (images as uint8); a program gathers what
     it needs.
 
     Args:
-      arrays: host arrays `[N, ...]` by name; of `IndexedRows` the device holds table and rows.
+      arrays: host arrays `[N, ...]` by name; for `IndexedRows` the device holds table and rows.
       mesh: the devices.
       order: which examples a training step sees; None for a split that is only evaluated.
       accumulation_steps: micro-batches that a step's examples are split into.

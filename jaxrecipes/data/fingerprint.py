@@ -10,8 +10,9 @@ import numpy as np
 from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 
 Identity = Mapping[str, np.ndarray | IndexedRows | Sequence[str]]
-"""What a split is known by: `name`, what each example is called, and its labels; `[N, ...]` in
-order."""
+"""What identifies a split: `name`, the name of each example, and its labels; `[N, ...]` in
+order.
+"""
 
 _COMPARED = ("examples", "digests")
 _CHUNK = 4096
@@ -23,8 +24,8 @@ class SplitFingerprint:
 
     Attributes:
       examples: how many.
-      left_out: how many more there would be if they could be read.
-      digests: by name and label; each follows the order of the examples.
+      left_out: how many more could not be read.
+      digests: by name and label; each depends on the order of the examples.
     """
 
     examples: int
@@ -33,7 +34,7 @@ class SplitFingerprint:
 
 
 Fingerprint = Mapping[str, SplitFingerprint]
-"""Of the splits of a run, by name."""
+"""The fingerprints of the splits of a run, by name."""
 
 
 def of_split(identity: Identity, *, left_out: int = 0) -> SplitFingerprint:
@@ -51,7 +52,7 @@ def of_split(identity: Identity, *, left_out: int = 0) -> SplitFingerprint:
 
 
 def all_but_pixels(arrays: Arrays) -> Identity:
-    """The identity of plain arrays: all of them but images."""
+    """The identity of plain arrays: all of them except images."""
     known = {
         name: array
         for name, array in arrays.items()
@@ -61,19 +62,21 @@ def all_but_pixels(arrays: Arrays) -> Identity:
 
 
 def judged_on(fingerprint: Fingerprint) -> str:
-    """Names the examples that figures are of: those of validation, or of training without any."""
+    """Identifies the examples that validation metrics are computed from: the validation split, or
+    the training split if there is none.
+    """
     split = fingerprint.get("val") or fingerprint["train"]
     return _digest(list(split.digests.values()))
 
 
 def as_json(fingerprint: Fingerprint) -> dict[str, Any]:
-    """What `differences` compares with later."""
+    """The JSON form, for a later comparison by `differences`."""
     return {name: dataclasses.asdict(split) for name, split in fingerprint.items()}
 
 
 def differences(stored: Mapping[str, Any], found: Fingerprint) -> list[str]:
-    """What has changed from a stored fingerprint, a few words for each split, and for the others
-    that they are as before; empty when nothing has.
+    """What has changed since a stored fingerprint, in a few words per split ("as before" for
+    unchanged ones); empty if nothing has changed.
     """
     now, lines, changed = as_json(found), [], False
     for name in dict.fromkeys([*stored, *now]):
@@ -107,7 +110,7 @@ def _differ(digests: Sequence[Mapping[str, str]], name: str) -> bool:
 def _digest(values: np.ndarray | IndexedRows | Sequence[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(values, IndexedRows):
-        # Clips overlap: each row is looked at once, whatever else the table holds.
+        # Clips overlap, so each used row of the table is hashed only once.
         used, at = np.unique(values.rows, return_inverse=True)
         digest.update(_digest(values.table[used]).encode())
         digest.update(_digest(at.reshape(values.rows.shape).astype(np.int64)).encode())
@@ -119,7 +122,7 @@ def _digest(values: np.ndarray | IndexedRows | Sequence[str]) -> str:
         digest.update(f"{len(values)}\n".encode())
         for start in range(0, len(values), _CHUNK):
             texts = [str(value) for value in values[start : start + _CHUNK]]
-            # Lengths, so that no two lists of texts run together to the same bytes.
+            # With lengths, so that different lists of strings never give the same bytes.
             digest.update(" ".join(str(len(text)) for text in texts).encode())
             digest.update("\0".join(texts).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

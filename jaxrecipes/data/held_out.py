@@ -1,8 +1,8 @@
 """The record of which examples a run holds out.
 
 A split drawn from the number of rows changes as soon as a row is added, and examples that were
-trained on would be used for validation. So the first draw is written down in the run's folder and
-counts from then on: what is on record stays held out, and what is new is trained on.
+trained on would be used for validation. So the first draw is recorded in the run's folder and
+applies from then on: recorded examples stay held out, and new ones are trained on.
 """
 
 import collections
@@ -22,7 +22,7 @@ RECORD = "held_out.json"
 _TRAIN = "train"
 
 Drawn = Mapping[str, np.ndarray]
-"""Of each split, `train` among them, which examples are in it."""
+"""For each split, including `train`, which examples are in it."""
 
 
 def on_record(
@@ -33,14 +33,15 @@ def on_record(
     settings: Mapping[str, Any],
     write: bool,
 ) -> Drawn:
-    """The split of a run: as drawn, unless its folder has another one on record.
+    """The split of a run: as drawn, unless its folder has a record.
 
     Args:
-      folder: the run's; None: there is none.
-      drawn: as a new run splits the examples.
-      keys: `[N]` what each example is held out by: its name, its prompt, its person.
-      settings: of the draw, as JSON-able data. A run that goes on with others is split anew.
-      write: whether to put the draw on record where there is none.
+      folder: the run's folder, if any.
+      drawn: the split for a new run.
+      keys: `[N]`, the name, prompt or person by which each example is held out.
+      settings: the settings of the draw, as JSON data. If they have changed, the split is drawn
+        anew.
+      write: whether to record the draw if there is no record yet.
 
     Raises:
       ValueError: the record cannot be read.
@@ -54,7 +55,7 @@ def on_record(
     known = [record for record in records if record["settings"] == settings]
     there = set(keys)
     held_out = known[0]["held_out"] if known else {}
-    if not any(there.intersection(names) for names in held_out.values()):  # also of other data
+    if not any(there.intersection(names) for names in held_out.values()):  # of other data, too
         if write:
             others = [record for record in records if record["settings"] != settings]
             own = {"settings": dict(settings), "held_out": found}
@@ -71,7 +72,7 @@ def on_record(
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """The names, a repeated one with the number of its repetition, so that all differ."""
+    """The names, with a number appended to repeated ones, so that all differ."""
     seen: collections.Counter[str] = collections.Counter()
     keys = []
     for name in names:
@@ -88,6 +89,6 @@ def _read(path: Path) -> list[dict[str, Any]]:
         return []
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}), and says what this run does not train on: bring it "
-            "back, or begin in a new folder"
+            f"{path} cannot be read ({error}); it says which examples this run must not train on: "
+            "restore it, or begin in a new folder"
         ) from error

@@ -13,12 +13,12 @@ from jaxrecipes.locks import in_turn
 from jaxrecipes.temporary import replacing, sweep
 
 DecodedChunk = tuple[np.ndarray, list[tuple[int, str]]]
-"""`[n, H, W, 3]` uint8 images, and (row, reason) of each that could not be read."""
+"""`[n, H, W, 3]` uint8 images, and (row, reason) for each that could not be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CacheEntry:
-    """What a cache holds.
+    """The content of a cache entry.
 
     Attributes:
       images: `[M, H, W, 3]` uint8, read-only.
@@ -30,7 +30,9 @@ class CacheEntry:
 
 
 class ImageCache:
-    """Pixels in `KEY.pixels`; `KEY.json`, written last, has a checksum and what was unreadable."""
+    """A cache entry: pixels in `KEY.pixels`; `KEY.json`, written last, has a checksum and lists
+    unreadable images.
+    """
 
     def __init__(self, folder: Path, key: str, image_size: tuple[int, int]):
         self._pixels = folder / f"{key}.pixels"
@@ -38,7 +40,7 @@ class ImageCache:
         self._image_size = image_size
 
     def read(self, num_rows: int) -> CacheEntry | None:
-        """The entry for `num_rows` rows, or None when there is none or it is damaged."""
+        """The entry for `num_rows` rows; None if there is none or it is damaged."""
         try:
             description = json.loads(self._description.read_text(encoding="utf-8"))
             unreadable = [(int(row), str(reason)) for row, reason in description["unreadable"]]
@@ -54,8 +56,8 @@ class ImageCache:
     def read_or_write(
         self, num_rows: int, make: Callable[[], Iterable[DecodedChunk]]
     ) -> tuple[CacheEntry, bool]:
-        """The entry for `num_rows` rows, and whether it was there: otherwise `make` gives its
-        chunks, in one process only, for which others wait.
+        """The entry for `num_rows` rows, and whether it existed already. If not, `make` provides
+        its chunks, in one process only; the others wait for it.
 
         Raises:
           OSError: the folder cannot be written, or the disk is full.
@@ -69,7 +71,7 @@ class ImageCache:
             return self.write(make()), False
 
     def write(self, chunks: Iterable[DecodedChunk]) -> CacheEntry:
-        """Stores the chunks; what is half-written is never seen under the final name.
+        """Stores the chunks; a half-written entry never has the final name.
 
         Raises:
           OSError: the folder cannot be written, or the disk is full.

@@ -1,4 +1,4 @@
-"""Image files in a folder, and the class that the names of its folders give them."""
+"""Image files in a folder, and their classes according to the names of folders."""
 
 import logging
 import os
@@ -19,10 +19,10 @@ _ARCHIVE_RESTS = "__MACOSX"
 def find_images(folder: Path) -> list[Path]:
     """All image files below, sorted.
 
-    Links to files and folders are followed, each folder once along a path, so that a link to a
-    folder above ends. Names that begin with a dot (`._1.png`, `.ipynb_checkpoints`) and `__MACOSX`
-    are passed over: they hold copies. A warning counts and names what has the suffix of an image
-    but is no file, and what `nameable` leaves out.
+    Links to files and folders are followed, but no folder twice along a path, so that a link to a
+    parent folder does no harm. Names that begin with a dot (`._1.png`, `.ipynb_checkpoints`) and
+    `__MACOSX` are ignored, because they hold copies. A warning counts and names entries with the
+    suffix of an image that are not files, and what `nameable` leaves out.
 
     Raises:
       OSError: the folder, or one below, cannot be read.
@@ -30,12 +30,12 @@ def find_images(folder: Path) -> list[Path]:
     found = sorted(_walk(folder, frozenset()))
     files = [path for path in found if path.is_file()]
     if broken := [printable(path) for path in found if not path.is_file()]:
-        _log.warning("left out %d images that are no files: %s", len(broken), listed(broken, 5))
+        _log.warning("left out %d images that are not files: %s", len(broken), listed(broken, 5))
     return nameable(files)
 
 
 def nameable(paths: Sequence[Path]) -> list[Path]:
-    """Those whose names are UTF-8, as every table wants; a warning counts and names the others."""
+    """The paths whose names are UTF-8, as tables require; a warning counts and names the others."""
     found = [path for path in paths if _is_text(path)]
     if strange := [printable(path) for path in paths if not _is_text(path)]:
         _log.warning(
@@ -46,29 +46,31 @@ def nameable(paths: Sequence[Path]) -> list[Path]:
 
 
 def printable(path: str | Path) -> str:
-    """The path as text, with what is not UTF-8 escaped."""
+    """The path as a string, with bytes that are not UTF-8 escaped."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def class_word(name: str) -> str | None:
-    """The class that is a whole word of the name, open or closed; None for both or neither.
+    """The class that occurs as a whole word in the name, open or closed; None for both or neither.
 
-    Words end at anything but letters, and before a capital: `eyesOpen`, `left-closed_2`.
+    Words end at anything but letters, and before a capital letter: `eyesOpen`, `left-closed_2`.
     """
     words = {word.lower() for word in _WORDS.findall(name)} & {"open", "closed"}
     return words.pop() if len(words) == 1 else None
 
 
 def class_of(path: Path, folder: Path) -> str | None:
-    """What the nearest of the folders up to `folder` says that has a `class_word`, or else the
-    file's own name; None where nothing says it.
+    """The `class_word` of the nearest folder, up to `folder`, whose name has one, otherwise that of
+    the file's own name; None if there is none.
     """
     parents = [Path(os.path.abspath(folder)).name, *path.relative_to(folder).parts[:-1]]
     return next(filter(None, map(class_word, (*reversed(parents), path.stem))), None)
 
 
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Paths with the suffix of an image, not through any folder of `above` (resolved)."""
+    """Paths with the suffix of an image, without entering any folder of `above` (resolved)
+    again.
+    """
     here = os.path.realpath(folder)
     if here in above:
         return

@@ -1,7 +1,7 @@
 """Random numbers that are a function of (seed, index, name) alone.
 
-A generator with a state would tie an image to the images drawn before it. Here every number is a
-hash instead, so that image 4711 is the same in any batch, order or process.
+With a stateful generator, an image would depend on the images drawn before it. Here every number is
+a hash, so image 4711 is the same in any batch, order or process.
 """
 
 import copy
@@ -24,7 +24,7 @@ class IndexedRandom:
     """Named draws for a batch of image indices.
 
     Draws under different names are independent; the same name always gives the same numbers, so
-    adding a draw leaves all others as they were.
+    adding a draw does not change the others.
 
     Args:
       seed: any integer (taken modulo 2**64).
@@ -36,7 +36,7 @@ class IndexedRandom:
         self._steps = indices.astype(np.uint64) * _GOLDEN
 
     def rows(self, rows: np.ndarray) -> "IndexedRandom":
-        """The same draws for some of the indices."""
+        """The same draws, for some of the indices."""
         some = copy.copy(self)
         some._steps = self._steps[rows]
         return some

@@ -25,17 +25,17 @@ class IndexedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """`(N, ...)`, with T after N where an example has T rows."""
+        """`(N, ...)`, or `(N, T, ...)` if an example has T rows."""
         return (*self.rows.shape, *self.table.shape[1:])
 
     @property
     def dtype(self) -> np.dtype:
-        """The table's."""
+        """The dtype of the table."""
         return self.table.dtype
 
     @property
     def nbytes(self) -> int:
-        """Of the table and the rows, which is what a device holds."""
+        """Bytes of the table and the rows, which is what a device holds."""
         return self.table.nbytes + self.rows.nbytes
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class IndexedRows:
         return self.table[self.rows[index]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        del copy  # gathering always makes a new array
+        del copy  # because gathering always makes a new array
         return np.asarray(self.table[self.rows], dtype)
 
 

@@ -1,4 +1,4 @@
-"""Which examples make up batch i: a function of (seed, i) alone."""
+"""Which examples make up batch i, as a function of (seed, i) alone."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -18,10 +18,10 @@ class TrainingOrder(Protocol):
 
 
 class BatchOrder:
-    """The order of training: every epoch a new permutation, or weighted draws with replacement.
+    """The order of training: a new permutation in every epoch, or weighted draws with replacement.
 
-    The epoch's order comes from (seed, epoch) by a bit generator whose stream numpy guarantees,
-    so it does not change with the numpy version, the number of workers or of processes. The last
+    An epoch's order comes from (seed, epoch) through a bit generator whose stream numpy guarantees,
+    so it depends neither on the numpy version nor on the number of workers or processes. The last
     incomplete batch of an epoch is dropped.
     """
 
@@ -34,12 +34,12 @@ class BatchOrder:
           num_examples: size of the data.
           batch_size: global batch size.
           seed: of the order, not negative.
-          weights: `[num_examples]` chances, not negative, not all zero: an epoch is then
-            `num_examples` draws with replacement.
+          weights: `[num_examples]` relative probabilities, not negative, not all zero: an epoch
+            then consists of `num_examples` draws with replacement.
 
         Raises:
-          ValueError: a batch larger than the data, a size below 1, a negative seed, or weights
-            that are no chances.
+          ValueError: the batch is larger than the data, a size is below 1, the seed is negative, or
+            the weights are not valid.
         """
         check_batch_fits(num_examples, batch_size)
         if seed < 0:
@@ -61,7 +61,7 @@ class BatchOrder:
         if indices is None:
             indices = self._draw(epoch)
             indices.flags.writeable = False
-            # One assignment, so that threads that race only draw the same epoch twice.
+            # A single assignment: if threads race, they only draw the same epoch twice.
             self._epochs = dict([*self._epochs.items(), (epoch, indices)][-2:])
         return indices
 
@@ -81,7 +81,7 @@ class BatchOrder:
 
 
 def check_batch_fits(num_examples: int, batch_size: int) -> None:
-    """Raises a ValueError when not even one batch can be filled, or a size is below 1."""
+    """Raises a ValueError if not even one batch can be filled, or a size is below 1."""
     if batch_size < 1 or num_examples < 1:
         raise ValueError(
             f"batch size {batch_size} and {num_examples} examples: both must be 1 or more"
@@ -96,11 +96,11 @@ def check_batch_fits(num_examples: int, batch_size: int) -> None:
 def evaluation_batches(
     num_examples: int, batch_size: int, *, rows: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The examples `rows` `[n]`, or all in their own order, in batches of one size.
+    """The examples `rows` `[n]` (by default all, in order) in batches of equal size.
 
     Yields:
       `indices` `[batch_size]` int32 and `mask` `[batch_size]` float32 (1 = a real example). The
-      last batch is filled up with example 0, masked out.
+      last batch is padded with example 0, masked out.
     """
     rows = np.arange(num_examples) if rows is None else rows
     for start in range(0, len(rows), batch_size):
@@ -117,6 +117,6 @@ def _cumulative_chances(weights: np.ndarray, num_examples: int) -> np.ndarray:
         raise ValueError("weights must be finite, not negative, and not all zero")
     cumulative = np.cumsum(weights)
     cumulative /= cumulative[-1]
-    # Rounding must not leave a gap at the end, nor give it to examples of weight 0.
+    # Rounding must leave no gap at the end, nor give it to examples of weight 0.
     cumulative[np.flatnonzero(weights)[-1] :] = 1.0
     return cumulative

@@ -1,4 +1,4 @@
-"""Parquet files that users bring, and one clear line for each that cannot be read."""
+"""Reads users' parquet files, with one clear line for each that cannot be read."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
     """The files of a data set: the file itself, or those of a folder.
 
     In a folder: all `dataset_*.parquet` sorted, else `dataset.parquet`, else all `*.parquet`
-    sorted; those whose name begins with a dot are passed over.
+    sorted; names that begin with a dot are ignored.
 
     Raises:
-      FileNotFoundError: nothing of the kind.
+      FileNotFoundError: there are none.
     """
     root = user_path(data_root)
     if root.is_file():
@@ -41,17 +41,17 @@ def find_parquet_files(data_root: str | Path) -> tuple[Path, ...]:
 
 @contextlib.contextmanager
 def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
-    """The open file; what pyarrow raises in the block about its content becomes one line.
+    """Opens the file; pyarrow's errors about its content in the block become one-line errors.
 
     Raises:
-      ValueError: the file is empty, a Git LFS pointer, no parquet, or damaged.
-      FileNotFoundError: it is not there.
+      ValueError: the file is empty, a Git LFS pointer, not parquet, or damaged. FileNotFoundError:
+        it does not exist.
     """
     check_content(file)
     try:
         with pq.ParquetFile(file) as parquet:
             yield parquet
-    # Damaged pages are an OSError without number, unlike what the system says of a file.
+    # Damaged pages raise an OSError without an errno, unlike the errors of the operating system.
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -65,7 +65,7 @@ def column_names(file: Path) -> list[str]:
     """The names of the columns.
 
     Raises:
-      ValueError: see `open_parquet`, or a name that stands twice.
+      ValueError: see `open_parquet`; or a name occurs twice.
     """
     with open_parquet(file) as parquet:
         names = parquet.schema_arrow.names
@@ -87,8 +87,8 @@ def read_columns(file: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def check_image_column(schema: pa.Schema, file: Path, name: str = "image_bytes") -> None:
-    """Raises a ValueError unless the column, where there is one, holds encoded image files: binary,
-    or Hugging Face's struct of `bytes` and `path`.
+    """Raises a ValueError if the column exists but does not hold encoded image files: binary, or
+    Hugging Face's struct of `bytes` and `path`.
     """
     if name not in schema.names:
         return
@@ -106,7 +106,9 @@ def check_image_column(schema: pa.Schema, file: Path, name: str = "image_bytes")
 
 
 def encoded_images(column: pa.Array | pa.ChunkedArray) -> list[bytes | None]:
-    """The encoded images of a column that `check_image_column` takes; None where there is none."""
+    """The encoded images of a column that `check_image_column` accepts; None where there is no
+    image.
+    """
     if pa.types.is_struct(column.type):
         column = pc.struct_field(column, "bytes")
     return column.to_pylist()

@@ -1,7 +1,8 @@
-"""An image file of any kind to 8-bit RGB, upright: one rule for each of Pillow's modes.
+"""Converts image files of any kind to upright 8-bit RGB, with one rule for each of Pillow's modes.
 
-Transparency is dropped, not blended, and of several frames the first counts, as in the recipes'
-originals. Sixteen-bit grey keeps its levels in proportion. What has no known range is refused.
+Transparency is dropped, not blended, and only the first of several frames is used, as in the
+recipes' originals. Sixteen-bit grey is scaled in proportion. Values without a known range are
+refused.
 """
 
 import io
@@ -14,7 +15,7 @@ from PIL import ExifTags, Image
 from jaxrecipes.files import is_git_lfs_pointer
 
 DECODER_VERSION = 2
-"""Of the rules below; caches of pixels are named by it."""
+"""The version of the rules below, which is part of the names of cached pixels."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -30,17 +31,17 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 
 
 def decode_rgb(encoded: bytes | None, file: Path, *, exif_orientation: bool = True) -> Image.Image:
-    """The embedded image, or else the file's, as RGB.
+    """The embedded image, or else the file, as RGB.
 
     Args:
-      encoded: an image file's content; None: that of `file`.
-      file: where the image lies, or what to call it in errors.
+      encoded: the content of an image file; None: read `file`.
+      file: the image file, or the name of the image in errors.
       exif_orientation: turn it as its EXIF orientation says. Pillow always does so with TIFF.
 
     Raises:
-      FileNotFoundError: it is neither embedded nor a file.
-      ValueError: levels whose range is not known: floating point, or integers of 32 bits; or a
-        Git LFS pointer. A damaged image raises whatever Pillow does.
+      FileNotFoundError: there is neither an embedded image nor the file.
+      ValueError: the range of the levels is not known (floating point or 32-bit integers), or the
+        file is a Git LFS pointer. A damaged image raises whatever Pillow does.
     """
     if encoded is None and not file.is_file():
         raise FileNotFoundError(f"image {file} does not exist and is not embedded")
@@ -54,19 +55,19 @@ def decode_rgb(encoded: bytes | None, file: Path, *, exif_orientation: bool = Tr
 def image_size(
     encoded: bytes | None, file: Path, *, exif_orientation: bool = True, verify: bool = False
 ) -> tuple[int, int]:
-    """Height and width of what `decode_rgb` gives, from the image's head.
+    """Height and width of the result of `decode_rgb`, from the image's header.
 
     Args:
       encoded: see `decode_rgb`.
       file: see `decode_rgb`.
       exif_orientation: see `decode_rgb`.
-      verify: decode it to see that it can be.
+      verify: also decode the image, to check that this is possible.
     """
     if verify:
         rgb = decode_rgb(encoded, file, exif_orientation=exif_orientation)
         return rgb.height, rgb.width
     with open_image(encoded, file) as image:
-        # Pillow has turned the size of a TIFF already.
+        # Pillow has already turned the size of a TIFF.
         turned = exif_orientation and image.format != "TIFF"
         sideways = turned and _orientation(image) in _SIDEWAYS
         return (image.width, image.height) if sideways else (image.height, image.width)
@@ -80,7 +81,7 @@ def open_image(encoded: bytes | None, file: Path) -> Image.Image:
     """
     try:
         return Image.open(file if encoded is None else io.BytesIO(encoded))
-    except PIL.UnidentifiedImageError:  # its text names our buffer
+    except PIL.UnidentifiedImageError:  # because its message would name our buffer
         if encoded is None:
             with file.open("rb") as stream:
                 encoded = stream.read(64)
@@ -94,7 +95,7 @@ def open_image(encoded: bytes | None, file: Path) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF raises anything, and the pixels are there all the same
+    except Exception:  # damaged EXIF may raise anything, but the pixels can still be read
         return 1
 
 

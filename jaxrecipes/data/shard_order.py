@@ -1,4 +1,4 @@
-"""An order of training that reads shards nearly from front to back, for data larger than memory."""
+"""An order of training that reads shards almost sequentially, for data larger than memory."""
 
 import numpy as np
 
@@ -6,25 +6,27 @@ from jaxrecipes.data.order import BatchOrder
 
 
 class ShardOrder(BatchOrder):
-    """Shards in random order; their sequences, and then their examples, through a shuffle buffer.
+    """Shards in random order, with their sequences, and then their examples, going through shuffle
+    buffers.
 
-    At any time examples are drawn from few sequences that lie together, so the reading stays
-    nearly sequential. Like `BatchOrder` it is a function of (seed, step) alone: a run resumes in
+    At any time examples are drawn from a few sequences that are stored together, so reading stays
+    almost sequential. Like `BatchOrder` it is a function of (seed, step) alone: a run resumes in
     the middle of a shard, and every number of processes or readers sees the same batches.
 
-    With weights an epoch still has `num_examples` draws: example i comes `floor` or `ceil` of its
-    share of them, at random with the right mean, at its place in the shard.
+    With weights an epoch still has `num_examples` draws: example i occurs `floor` or `ceil` of its
+    share of them, chosen at random with the right mean, at its place in the shard.
 
     Args:
-      shards, sequences: int32 `[N]`, of each example.
+      shards, sequences: int32 `[N]`, the shard and the sequence of each example.
       batch_size: global batch size.
       seed: of the order, not negative.
-      weights: `[N]` chances, not negative, not all zero; None: every example once an epoch.
+      weights: `[N]` relative probabilities, not negative, not all zero; None: every example once
+        per epoch.
       sequence_buffer, example_buffer: sizes of the shuffle buffers, 1 or more; 1 keeps the order.
         The defaults are the original's.
 
     Raises:
-      ValueError: as `BatchOrder`, arrays of other lengths, or a buffer below 1.
+      ValueError: as for `BatchOrder`; or lengths differ, or a buffer is below 1.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class ShardOrder(BatchOrder):
 
 
 def _shuffle_in_buffer(items: np.ndarray, size: int, bits: np.random.Philox) -> np.ndarray:
-    """Gives out a random one of the next `size` items again and again; the last ones shuffled."""
+    """Repeatedly yields a random one of the next `size` items, and the last ones shuffled."""
     raw = bits.random_raw(len(items))
     if size == 1:
         return items

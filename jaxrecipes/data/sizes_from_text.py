@@ -30,9 +30,7 @@ def parse_token_grid(text: str) -> tuple[int, int]:
 
 
 def _whole_numbers(parts: list[str]) -> list[int]:
-    """What `int` makes of the parts that are not empty, as in the original; none if it refuses
-    one.
-    """
+    """The non-empty parts as integers, as in the original; empty if one is not an integer."""
     try:
         return [int(part) for part in parts if part]
     except ValueError:

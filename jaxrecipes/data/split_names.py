@@ -1,4 +1,4 @@
-"""The names that tables give to splits."""
+"""The names of splits in users' tables."""
 
 _SPLIT_ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -8,5 +8,7 @@ _SPLIT_ALIASES = {
 
 
 def split_name(value: object) -> str | None:
-    """The split that a name means, in any case: train, val or test; None for other names."""
+    """The split that a name in upper or lower case means: train, val or test; None for other
+    names.
+    """
     return _SPLIT_ALIASES.get(value.strip().lower()) if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Images as they are stored: encoded inside parquet files, or files of their own."""
+"""Images as users store them: encoded inside parquet files, or as files of their own."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ Images = TypeVar("Images", bound="StoredImages")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredImages:
-    """Rows that have an image each; subclasses add columns, `[N]` arrays.
+    """Rows with one image each; subclasses add columns, `[N]` arrays.
 
     Attributes:
       paths: `[N]` str, image paths as written, with slashes.
       rows: `[N]` int64, row numbers over all files, ascending.
-      files: the parquet files; none for a plain list of image files.
-      root: folder that relative image paths start at.
+      files: the parquet files; empty for a plain list of image files.
+      root: folder that image paths are relative to.
     """
 
     paths: np.ndarray
@@ -44,13 +44,13 @@ class StoredImages:
         return dataclasses.replace(self, **columns)
 
     def file_of(self, index: int) -> Path:
-        """Where the image of row `index` lies unless it is embedded."""
+        """The path of the image of row `index`, if it is not embedded."""
         return self.root / self.paths[index]
 
     def iter_encoded(self, chunk: int = 256) -> Iterator[list[bytes | None]]:
         """The embedded image files, in order, at most `chunk` at a time; None where there is none.
 
-        They are read from the parquet as the iteration goes, so memory stays small.
+        They are read from the parquet files during the iteration, so little memory is used.
         """
         if not self.files:
             for start in range(0, len(self), chunk):
@@ -91,7 +91,7 @@ class StoredImages:
 
 
 def check_image_columns(files: Sequence[Path]) -> None:
-    """Raises a ValueError for a parquet whose `image_bytes` are not encoded images."""
+    """Raises a ValueError for a parquet file whose `image_bytes` are not encoded images."""
     for file in files:
         with open_parquet(file) as parquet:
             check_image_column(parquet.schema_arrow, file)

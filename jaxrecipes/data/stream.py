@@ -10,7 +10,7 @@ from jaxrecipes.data.indexed_rows import Arrays
 with host_logging.left_alone():
     import grain
 
-_END = 2**62  # no run gets there
+_END = 2**62  # more than any run needs
 
 
 def stream_batches(
@@ -23,14 +23,14 @@ def stream_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Host batches from `start_step` on, without end, read ahead by threads.
 
-    The pipeline runs over batch numbers, so the position in the data is the step and nothing else:
-    to resume, call again with the step to go on from.
+    The pipeline runs over batch numbers, so the position in the data is just the step: to resume,
+    call again with the next step.
 
     Args:
       arrays: `[N, ...]` by name, usually memory-mapped.
       rows: `step -> indices` of any shape, such as `BatchOrder.indices`.
       start_step: first batch.
-      num_threads: readers. Threads, since copying rows releases the interpreter's lock.
+      num_threads: reader threads; copying rows releases the interpreter's lock.
       prefetch: batches read ahead.
 
     Yields:

@@ -1,4 +1,4 @@
-"""The members of a tar and where they lie, also of one that is damaged, joined or hostile."""
+"""The members of a tar and their positions, even if it is damaged, concatenated or hostile."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from typing import BinaryIO
 from jaxrecipes.files import check_content
 
 MALFORMED = (*(tarfile.TarError, ValueError, OverflowError, IndexError, KeyError, RecursionError),)
-"""What `tar_members` raises where a tar is damaged."""
+"""What `tar_members` raises if a tar is damaged."""
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZ": "bunzip2", b"\xfd7": "unxz", b"(\xb5": "unzstd"}
 
@@ -22,10 +22,10 @@ class TarMember:
     """A file in a tar.
 
     Attributes:
-      name: as it is stored.
-      offset, size: where its content lies, in bytes.
-      archive: which of the archives that are joined in the tar it belongs to, from 0.
-      problem: why it has no content; None: it has.
+      name: as it is stored. offset, size: position and size of its content, in bytes. archive:
+        which of the concatenated archives it belongs to, from 0.
+      problem: why it has no content;
+        None if it has.
     """
 
     name: str
@@ -36,19 +36,19 @@ class TarMember:
 
 
 def tar_members(file: Path) -> Iterator[TarMember]:
-    """All plain files, and links to them, in the order in which they lie.
+    """All plain files, and links to them, in the order of the tar.
 
-    A tar ends with blocks of zeros. Where another one follows (`cat a.tar b.tar`) it is read, too.
+    A tar ends with blocks of zeros; if another one follows (`cat a.tar b.tar`), it is read, too.
 
     Raises:
       ValueError: the file is empty, compressed, or a Git LFS pointer.
-      tarfile.TarError, or another of `MALFORMED`: it is damaged or cut off. What lies before has
-        been given by then.
+      tarfile.TarError, or another of `MALFORMED`: it is damaged or truncated. By then, the members
+      before the damage have been yielded.
     """
     check_content(file)
     with file.open("rb") as stream:
         if unpack := _COMPRESSED.get(stream.read(2)):
-            raise ValueError(f"it is compressed, and must be unpacked to be read ({unpack})")
+            raise ValueError(f"it is compressed and must be unpacked first ({unpack})")
         size = os.fstat(stream.fileno()).st_size
         start: int | None = 0
         for archive in itertools.count():
@@ -62,7 +62,7 @@ def tar_members(file: Path) -> Iterator[TarMember]:
 
 
 class _Head(tarfile.TarInfo):
-    """A head of a size that is not negative: tarfile would go back there, again and again."""
+    """A header that refuses negative sizes, which would make tarfile go back, again and again."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> tarfile.TarInfo:  # type: ignore[override]
@@ -75,10 +75,10 @@ class _Head(tarfile.TarInfo):
 
 
 def _archive_members(tar: tarfile.TarFile, file_size: int, archive: int) -> Iterator[TarMember]:
-    """The members of one archive; afterwards its `offset` is where it ends."""
+    """The members of one archive; afterwards its `offset` is at the end."""
     places: dict[str, tuple[int, int]] = {}
     for member in tar:
-        if member.size < 0:  # of an extended head
+        if member.size < 0:  # of an extended header
             raise tarfile.ReadError("a member has a negative size")
         place, problem = (member.offset_data, member.size), None
         if member.islnk() or member.issym():
@@ -100,10 +100,10 @@ def _archive_members(tar: tarfile.TarFile, file_size: int, archive: int) -> Iter
 
 
 def _next_archive(stream: BinaryIO, end: int) -> int | None:
-    """Where another archive begins behind the blocks of zeros at `end`; None: nowhere."""
+    """Where another archive begins after the blocks of zeros at `end`; None if none does."""
     stream.seek(end)
     block = stream.read(tarfile.BLOCKSIZE)
-    # tarfile takes anything that is no head for an archive's end.
+    # tarfile takes anything that is not a header for the end of an archive.
     if any(block or b"nothing"):
         raise tarfile.ReadError(f"damaged or cut off at byte {end}")
     while block and not any(block):

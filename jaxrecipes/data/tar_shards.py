@@ -1,9 +1,8 @@
 """Samples in tar files (the layout of WebDataset), read in any order.
 
-A sample is the members that share a key, the part of their name before the first dot, in whatever
-order they lie; a member name that a key has already had begins its next sample. The heads of a tar
-are scanned once; after that a member is read from where it lies, so a sample anywhere in any shard
-costs one seek.
+A sample consists of the members that share a key, the part of their name before the first dot, in
+any order; if a member name occurs again for a key, it begins the next sample. The headers of a tar
+are scanned once; after that members are read in place, so any sample in any shard costs one seek.
 """
 
 import collections
@@ -27,14 +26,15 @@ _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 
 @dataclasses.dataclass(frozen=True)
 class TarSample:
-    """Where a sample lies.
+    """Where a sample is stored.
 
     Attributes:
       shard: which of `TarShards.files`.
-      key: the name of its members before the first dot; of the second sample of that name in the
-        tar with `~2` behind it, and so on.
+      key: the name of its members before the first dot; with `~2` appended for the second sample of
+        that name in the tar, and so on.
       members: (offset, size) in bytes of each, by the name after that dot.
-      problem: why it cannot be read; None: nothing is known against it.
+      problem: why it cannot
+        be read, if that is known.
     """
 
     shard: int
@@ -49,9 +49,10 @@ class TarShards:
 
     Attributes:
       files: the tars.
-      samples: where each sample lies.
-      damaged: (shard, reason) of each tar that ends early or is none; what comes before the damage
-        is in `samples`, and its last sample may lack members.
+      samples: where each sample is stored.
+      damaged: (shard, reason) for each tar that ends early or
+        is not a tar; what comes before the damage is in `samples`, and its last sample may lack
+        members.
     """
 
     files: tuple[Path, ...]
@@ -59,10 +60,10 @@ class TarShards:
     damaged: tuple[tuple[int, str], ...]
 
     def read(self, sample: TarSample) -> dict[str, bytes]:
-        """The contents of its members, by name. Any number of threads may read.
+        """The contents of the sample's members, by name. May be called from any number of threads.
 
         Raises:
-          ValueError: the sample has a problem, or the tar is shorter than its heads say.
+          ValueError: the sample has a problem, or the tar is shorter than its headers say.
           OSError: it cannot be read.
         """
         if sample.problem is not None:
@@ -78,15 +79,16 @@ class TarShards:
 
 
 def find_shards(sources: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
-    """The tars that `sources` mean, sorted by path, each once.
+    """The tars that `sources` stand for, sorted by path, without duplicates.
 
     Args:
       sources: tars, folders of tars (`*.tar`, not deeper), or patterns with `*`, `?`, `{a,b}` and
-        `{000..009}`, of which every file of a range must be there.
+        `{000..009}`, of which every file of a range must exist.
 
     Raises:
-      FileNotFoundError: one that means no file.
-      ValueError: a pattern that means too many files, or a range that descends.
+      FileNotFoundError: one of them matches no file.
+      ValueError: a pattern matches too many files,
+        or a range descends.
     """
     if isinstance(sources, str | Path):
         sources = [sources]
@@ -110,10 +112,10 @@ def find_shards(sources: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
 
 def scan_shards(files: Sequence[str | Path]) -> TarShards:
-    """Reads the heads of all members; passes over those that are no file or have no dot.
+    """Reads the headers of all members; ignores those that are not files or have no dot.
 
-    Links are what they lead to within the tar. What follows the mark of an archive's end is read
-    too, as several tars in one file (`cat a.tar b.tar`) have it.
+    Links are followed within the tar. Data after the end mark of an archive is read too, because
+    tars may be concatenated (`cat a.tar b.tar`).
     """
     paths = tuple(Path(file) for file in files)
     samples: list[TarSample] = []
@@ -137,12 +139,12 @@ def scan_shards(files: Sequence[str | Path]) -> TarShards:
 def _collect(
     members: Iterable[TarMember], shard: int, found: list[TarSample], repeated: list[str]
 ) -> None:
-    """Adds the samples of a tar to `found`, as far as it can be read, and to `repeated` what those
-    are called whose key it has had before.
+    """Adds the samples of a tar to `found`, as far as it can be read, and to `repeated` the names
+    of those whose key occurred before.
     """
     counts: collections.Counter[str] = collections.Counter()
     places: list[dict[str, tuple[int, int]]] = []  # the members of each sample
-    current: dict[tuple[int, str], int] = {}  # archive and key -> the sample that it adds to
+    current: dict[tuple[int, str], int] = {}  # archive and key -> its current sample
     for member in members:
         name = _NAME.fullmatch(member.name)
         if name is None:

@@ -9,22 +9,22 @@ from types import TracebackType
 
 
 class ShardWriter:
-    """Fills one tar after another; none is there under its name before it is complete.
+    """Fills one tar after another; a tar gets its name only when it is complete.
 
         with ShardWriter("folder", "train-{:06d}.tar", max_samples=1000) as shards:
             shards.write("seq_0001", {"image.png": png, "label.json": b"3"})
 
-    The same samples give the same bytes: times, owners and rights are left at fixed values. When
-    the block ends with an error, the tar that was being filled is dropped. When it ends well, tars
-    of the next numbers, which a longer set left in the folder, are removed.
+    The same samples give the same bytes, because times, owners and permissions are fixed. If the
+    block ends with an error, the tar that was being filled is dropped. Otherwise tars with higher
+    numbers, left over from a longer data set, are removed.
 
     Args:
-      folder: made if need be; files of these names are overwritten.
-      pattern: name of a tar, with a place for its number from 0 on.
-      max_samples, max_bytes: a tar that has so many samples, or contents of so many bytes, is full.
+      folder: created if needed; files of these names are overwritten.
+      pattern: name of a tar, with a placeholder for its number, from 0.
+      max_samples, max_bytes: a tar with this many samples, or bytes of content, is full.
 
     Raises:
-      ValueError: a pattern without number, or a limit below 1.
+      ValueError: the pattern has no number, or a limit is below 1.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class ShardWriter:
     ):
         if pattern.format(0) == pattern.format(1) or not pattern.endswith(".tar"):
             raise ValueError(
-                f"pattern {pattern!r}; expected a name with a number, as 'a-{{:06d}}.tar'"
+                f"pattern {pattern!r}; expected a name with a number, such as 'a-{{:06d}}.tar'"
             )
         if max_samples < 1 or max_bytes < 1:
             raise ValueError(f"max_samples {max_samples}, max_bytes {max_bytes}: both at least 1")
         self.files: list[Path] = []
-        """The tars that are complete."""
+        """The complete tars."""
         self._folder, self._pattern = Path(folder), pattern
         self._max_samples, self._max_bytes = max_samples, max_bytes
         self._tar: tarfile.TarFile | None = None
@@ -70,7 +70,7 @@ class ShardWriter:
         """Adds a sample: its members are named KEY.NAME, in the order given.
 
         Raises:
-          ValueError: a key with a dot, which would end it, or no members.
+          ValueError: the key contains a dot, which would end it, or there are no members.
         """
         if not key or "." in key.rsplit("/", 1)[-1] or not members:
             raise ValueError(

@@ -24,7 +24,7 @@ def test_numbers_become_those_of_a_device_and_texts_stay_on_the_host():
         ({"x": np.float32(3)}, "x 0"),
         ({"x": np.array([2**40])}, "it, x has numbers that do not fit int32"),
         ({"x": np.array([1e300])}, "do not fit float32"),
-        ({"x": np.array([1j])}, "array of complex128; expected numbers, or texts"),
+        ({"x": np.array([1j])}, "array of complex128; expected numbers or strings"),
         ([1, 2], "it is a list; expected a dict of arrays"),
     ],
 )

@@ -57,7 +57,7 @@ def test_linked_folders_are_walked_and_loops_end(tmp_path):
 def test_a_link_to_nothing_is_named(tmp_path, caplog):
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     assert names(tmp_path) == []
-    assert "left out 1 images that are no files" in caplog.text
+    assert "left out 1 images that are not files" in caplog.text
     assert "gone.png" in caplog.text
 
 

@@ -7,24 +7,25 @@ Array = jax.Array
 
 
 def sample_bilinear(images: Array, sizes: Array, x: Array, y: Array) -> Array:
-    """Levels of images between their pixels.
+    """Interpolated levels of images.
 
     Four gathers of whole pixels: on CPU faster than gathers of packed words, of 2x2 windows, or
     products with one matrix for each axis.
 
     Args:
-      images: `[N, H, W, C]` uint8, each in the top left of its canvas.
+      images: `[N, H, W, C]` uint8, each in the top left corner of its canvas.
       sizes: `[N, 2]` int32, height and width of the images, at least 1.
-      x: `[N, ...]` columns; whole numbers are centres of pixels.
-      y: `[N, ...]` rows. Anywhere, though not NaN.
+      x: `[N, ...]` columns; integers are centres of pixels.
+      y: `[N, ...]` rows. Any finite position.
 
     Returns:
-      `[N, ..., C]` float32 in [0, 255]; all beyond the image counts as 0.
+      `[N, ..., C]` float32 in [0, 255]; everything outside the image counts as 0.
     """
     count, _, width, channels = images.shape
     per_image = (count,) + (1,) * (x.ndim - 1)
     rows, columns = (sizes[:, axis].reshape(per_image).astype(x.dtype) for axis in (0, 1))
-    # A pixel weighs 1 less its distance, so those next to points outside weigh what they should.
+    # A pixel's weight is 1 minus its distance, so it is right next to points outside the image,
+    # too.
     left = jnp.clip(jnp.floor(x), 0.0, columns - 1.0)
     top = jnp.clip(jnp.floor(y), 0.0, rows - 1.0)
     first = (top * width + left).astype(jnp.int32)

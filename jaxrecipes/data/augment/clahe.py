@@ -1,9 +1,9 @@
 """Contrast-limited adaptive histogram equalisation (CLAHE) of the lightness, inside `jit`.
 
 Reproduces OpenCV's 8-bit arithmetic: RGB -> LAB in fixed point (exact), equalisation of L over a
-grid of tiles (exact but for ties that fused
-multiply-adds tip), LAB -> RGB in floating point (within one level). Source: K. Zuiderveld,
-"Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
+grid of tiles (exact except for ties that fused multiply-adds decide differently), LAB -> RGB in
+floating point (within one level). Source: K. Zuiderveld, "Contrast Limited Adaptive Histogram
+Equalization", Graphics Gems IV, 1994.
 """
 
 import jax
@@ -41,7 +41,7 @@ def _gamma_table() -> np.ndarray:
 def _cube_root_table() -> np.ndarray:
     """3072 entries over linear light (3 fractional bits): LAB's f(t) with 15 fractional bits.
 
-    Rounded from float32, as in OpenCV: a few entries are that close to a tie.
+    Rounded from float32, as in OpenCV, which matters for a few entries that are almost ties.
     """
     light = np.arange(3072, dtype=np.float32) * np.float32(1.0 / (255 * 8))
     dark = light * np.float32(7.787) + np.float32(16.0 / 116.0)
@@ -106,7 +106,7 @@ def _tile_tables(tiles: Array, clip_limit: Array | float) -> Array:
     limit = jnp.maximum(jnp.floor(jnp.float32(clip_limit) * area / 256.0), 1.0).astype(jnp.int32)
     excess = jnp.maximum(histogram - limit, 0).sum(axis=-1, keepdims=True, dtype=jnp.int32)
     share, residual = excess // 256, excess % 256
-    # What does not divide evenly goes one by one to every `stride`-th level.
+    # The remainder goes one by one to every `stride`-th level.
     stride = jnp.maximum(256 // jnp.maximum(residual, 1), 1)
     level = jnp.arange(256, dtype=jnp.int32)[None, None]
     extra = (level % stride == 0) & (level // stride < residual)
@@ -116,7 +116,7 @@ def _tile_tables(tiles: Array, clip_limit: Array | float) -> Array:
 
 
 def _neighbours(size: int, tile: int, count: int) -> tuple[np.ndarray, ...]:
-    """Per pixel: the tiles before and after it, and their weights, float32."""
+    """For each pixel, the tiles before and after it, and their weights, float32."""
     position = np.arange(size, dtype=np.float32) * np.float32(1.0 / tile) - np.float32(0.5)
     before = np.floor(position).astype(np.int32)
     weight = position - before  # float64
@@ -132,8 +132,8 @@ def equalize_lightness(
     Args:
       lightness: `[B, H, W]` int32 levels 0..255.
       clip_limit: histogram limit in units of a flat histogram; may be traced.
-      tiles: rows and columns of the tile grid. When a side does not divide, both are extended
-        downwards and to the right by reflection (as in OpenCV).
+      tiles: rows and columns of the tile grid. If a side is not divisible, both are extended to the
+        bottom and right by reflection (as in OpenCV).
 
     Returns:
       `[B, H, W]` int32 levels.
@@ -167,7 +167,7 @@ def equalize_lightness(
 def clahe(
     images: Array, *, clip_limit: Array | float = 2.0, tiles: tuple[int, int] = (4, 4)
 ) -> Array:
-    """CLAHE on the L of LAB, colour kept: `[B, H, W, 3]` uint8 -> the same."""
+    """CLAHE on L of LAB, keeping the colour: `[B, H, W, 3]` uint8 -> the same."""
     lightness, green_red, blue_yellow = rgb_to_lab(images)
     lightness = equalize_lightness(lightness, clip_limit=clip_limit, tiles=tiles)
     return lab_to_rgb(lightness, green_red, blue_yellow)

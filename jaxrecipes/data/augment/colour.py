@@ -1,13 +1,13 @@
-"""8-bit colour arithmetic on planes: what Pillow computes, batched and inside `jit`.
+"""8-bit colour arithmetic on planes: Pillow's results, batched and inside `jit`.
 
 An image batch is three planes (red, green, blue), each `[B, H, W]` float32 holding whole numbers
-0..255. Separate planes vectorise well; a trailing axis of three does not. Every function takes
+0..255. Separate planes vectorise well; a trailing axis of size three does not. Every function takes
 whole-numbered planes and returns whole-numbered planes, and agrees with Pillow (and so with
 torchvision's transforms of PIL images) level by level; the two hue conversions do so for each of
 the 2^24 colours.
 
-XLA turns a division by a constant into a product with its reciprocal, so the few places where the
-last bit of a quotient decides a level are written out with exact residuals.
+XLA turns a division by a constant into a product with its reciprocal, so where the last bit of a
+quotient decides a level, an exact residual is used.
 """
 
 import jax
@@ -25,8 +25,8 @@ def split_planes(images: Array) -> Planes:
 
 def join_planes(planes: Planes) -> Array:
     """Three `[..., H, W]` float32 planes -> `[..., H, W, 3]` uint8."""
-    # Words read back as bytes are on CPU several times faster than a stack along the last axis,
-    # into which XLA fuses all that went before.
+    # On CPU, reading words back as bytes is several times faster than a stack along the last axis,
+    # into which XLA would fuse everything before it.
     return jax.lax.bitcast_convert_type(pack(planes), jnp.uint8)[..., :3]
 
 
@@ -37,7 +37,7 @@ def pack(planes: Planes) -> Array:
 
 
 def unpack(words: Array) -> Planes:
-    """The planes of `pack`."""
+    """The planes that `pack` packed."""
     red, green, blue = (((words >> shift) & 255).astype(jnp.float32) for shift in (0, 8, 16))
     return red, green, blue
 
@@ -49,8 +49,8 @@ def luma(planes: Planes) -> Array:
 
 
 def _blend(background: Array | float, plane: Array, factor: Array) -> Array:
-    # The factor's leading bits are taken apart, so that both products are exact and their sum is
-    # rounded like Pillow's product, whether or not the compiler fuses products and sums.
+    # The factor is split, so that both products are exact and their sum is rounded like Pillow's
+    # product, whether or not the compiler fuses products and sums.
     leading = jnp.floor(factor * 2048.0) / 2048.0
     distance = plane - background
     mixed = background + (leading * distance + (factor - leading) * distance)
@@ -85,7 +85,7 @@ def adjust_saturation(planes: Planes, factor: Array) -> Planes:
 
 
 def adjust_hue(planes: Planes, shift: Array) -> Planes:
-    """Turns the hue by `shift` `[B]`, a fraction of the colour circle in [-0.5, 0.5].
+    """Rotates the hue by `shift` `[B]`, a fraction of the colour circle in [-0.5, 0.5].
 
     The image passes through 8-bit HSV, which loses levels even at shift 0, as in torchvision.
     """
@@ -133,7 +133,7 @@ def rgb_to_hsv(planes: Planes) -> Planes:
 
 
 def hsv_to_rgb(planes: Planes) -> Planes:
-    """The way back from Pillow's 8-bit HSV, rounding half up."""
+    """Converts back from Pillow's 8-bit HSV, rounding half up."""
     hue, saturation, value = planes
     angle = 6.0 * hue  # 255 to a sextant; red lies at 0, green at 510, blue at 1020
     strength = saturation * (1.0 / 65025.0)
@@ -149,7 +149,7 @@ def hsv_to_rgb(planes: Planes) -> Planes:
 
 
 def _truncate_times_255(share: Array) -> Array:
-    """floor(255 * share) of the exact product, for share in [0, 1]."""
+    """floor(255 * share), with the exact product, for share in [0, 1]."""
     level = jnp.floor(share * 255.0)
-    # The float32 product may round up to a whole number that the exact one stays below.
+    # The float32 product may round up to an integer that the exact product stays below.
     return level - ((256.0 * share - level) < share).astype(level.dtype)

@@ -1,9 +1,9 @@
 """Augmentation of image batches inside the jitted step.
 
-Every operation works on 8-bit levels, as torchvision does on PIL images, draws anew for each
-image, and takes its probability as data (a traced number that may follow a schedule). Which
-operations exist is static: one that is off is not in the program. Draws come from the key folded
-with the operation's own number, so switching one operation leaves the others' draws alone.
+Every operation works on 8-bit levels, like torchvision on PIL images, draws separately for each
+image, and takes its probability as a traced number that may follow a schedule. Which operations
+exist is static: one that is off is not part of the program. Each operation folds its own number
+into the key, so turning one on or off does not change the draws of the others.
 """
 
 import dataclasses
@@ -46,12 +46,13 @@ class AugmentOps:
 
 
 class Distortion(NamedTuple):
-    """What photometric distortion does to each image; a factor of 1 is a step left out.
+    """What photometric distortion does to each image; a factor of 1 means that the step is left
+    out.
 
     Attributes:
       brightness, contrast, saturation: `[B]` float32 factors.
       hue: `[B]` float32 shift as a fraction of the colour circle.
-      hue_on: `[B]` bool; apart from `hue`, since a shift of 0 still passes through 8-bit HSV.
+      hue_on: `[B]` bool; separate from `hue`, because even a shift of 0 passes through 8-bit HSV.
       contrast_first: `[B]` bool, contrast before saturation rather than after hue.
       permutation: `[B, 3]` int32, output channel k is input channel `permutation[k]`.
     """
@@ -73,8 +74,8 @@ def augment_images(
     Args:
       key: PRNG key; the same key and batch give the same result on any number of devices.
       images: `[B, H, W, 3]` uint8.
-      hparams: `flip_prob`, `crop_prob`, `distort_prob`, `clahe_prob` in [0, 1], as far as `ops`
-        has the operation.
+      hparams: `flip_prob`, `crop_prob`, `distort_prob`, `clahe_prob` in [0, 1], those of the
+        operations in `ops`.
       ops: what is in the program.
 
     Returns:
@@ -116,13 +117,13 @@ def standardize(images: Array, mean: Sequence[float], std: Sequence[float]) -> A
 
 
 def random_flip(key: Array, images: Array, prob: Array | float) -> Array:
-    """Mirrors left and right with probability `prob`, image by image."""
+    """Mirrors left and right with probability `prob`, separately for each image."""
     flipped = jax.random.uniform(key, (len(images),), jnp.float32) < prob
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images)
 
 
 def crop_at(images: Array, offsets: Array, *, padding: int) -> Array:
-    """Pads with zeros and cuts the image's own size at `offsets` `[B, 2]` (top, left) int."""
+    """Pads with zeros and crops to the original size at `offsets` `[B, 2]` (top, left) int."""
     sides = (padding, padding)
     padded = jnp.pad(images, ((0, 0), sides, sides, (0, 0)))
 
@@ -154,8 +155,8 @@ def sample_distortion(
 ) -> Distortion:
     """Draws a `Distortion` per image; the defaults are those of torchvision.
 
-    Source: torchvision.transforms.v2.RandomPhotometricDistort. Each of the five steps is on with
-    probability `prob`; where contrast stands in the order is a fair coin.
+    Source: torchvision.transforms.v2.RandomPhotometricDistort. Each of the five steps is applied
+      with probability `prob`; the position of contrast in the order is decided by a fair coin.
     """
     keys = jax.random.split(key, 3)
     on = jax.random.uniform(keys[0], (batch, 5), jnp.float32) < prob
@@ -196,7 +197,7 @@ def distort(images: Array, distortion: Distortion) -> Array:
 
 
 def random_clahe(key: Array, images: Array, prob: Array | float) -> Array:
-    """CLAHE with probability `prob`, at a cost that follows the number of images drawn."""
+    """CLAHE with probability `prob`, at a cost proportional to the number of selected images."""
     selected = jax.random.uniform(key, (len(images),), jnp.float32) < prob
-    chunk = max(4, len(images) // 64)  # mostly one chunk at the usual 1 %, 64 when all are drawn
+    chunk = max(4, len(images) // 64)  # usually one chunk, at a rate of 1 %
     return map_selected(clahe, images, selected, chunk=chunk)

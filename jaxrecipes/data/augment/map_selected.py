@@ -26,7 +26,7 @@ def map_selected(
         of rows, each computed by itself.
       batch: `[B, ...]`.
       selected: `[B]` bool.
-      *extras: `[B, ...]`, what else the function needs of the examples.
+      *extras: `[B, ...]`, other arrays that the function needs for the examples.
       chunk: examples per round of the loop.
     """
     return by_backend(

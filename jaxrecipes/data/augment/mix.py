@@ -19,7 +19,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class MixOps:
-    """Which kinds of mixing are in the program; how often and how strong is data."""
+    """Which kinds of mixing are in the program; probabilities and strengths are hyperparameters."""
 
     mixup: bool = False
     cutmix: bool = False
@@ -28,21 +28,21 @@ class MixOps:
 def mix(
     key: Array, images: Array, labels: Array, hparams: Mapping[str, Array], *, ops: MixOps
 ) -> tuple[Array, dict[str, Array]]:
-    """Mixes the batch by Mixup, by CutMix, or not at all, as one draw decides.
+    """Mixes the batch by Mixup, by CutMix, or not at all, as decided by one draw.
 
     Args:
       key: PRNG key.
       images: `[B, H, W, C]` float32.
       labels: `[B]` int32.
-      hparams: `mixup_prob`, `mixup_alpha`, `cutmix_prob`, `cutmix_alpha`, as far as `ops` has the
-        kind. The two probabilities exclude each other: their sum is at most 1 (where it is more,
+      hparams: `mixup_prob`, `mixup_alpha`, `cutmix_prob`, `cutmix_alpha`, those of the kinds in
+        `ops`. At most one kind is applied, so the sum of the probabilities is at most 1 (otherwise
         CutMix gets what Mixup leaves).
       ops: what is in the program.
 
     Returns:
       The images, and the batch fields `label_mixed` `[B]` int32 (the partner's label) and
-      `mix_lambda` `[B]` float32 (the weight of the image's own label). Without any kind in `ops`
-      the fields are left out, and the images are the given ones.
+      `mix_lambda` `[B]` float32 (the weight of the image's own label). If `ops` has no kind, the
+      fields are left out and the images are unchanged.
 
     Raises:
       ValueError: a hyperparameter that `ops` needs is not among `hparams`.
@@ -86,7 +86,7 @@ def mix(
 
 def _symmetric_beta(key: Array, alphas: Array) -> Array:
     """Draws from Beta(alpha, alpha) for each alpha: the share of one of two gamma variables."""
-    # One sampler for all; jax.random.beta would compile two for each distribution.
+    # One sampler for all, whereas jax.random.beta would compile two per distribution.
     first, second = jax.random.loggamma(key, alphas, (2, *alphas.shape), jnp.float32)
     return jax.nn.sigmoid(first - second)
 
@@ -99,10 +99,10 @@ def mix_images(images: Array, partners: Array, weights: Array) -> Array:
 
 
 def cutmix_weights(lam: Array, centre: Array, height: int, width: int) -> tuple[Array, Array]:
-    """Which pixels an image keeps, and its share of the label.
+    """The pixels that an image keeps, and its share of the label.
 
     Args:
-      lam: scalar in [0, 1], the wanted share of kept pixels.
+      lam: scalar in [0, 1], the desired share of kept pixels.
       centre: `[2]` int, row and column of the middle of the box that the partner fills.
       height: of the image.
       width: of the image.

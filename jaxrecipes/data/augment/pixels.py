@@ -1,8 +1,8 @@
 """Colour jitter, blur and noise of image batches in [0, 1], inside the jitted step.
 
 Source: kornia's ColorJiggle, RandomGaussianBlur and RandomGaussianNoise. Each clip has its own
-draws, which its frames share (but for the noise); the order of the jitter's parts is drawn once for
-the batch.
+  draws, which its frames share (except for the noise); the order of the jitter's parts is drawn
+  once per batch.
 """
 
 import dataclasses
@@ -47,19 +47,19 @@ def _blurs(pixels: "PixelAugment") -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelAugment(Checked):
-    """Which operations there are, and how strong they are to begin with.
+    """Which operations there are, and their initial strengths.
 
-    An operation whose probability is 0 here is not in the program, nor is the hue where `hue` is 0.
+    An operation whose probability is 0 here is not in the program, nor is the hue if `hue` is 0.
 
     Attributes:
       jitter_prob: probability of colour jitter.
       brightness: its factor is uniform in 1 +- this; likewise the next two.
       contrast: of the distance from the image's mean grey.
       saturation: of the distance from each pixel's grey.
-      hue: the turn is uniform in +- this share of the colour circle, at most 0.5.
+      hue: the rotation is uniform in +- this share of the colour circle, at most 0.5.
       blur_prob: probability of a Gaussian blur.
-      blur_sigma_min: its least standard deviation in pixels.
-      blur_sigma_max: its greatest.
+      blur_sigma_min: its smallest standard deviation in pixels.
+      blur_sigma_max: its largest.
       blur_size: side of its kernel in pixels, odd; static.
       noise_prob: probability of Gaussian noise.
       noise_std: its standard deviation.
@@ -107,11 +107,11 @@ GROUPS: dict[PixelGroup, PixelAugment] = {
 
 
 class Jitter(NamedTuple):
-    """What colour jitter does to each image; factors of 1 and a turn of 0 leave it as it is.
+    """What colour jitter does to each image; factors of 1 and a rotation of 0 leave it unchanged.
 
     Attributes:
       brightness, contrast, saturation: `[B]` factors.
-      hue: `[B]` turn as a share of the colour circle, or None: not in the program.
+      hue: `[B]` rotation as a share of the colour circle, or None if it is not in the program.
     """
 
     brightness: Array
@@ -127,14 +127,13 @@ def augment_pixels(
     *,
     hparams: Mapping[str, ArrayLike] = MappingProxyType({}),
 ) -> Array:
-    """Jitter, blur, noise, and what leaves [0, 1] clamped.
+    """Applies jitter, blur and noise, and clamps the result to [0, 1].
 
     Args:
       key: PRNG key.
       patch: `[B, ..., S, S, 3]` float32 in [0, 1], RGB.
       augment: which operations are in the program, and their numbers.
-      hparams: scalars that may be traced; those that are called as its fields take the place of
-        its numbers.
+      hparams: scalars that may be traced; those named like fields of `augment` replace its numbers.
 
     Returns:
       The shape of `patch`.
@@ -158,7 +157,7 @@ def augment_pixels(
         choice_key, plane_key = jax.random.split(noise_key)
         on = jax.random.uniform(choice_key, (batch,), jnp.float32) < numbers["noise_prob"]
         std = _like(jnp.where(on, numbers["noise_std"], 0.0), planes[0])
-        # A loop, since otherwise the CPU's compiler draws again for each use.
+        # A loop, because otherwise the CPU compiler would draw again for each use.
         noise = jax.lax.map(
             lambda key: std * _normals(key, planes[0].shape), jax.random.split(plane_key, 3)
         )
@@ -186,8 +185,8 @@ def jitter_colours(planes: Planes, jitter: Jitter, order: Array) -> Planes:
     Args:
       planes: red, green and blue, `[B, ..., S, S]` float32 in [0, 1] each.
       jitter: for each image.
-      order: `[4]` int, which comes when: 0 brightness, 1 contrast, 2 saturation, 3 hue. Without hue
-        `[3]`.
+      order: `[4]` int, the order of 0 brightness, 1 contrast, 2 saturation, 3 hue; `[3]` without
+        hue.
     """
 
     def per_image(values: Array) -> Array:
@@ -225,8 +224,8 @@ def jitter_colours(planes: Planes, jitter: Jitter, order: Array) -> Planes:
 
 
 def turn_hue(planes: Planes, turn: Array) -> Planes:
-    """Turns the hue of RGB planes in [0, 1] by a share of the colour circle; value and saturation
-    stay.
+    """Rotates the hue of RGB planes in [0, 1] by a share of the colour circle; value and saturation
+    stay the same.
     """
     red, green, blue = planes
     high = jnp.maximum(jnp.maximum(red, green), blue)
@@ -249,11 +248,11 @@ def turn_hue(planes: Planes, turn: Array) -> Planes:
 
 
 def blur(plane: Array, sigma: Array, *, size: int) -> Array:
-    """Gaussian blur, first across, then down; the image goes on mirrored beyond its edges.
+    """Gaussian blur, first horizontally, then vertically; the image is extended by reflection.
 
     Args:
       plane: `[B, ..., S, S]`.
-      sigma: `[B]` pixels; images with 0 stay as they are.
+      sigma: `[B]` pixels; images with 0 stay unchanged.
       size: side of the kernel, odd.
     """
     reach = size // 2
@@ -275,9 +274,10 @@ def blur(plane: Array, sigma: Array, *, size: int) -> Array:
 
 
 def _normals(key: Array, shape: tuple[int, ...]) -> Array:
-    """Standard normal numbers of 16 random bits each, up to 4.2.
+    """Standard normal numbers from 16 random bits each, up to 4.2.
 
-    On CPU several times faster than `jax.random.normal`, mostly for being drawn without the shape.
+    On CPU this is several times faster than `jax.random.normal`, mostly because they are drawn
+    without the shape.
     """
     size = math.prod(shape)
     words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)

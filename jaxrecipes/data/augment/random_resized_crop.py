@@ -10,7 +10,7 @@ import jax.numpy as jnp
 Array = jax.Array
 
 RATIO = (3.0 / 4.0, 4.0 / 3.0)
-"""Least and greatest width / height of a crop."""
+"""Smallest and largest width / height of a crop."""
 _TRIES = 10
 
 
@@ -26,9 +26,9 @@ def random_resized_crop(
 
     Args:
       key: PRNG key.
-      images: `[B, H, W, 3]` uint8, each the whole of its original, squashed to one stored size.
-      sizes: `[B, 2]` int32, height and width of the originals, which crops are drawn on.
-      scale: least and greatest share of the area that a crop has.
+      images: `[B, H, W, 3]` uint8, each a complete original, squashed to the common stored size.
+      sizes: `[B, 2]` int32, height and width of the originals, for which crops are drawn.
+      scale: smallest and largest share of the area of a crop.
       size: height and width of the result.
 
     Returns:
@@ -48,17 +48,17 @@ def crop_boxes(
     scale: tuple[Array | float, Array | float],
     ratio: tuple[float, float] = RATIO,
 ) -> Array:
-    """Draws crops; the distribution is that of torchvision.transforms.RandomResizedCrop.
+    """Draws crops, with the distribution of torchvision.transforms.RandomResizedCrop.
 
-    Area uniform in `scale`, width / height log-uniform in `ratio`; the first of ten tries that fits
-    into the image, at a uniform place; when none does the central crop with the image's own
-    proportions, cut to `ratio`.
+    The area is uniform in `scale`, and width / height log-uniform in `ratio`. The first of ten
+    tries that fits into the image is used, at a uniform position; if none does, the central crop
+    with the image's own proportions, limited to `ratio`.
 
     Args:
       key: PRNG key.
       sizes: `[B, 2]` int32, height and width of the images.
-      scale: least and greatest share of the area.
-      ratio: least and greatest width / height.
+      scale: smallest and largest share of the area.
+      ratio: smallest and largest width / height.
 
     Returns:
       `[B, 4]` int32: top, left, height, width.
@@ -98,10 +98,10 @@ def crop_boxes(
 
 
 def resize_boxes(images: Array, boxes: Array, *, size: tuple[int, int]) -> Array:
-    """Cuts a box out of each image and resizes it: bilinear and antialiased, as Pillow.
+    """Cuts a box out of each image and resizes it, bilinear and antialiased like Pillow.
 
-    With whole numbers within a level of `image.crop(box).resize(size, BILINEAR)`: across, rounded,
-    then down, rounded.
+    For integer boxes the result is within a level of `image.crop(box).resize(size, BILINEAR)`,
+    which rounds after the horizontal and after the vertical pass.
 
     Args:
       images: `[B, H, W, C]` uint8.
@@ -114,7 +114,7 @@ def resize_boxes(images: Array, boxes: Array, *, size: tuple[int, int]) -> Array
     across = _weights(images.shape[2], boxes[:, 1], boxes[:, 3], size[1])
     down = _weights(images.shape[1], boxes[:, 0], boxes[:, 2], size[0])
     levels = images.astype(jnp.float32)
-    # Full float32 products: a GPU's short ones are off by more than a level.
+    # Full float32 products, because a GPU's reduced precision is off by more than a level.
     precision = jax.lax.Precision.HIGHEST
     levels = _round(jnp.einsum("bow,bhwc->bhoc", across, levels, precision=precision))
     levels = _round(jnp.einsum("boh,bhwc->bowc", down, levels, precision=precision))
@@ -122,8 +122,8 @@ def resize_boxes(images: Array, boxes: Array, *, size: tuple[int, int]) -> Array
 
 
 def _weights(pixels: int, start: Array, length: Array, outputs: int) -> Array:
-    """`[B, outputs, pixels]`: a triangle around each output's centre, as wide as two of its pixels
-    when it shrinks, of what lies in the box, with the sum 1.
+    """`[B, outputs, pixels]`: a triangle around each output's centre, two output pixels wide when
+    shrinking, over the pixels in the box, normalised to sum to 1.
     """
     step = length[:, None, None] / outputs
     centre = (
@@ -132,7 +132,7 @@ def _weights(pixels: int, start: Array, length: Array, outputs: int) -> Array:
     pixel = (jnp.arange(pixels, dtype=jnp.float32) + 0.5)[None, None]
     triangle = jnp.maximum(1.0 - jnp.abs(pixel - centre) / jnp.maximum(step, 1.0), 0.0)
     start, end = start[:, None, None], (start + length)[:, None, None]
-    # Pixels that the box only touches count: with whole numbers there are none.
+    # Pixels that the box only touches count; an integer box has none.
     box = (pixel + 0.5 > start) & (pixel - 0.5 < end)
     weights = jnp.where(box, triangle, 0.0)
     return weights / jnp.maximum(weights.sum(axis=-1, keepdims=True), 1e-6)
