@@ -32,7 +32,7 @@ def study(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("search")
     study = toy_study(workdir, SPACE, sampler="random", storage=str(workdir / "journal.log"))
     for i in range(30):
-        claimed = study.claim(30)
+        (claimed,) = study.draw(1, 30)
         values = claimed.values
         miss = np.log10(values["optim.learning_rate"] / 3e-3)
         value = 0.1 + 0.2 * miss**2 + 0.02 * values["ema.enabled"]
@@ -112,7 +112,7 @@ def test_few_trials_give_neither_importances_nor_levels(study):
 
 def test_a_search_whose_trials_all_failed_says_why(tmp_path):
     study = toy_study(tmp_path, SPACE)
-    study.fail(study.claim(1), "ValueError: nothing works")
+    study.fail(*study.draw(1, 1), "ValueError: nothing works")
     rows = results.trial_rows(study, mode="min")
     with pytest.raises(ValueError, match=r"none of 1 trials ran to its end.*\n  .*nothing works"):
         results.best_row(rows, mode="min")
@@ -130,7 +130,7 @@ def test_a_config_file_is_read_as_the_config_that_it_was_made_of(tmp_path, prese
 
 def test_a_search_with_one_trial_that_ran_to_its_end_is_drawn(tmp_path):
     study = toy_study(tmp_path, SPACE)
-    claimed = study.claim(1)
+    (claimed,) = study.draw(1, 1)
     claimed.trial.report(0.5, 1)
     study.finish(claimed, 0.5)
     with warnings.catch_warnings():
