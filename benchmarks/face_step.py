@@ -33,11 +33,11 @@ from timing import (
 )
 
 from jaxrecipes.data.indexed_rows import IndexedRows
-from jaxrecipes.recipes.face3d import original_weights as face3d
+from jaxrecipes.recipes.face3d import original as face3d
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face3d.network import Face3DConfig
 from jaxrecipes.recipes.face3d.recipe import make_recipe as face3d_recipe
-from jaxrecipes.recipes.universal_face import original_weights as universal_face
+from jaxrecipes.recipes.universal_face import original as universal_face
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.recipe import make_recipe as universal_face_recipe
 from jaxrecipes.sharding import make_mesh

@@ -32,7 +32,7 @@ from timing import (
 
 from jaxrecipes.nn.init_variables import init_variables
 from jaxrecipes.recipes.ocec.network import Ocec, OcecConfig
-from jaxrecipes.recipes.ocec.original_weights import to_torch
+from jaxrecipes.recipes.ocec.original import to_torch
 
 STEPS_PER_CALL = 8
 LEARNING_RATE, WEIGHT_DECAY, POS_WEIGHT = 1e-4, 1e-4, 0.881

@@ -1,6 +1,7 @@
 """Shared by all tests: where the golden arrays are, and how to read them."""
 
 import atexit
+import importlib
 import json
 import os
 import pathlib
@@ -38,3 +39,32 @@ def golden():
     load.json = lambda array: json.loads(str(array))
     load.path = GOLDEN
     return load
+
+
+@pytest.fixture
+def imported(monkeypatch):
+    """`imported("ocec", content)`: the run that a PyTorch checkpoint becomes, without its folder.
+
+    `content` is a path, or what such a file holds; the history is in the `metadata`.
+    """
+    from jaxrecipes.runs.recipe_module import load_recipe
+    from jaxrecipes.runs.trained import Trained
+
+    def run(name, content):
+        original = importlib.import_module(f"jaxrecipes.recipes.{name}.original")
+        saved = []
+
+        def save_run(workdir, config, recipe, state, **metadata):
+            step = int(state.step)
+            saved.append(Trained(load_recipe(name), config, recipe, state, step, metadata))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(original, "save_run", save_run)
+            path = content
+            if not isinstance(content, pathlib.Path):
+                patch.setattr(original, "load_torch", lambda *_, **__: content)
+                path = pathlib.Path("FILE.pt")
+            original.import_torch(path, pathlib.Path("run"))
+        return saved[0]
+
+    return run

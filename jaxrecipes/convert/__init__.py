@@ -33,7 +33,7 @@ __all__ = [
 
 
 def _network(name: str) -> ModuleType:
-    places = {"recipes": "original_weights", "models": "weights"}
+    places = {"recipes": "original", "models": "weights"}
     found = {
         folder.name: f"jaxrecipes.{room}.{folder.name}.{file}"
         for room, file in places.items()

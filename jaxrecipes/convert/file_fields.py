@@ -34,6 +34,9 @@ class Fields:
     def __contains__(self, key: str) -> bool:
         return self._values.get(key) is not None
 
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
     def get(self, key: str, hint: Any, *default: Any, infinite: bool = False) -> Any:
         """The value of a key.
 

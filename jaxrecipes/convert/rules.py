@@ -6,7 +6,7 @@ where we keep one tensor for them); every tensor on either side must have exactl
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -62,32 +62,55 @@ class Rule:
     """One tensor on both sides: `source` is the original's key, `target` our "a/b/c" path.
 
     With `followed_by`, our tensor is the original's tensors of all these keys, stacked along their
-    first axis, that of `source` first; they have one shape.
+    first axis, that of `source` first; they have one shape. With `more_targets`, the original's
+    tensor is those of ours at all these paths, stacked in the same way.
     """
 
     source: str
     target: str
     layout: Layout = SAME
     followed_by: tuple[str, ...] = ()
+    more_targets: tuple[str, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
         """All keys of the original."""
         return (self.source, *self.followed_by)
 
-    def source_shape(self, target_shape: Sequence[int]) -> tuple[int, ...]:
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All our paths."""
+        return (self.target, *self.more_targets)
+
+    def source_shape(self, *target_shapes: Sequence[int]) -> tuple[int, ...]:
         """The shape that the original's tensor, or each of them, must have."""
-        shape = self.layout.to_torch(np.broadcast_to(np.int8(0), tuple(target_shape))).shape
-        return (shape[0] // len(self.sources), *shape[1:]) if self.followed_by else shape
+        shapes = [
+            self.layout.to_torch(np.broadcast_to(np.int8(0), tuple(shape))).shape
+            for shape in target_shapes
+        ]
+        if not self.followed_by and not self.more_targets:
+            return shapes[0]
+        return (sum(shape[0] for shape in shapes) // len(self.sources), *shapes[0][1:])
 
-    def gather(self, state_dict: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Our tensor from the original's, still in its dtype."""
+    def gather(
+        self, state_dict: Mapping[str, np.ndarray], leaves: Mapping[str, Any]
+    ) -> dict[str, np.ndarray]:
+        """Our tensors from the original's, still in its dtype; `leaves` have their shapes."""
         arrays = [np.asarray(state_dict[key]) for key in self.sources]
-        return self.layout.to_jax(np.concatenate(arrays) if self.followed_by else arrays[0])
+        array = np.concatenate(arrays) if self.followed_by else arrays[0]
+        if not self.more_targets:
+            return {self.target: self.layout.to_jax(array)}
+        rows = [self.source_shape(leaves[target].shape)[0] for target in self.targets]
+        parts = np.split(array, np.cumsum(rows)[:-1])
+        return {
+            target: self.layout.to_jax(part)
+            for target, part in zip(self.targets, parts, strict=True)
+        }
 
-    def scatter(self, array: np.ndarray) -> dict[str, np.ndarray]:
+    def scatter(self, leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The original's tensors from ours; the inverse of `gather`."""
-        array = self.layout.to_torch(array)
+        arrays = [self.layout.to_torch(np.asarray(leaves[target])) for target in self.targets]
+        array = np.concatenate(arrays) if self.more_targets else arrays[0]
         parts = np.split(array, len(self.sources)) if self.followed_by else [array]
         return dict(zip(self.sources, parts, strict=True))
 
@@ -113,13 +136,39 @@ def batch_norm_rules(source: str, target: str) -> Iterator[Rule]:
         yield Rule(f"{source}.{theirs}", f"{collection}/{target}/{ours}")
 
 
-def parameter_rules(rules: Sequence[Rule]) -> list[Rule]:
+def attention_rules(source: str, target: str) -> Iterator[Rule]:
+    """Those of PyTorch's attention over one key, where queries and keys are inert.
+
+    The original packs queries, keys and values in one tensor; ours are `query_key` and `value`.
+    """
+    for theirs, ours, layout in (("weight", "kernel", LINEAR), ("bias", "bias", SAME)):
+        parts = [f"{target}/{part}/{ours}" for part in ("query_key", "value")]
+        packed = f"{source}.in_proj_{theirs}"
+        yield Rule(packed, parts[0], layout, more_targets=(parts[1],))
+    yield from weight_rules(f"{source}.out_proj", f"{target}/out_proj")
+
+
+def in_params(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules with "params/" before each target that names no collection."""
+    collections = ("params/", "batch_stats/")
+    return [
+        rule if rule.target.startswith(collections) else _moved(rule, lambda t: f"params/{t}")
+        for rule in rules
+    ]
+
+
+def parameter_rules(rules: Iterable[Rule]) -> list[Rule]:
     """Those whose target is in "params/", as paths inside of it: what an optimizer numbers."""
     return [
-        dataclasses.replace(rule, target=rule.target.removeprefix("params/"))
+        _moved(rule, lambda target: target.removeprefix("params/"))
         for rule in rules
         if rule.target.startswith("params/")
     ]
+
+
+def _moved(rule: Rule, moved: Callable[[str], str]) -> Rule:
+    target, *more = map(moved, rule.targets)
+    return dataclasses.replace(rule, target=target, more_targets=tuple(more))
 
 
 class ConversionError(ValueError):
@@ -204,7 +253,8 @@ def load_tensors(
         kinds of problems together.
     """
     leaves = flatten_dict(template, sep="/")
-    sources, targets = [s for r in rules for s in r.sources], [r.target for r in rules]
+    sources = [source for rule in rules for source in rule.sources]
+    targets = [target for rule in rules for target in rule.targets]
     problems: dict[str, list[str]] = {
         "missing": [s for s in sources if s not in state_dict],
         "unexpected": sorted(set(state_dict) - set(sources)),
@@ -213,16 +263,22 @@ def load_tensors(
         "rules for nothing of ours": sorted(set(targets) - set(leaves)),
     }
     for rule in rules:
+        if any(target not in leaves for target in rule.targets):
+            continue
+        want = rule.source_shape(*(leaves[target].shape for target in rule.targets))
+        dtype = np.dtype(leaves[rule.target].dtype)
         for source in rule.sources:
-            if source in state_dict and rule.target in leaves:
-                leaf = leaves[rule.target]
-                want = rule.source_shape(leaf.shape)
-                kind, problem = _problem(state_dict[source], want, np.dtype(leaf.dtype))
+            if source in state_dict:
+                kind, problem = _problem(state_dict[source], want, dtype)
                 if kind:
                     problems.setdefault(kind, []).append(f"{source}: {problem}")
     _report("the state dict does not fit the network:", problems)
     return unflatten_dict(
-        {r.target: _as_target(r.gather(state_dict), leaves[r.target].dtype) for r in rules},
+        {
+            target: _as_target(array, leaves[target].dtype)
+            for rule in rules
+            for target, array in rule.gather(state_dict, leaves).items()
+        },
         sep="/",
     )
 
@@ -252,7 +308,7 @@ def dump_tensors(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, np
       ConversionError: tensors without a rule or rules without a tensor; all problems together.
     """
     leaves = flatten_dict(tree, sep="/")
-    targets = [r.target for r in rules]
+    targets = [target for rule in rules for target in rule.targets]
     _report(
         "our variables do not fit the rule table:",
         {
@@ -261,9 +317,7 @@ def dump_tensors(rules: Sequence[Rule], tree: Mapping[str, Any]) -> dict[str, np
         },
     )
     return {
-        source: _dumped(array)
-        for r in rules
-        for source, array in r.scatter(np.asarray(leaves[r.target])).items()
+        source: _dumped(array) for rule in rules for source, array in rule.scatter(leaves).items()
     }
 
 

@@ -1,14 +1,14 @@
-"""State of PyTorch's AdamW and ReduceLROnPlateau as plain trees and numbers, both ways."""
+"""State of PyTorch's AdamW as ours, both ways."""
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxrecipes.convert.file_fields import Fields
+from jaxrecipes.convert.file_fields import Fields, given
 from jaxrecipes.convert.rules import (
     ConversionError,
     Rule,
@@ -16,57 +16,54 @@ from jaxrecipes.convert.rules import (
     load_tensors,
     unwrapped,
 )
-from jaxrecipes.fields import CountOrZero, NonNegative, Positive, Share
+from jaxrecipes.fields import CountOrZero, NonNegative, Share
 
 
-@dataclasses.dataclass(frozen=True)
-class AdamState:
-    """Moments of Adam or AdamW, as optax keeps them.
+def adam_rates(optimizer_state: Any) -> dict[str, float]:
+    """learning_rate, b1, b2, eps and weight_decay of AdamW's `state_dict()`; empty without one.
 
-    Attributes:
-      mu: first moments (`exp_avg`), a tree like the parameters.
-      nu: second moments (`exp_avg_sq`), a tree like the parameters.
-      count: updates done.
-      hyperparams: learning_rate, b1, b2, eps and weight_decay of the parameter group.
+    Raises:
+      ConversionError: several parameter groups, or values that are absent, of another type or out
+        of bounds.
     """
-
-    mu: dict[str, Any]
-    nu: dict[str, Any]
-    count: int
-    hyperparams: dict[str, float]
+    if not given(optimizer_state):
+        return {}
+    group = _group(optimizer_state)
+    b1, b2 = group.get("betas", tuple[Share, Share])
+    return {
+        "learning_rate": group.get("lr", NonNegative),
+        "b1": b1,
+        "b2": b2,
+        "eps": group.get("eps", NonNegative),
+        "weight_decay": group.get("weight_decay", NonNegative),
+    }
 
 
 def adam_from_torch(
-    optimizer_state: Mapping[str, Any], rules: Sequence[Rule], template: Mapping[str, Any]
-) -> AdamState | None:
-    """AdamW's `state_dict()` as trees; None before the first update.
+    optimizer_state: Any, rules: Sequence[Rule], params: Mapping[str, Any]
+) -> optax.ScaleByAdamState | None:
+    """The count and the moments of AdamW's `state_dict()`; None before the first update.
 
     Args:
-      optimizer_state: with `state` (by index of the parameter) and one of `param_groups`.
+      optimizer_state: with `state` (by index of the parameter) and one of `param_groups`; None or
+        empty where the file has none.
       rules: of the parameters alone, in the order of the original's `parameters()`.
-      template: nested dict like the parameters whose leaves have `shape` and `dtype`.
+      params: nested dict of the parameters, or of shapes and dtypes; those without a rule are left
+        out.
 
     Raises:
       ConversionError: another number of parameters, shapes that differ, several parameter groups,
         parameters that have seen different numbers of updates, or values that are absent, of
         another type or out of bounds.
     """
-    own = Fields(optimizer_state, "the optimizer's state")
-    groups, state = own.get("param_groups", list), own.get("state", dict)
-    if len(groups) != 1:
-        raise ConversionError(f"expected one parameter group in the optimizer, got {len(groups)}")
-    group = Fields(groups[0], "the optimizer's parameter group")
-    numbers = group.get("params", list[int | str])
+    if not given(optimizer_state):
+        return None
+    numbers = _group(optimizer_state).get("params", list[int | str])
+    state = Fields(optimizer_state, "the optimizer's state").get("state", dict)
     if len(numbers) != len(rules):
         raise ConversionError(
             f"the optimizer holds {len(numbers)} parameters, the network has {len(rules)}"
         )
-    hyperparams = {
-        "learning_rate": group.get("lr", NonNegative),
-        **dict(zip(("b1", "b2"), group.get("betas", tuple[Share, Share]), strict=True)),
-        "eps": group.get("eps", NonNegative),
-        "weight_decay": group.get("weight_decay", NonNegative),
-    }
     if not state:
         return None
     if all(isinstance(number, str) for number in numbers):  # FSDP's have names
@@ -80,6 +77,8 @@ def adam_from_torch(
         shown = ", ".join(map(str, sorted(counts)[:4]))
         raise ConversionError(f"parameters have seen different numbers of updates: {shown}")
 
+    template = unflatten_dict(_ruled(rules, params), sep="/")
+
     def tree(moment: str) -> dict[str, Any]:
         tensors = {key: entry.get(moment, Any) for key, entry in entries.items()}
         try:
@@ -90,22 +89,44 @@ def adam_from_torch(
     mu, nu = tree("exp_avg"), tree("exp_avg_sq")
     if any(np.min(leaf, initial=0) < 0 for leaf in jax.tree.leaves(nu)):
         raise ConversionError("the optimizer's exp_avg_sq holds squares below 0")
-    return AdamState(mu=mu, nu=nu, count=counts.pop(), hyperparams=hyperparams)
+    return optax.ScaleByAdamState(np.int32(counts.pop()), mu, nu)
 
 
-def adam_to_torch(state: AdamState, rules: Sequence[Rule]) -> dict[str, Any]:
-    """The `state_dict()` of a torch AdamW with these moments; the inverse of `adam_from_torch`."""
-    mu, nu = dump_tensors(rules, state.mu), dump_tensors(rules, state.nu)
+def adam_to_torch(
+    opt_state: Any,
+    rates: Mapping[str, float],
+    rules: Sequence[Rule],
+    params: Mapping[str, Any],
+    *,
+    initial_rate: float | None = None,
+) -> dict[str, Any]:
+    """AdamW's `state_dict()` with our moments; those that we do not keep are written as zeros.
+
+    Args:
+      opt_state: a state of optax in which there is one `mu`, `nu` and `count`.
+      rates: as `adam_rates` gives them.
+      rules: as in `adam_from_torch`.
+      params: as in `adam_from_torch`.
+      initial_rate: the rate that a scheduler which only counts began with, kept in the group.
+    """
+    shapes = _ruled(rules, params)
+
+    def tensors(moment: str) -> dict[str, np.ndarray]:
+        kept = flatten_dict(optax.tree.get(opt_state, moment), sep="/")
+        kept = {path: x for path, x in kept.items() if not isinstance(x, optax.MaskedNode)}
+        leaves = {path: kept.get(path, np.zeros_like(leaf)) for path, leaf in shapes.items()}
+        return dump_tensors(rules, unflatten_dict(leaves, sep="/"))
+
+    mu, nu = tensors("mu"), tensors("nu")
+    count = np.float32(optax.tree.get(opt_state, "count"))
     entries = {
-        i: {"step": np.float32(state.count), "exp_avg": mu[key], "exp_avg_sq": nu[key]}
-        for i, key in enumerate(mu)
+        i: {"step": count, "exp_avg": mu[key], "exp_avg_sq": nu[key]} for i, key in enumerate(mu)
     }
-    hyperparams = state.hyperparams
     group = {
-        "lr": hyperparams["learning_rate"],
-        "betas": (hyperparams["b1"], hyperparams["b2"]),
-        "eps": hyperparams["eps"],
-        "weight_decay": hyperparams["weight_decay"],
+        "lr": rates["learning_rate"],
+        "betas": (rates["b1"], rates["b2"]),
+        "eps": rates["eps"],
+        "weight_decay": rates["weight_decay"],
         "amsgrad": False,
         "maximize": False,
         "foreach": None,
@@ -113,81 +134,26 @@ def adam_to_torch(state: AdamState, rules: Sequence[Rule]) -> dict[str, Any]:
         "differentiable": False,
         "fused": None,
         "decoupled_weight_decay": True,
-        "params": list(range(len(rules))),
     }
+    if initial_rate is not None:
+        group["initial_lr"] = initial_rate
+    group["params"] = list(range(len(rules)))
     return {"state": entries, "param_groups": [group]}
 
 
-@dataclasses.dataclass(frozen=True)
-class PlateauNumbers:
-    """A torch ReduceLROnPlateau in numbers.
-
-    Attributes:
-      settings: mode, factor, patience, threshold, threshold_mode, cooldown, min_lr, eps: the
-        arguments of `jaxrecipes.plateau.ReduceLROnPlateau`.
-      learning_rate: the rate in force.
-      best: best metric so far.
-      num_bad_epochs: bad epochs in a row.
-      cooldown_counter: epochs of cooldown left.
-      last_epoch: steps of the scheduler.
-    """
-
-    settings: dict[str, Any]
-    learning_rate: float
-    best: float
-    num_bad_epochs: int
-    cooldown_counter: int
-    last_epoch: int
+def decimal(value: Any) -> float:
+    """The shortest decimal that is this float32: 0.002, not 0.0020000000949949026."""
+    return float(str(np.float32(value)))
 
 
-_SETTINGS: dict[str, Any] = {
-    "mode": Literal["min", "max"],
-    "factor": Positive,
-    "patience": CountOrZero,
-    "threshold": float,
-    "threshold_mode": Literal["rel", "abs"],
-    "cooldown": CountOrZero,
-    "eps": NonNegative,
-}
+def _ruled(rules: Sequence[Rule], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves that have a rule, by path."""
+    targets = {target for rule in rules for target in rule.targets}
+    return {path: x for path, x in flatten_dict(params, sep="/").items() if path in targets}
 
 
-def plateau_from_torch(scheduler_state: Mapping[str, Any]) -> PlateauNumbers | None:
-    """From a `scheduler_state`; None when it belongs to another scheduler (such as a warm-up).
-
-    Raises:
-      ConversionError: values that are absent, of another type or out of bounds.
-    """
-    state = Fields(scheduler_state, "the scheduler's state")
-    if not any(key in scheduler_state for key in ("num_bad_epochs", "patience", "mode_worse")):
-        return None
-    settings = {name: state.get(name, kind) for name, kind in _SETTINGS.items()}
-    return PlateauNumbers(
-        settings=settings | {"min_lr": state.first("min_lrs", NonNegative)},
-        learning_rate=state.first("_last_lr", NonNegative),
-        best=state.get("best", float, infinite=True),
-        num_bad_epochs=state.get("num_bad_epochs", CountOrZero),
-        cooldown_counter=state.get("cooldown_counter", CountOrZero),
-        last_epoch=state.get("last_epoch", CountOrZero),
-    )
-
-
-def plateau_to_torch(plateau: PlateauNumbers) -> dict[str, Any]:
-    """The attributes that torch's `ReduceLROnPlateau.load_state_dict` takes."""
-    settings = plateau.settings
-    return {
-        "factor": settings["factor"],
-        "default_min_lr": settings["min_lr"],
-        "min_lrs": [settings["min_lr"]],
-        "patience": settings["patience"],
-        "cooldown": settings["cooldown"],
-        "eps": settings["eps"],
-        "last_epoch": plateau.last_epoch,
-        "_last_lr": [plateau.learning_rate],
-        "mode_worse": math.inf if settings["mode"] == "min" else -math.inf,
-        "mode": settings["mode"],
-        "threshold": settings["threshold"],
-        "threshold_mode": settings["threshold_mode"],
-        "best": plateau.best,
-        "cooldown_counter": plateau.cooldown_counter,
-        "num_bad_epochs": plateau.num_bad_epochs,
-    }
+def _group(optimizer_state: Any) -> Fields:
+    groups = Fields(optimizer_state, "the optimizer's state").get("param_groups", list)
+    if len(groups) != 1:
+        raise ConversionError(f"expected one parameter group in the optimizer, got {len(groups)}")
+    return Fields(groups[0], "the optimizer's parameter group")

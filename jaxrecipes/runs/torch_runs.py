@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import math
+import logging
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,24 +12,32 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrecipes import schedules
-from jaxrecipes.bounds import bounds_of, wrong
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import to_dict
 from jaxrecipes.convert.file_fields import naming
-from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
-from jaxrecipes.fields import FieldError, NonNegative, located
+from jaxrecipes.convert.rules import Rule
+from jaxrecipes.convert.torch_optim import adam_to_torch, decimal
+from jaxrecipes.convert.torch_schedulers import (
+    EpochSchedule,
+    is_plateau,
+    lowest_rate,
+    plateau_from_torch,
+    plateau_settings,
+    plateau_to_torch,
+)
+from jaxrecipes.convert.writer import save_torch
+from jaxrecipes.fields import FieldError, located
 from jaxrecipes.json_files import write_json
 from jaxrecipes.locks import alone_in
-from jaxrecipes.plateau import PlateauState
-from jaxrecipes.runs.trained import Trained
-from jaxrecipes.schedules import Schedule
+from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train import nonfinite
 from jaxrecipes.train.config import PlateauConfig, RunConfig
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
-from jaxrecipes.train.state import TrainState
+from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.timeline import Timeline
+
+_log = logging.getLogger("jaxrecipes")
 
 
 def save_run(
@@ -104,128 +112,109 @@ def last_entry(trained: Trained) -> dict[str, Any]:
     return entries[-1] if entries else {"epoch": 0, "train": None, "val": None}
 
 
-def with_variables(state: TrainState, params: Any, batch_stats: Any) -> TrainState:
-    """The state with these weights."""
-    params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
-    return state.replace(params=params, batch_stats=batch_stats)
+def imported_state(
+    recipe: Recipe,
+    config: RunConfig,
+    params: Any,
+    batch_stats: Any,
+    *,
+    adam: optax.ScaleByAdamState | None = None,
+    scheduler: Mapping[str, Any] | None = None,
+) -> TrainState:
+    """The state of a run that goes on with these weights.
 
-
-def with_adam(state: TrainState, adam: AdamState) -> TrainState:
-    """The state with these moments, where it keeps any, and their count as its step."""
-    mu, nu = (
-        _where_kept(optax.tree.get(state.opt_state, name), moments)
-        for name, moments in (("mu", adam.mu), ("nu", adam.nu))
-    )
-    count = jnp.int32(adam.count)
-    opt_state = optax.tree.set(state.opt_state, mu=mu, nu=nu, count=count)
-    return state.replace(step=jnp.int32(adam.count), opt_state=opt_state)
-
-
-def base_rate(config: RunConfig) -> float:
-    """`optim.learning_rate` of a config that was made from a PyTorch run: a number."""
-    assert isinstance(config.optim.learning_rate, int | float)
-    return config.optim.learning_rate
-
-
-def with_plateau(state: TrainState, plateau: PlateauNumbers, learning_rate: float) -> TrainState:
-    """The state with this scheduler; `learning_rate` is what the run began with.
+    Args:
+      recipe: made from the config.
+      config: the run's.
+      params: arrays of the network.
+      batch_stats: its statistics.
+      adam: moments, taken where the run keeps any, and their count, which is its step.
+      scheduler: the state of PyTorch's; nothing is taken of one that only counts.
 
     Raises:
-      ValueError: the scheduler's own rate or its best metric is no number that a run goes on from.
+      ConversionError: the scheduler stands at what is no number.
     """
-    if problem := wrong(plateau.learning_rate, bounds_of(NonNegative), "learning_rate"):
-        raise ValueError(f"the scheduler's learning_rate {problem}")
-    if math.isnan(plateau.best):
-        raise ValueError("the scheduler's best is nan; expected the best metric so far")
-    return state.replace(
-        plateau=PlateauState(
-            learning_rate=jnp.float32(plateau.learning_rate),
-            base_learning_rate=jnp.float32(learning_rate),
-            best=jnp.float32(plateau.best),
-            num_bad_epochs=jnp.int32(plateau.num_bad_epochs),
-            cooldown_counter=jnp.int32(plateau.cooldown_counter),
-        )
-    )
+    variables = jax.tree.map(jnp.asarray, (params, batch_stats))
+    ready = dataclasses.replace(recipe, init=lambda key: variables)
+    state = create_state(ready, jax.random.key(config.seed))
+    if adam is not None:
+        count = jnp.int32(adam.count)
+        moments = {
+            name: _where_kept(optax.tree.get(state.opt_state, name), getattr(adam, name))
+            for name in ("mu", "nu")
+        }
+        opt_state = optax.tree.set(state.opt_state, count=count, **moments)
+        state = state.replace(step=jnp.int32(adam.count), opt_state=opt_state)
+    if scheduler and is_plateau(scheduler):
+        state = state.replace(plateau=plateau_from_torch(scheduler, state.plateau))
+    return state
 
 
-def plateau_config(plateau: PlateauNumbers, *, monitor: str = "loss") -> PlateauConfig:
-    """The config of a run that goes on under this scheduler; `optim.min_learning_rate` is its
-    `min_lr`.
+def scheduler_config(
+    scheduler: Mapping[str, Any],
+    *,
+    monitor: str = "loss",
+    warmup_rate: float = 0.0,
+    unused: PlateauConfig | None = None,
+) -> tuple[dict[str, Any], PlateauConfig]:
+    """The fields of `optim`, and the plateau, of a run that goes on under PyTorch's scheduler.
+
+    Args:
+      scheduler: its state.
+      monitor: what a plateau watches.
+      warmup_rate: that a warm-up began with.
+      unused: the plateau's settings where the scheduler is another; the defaults if None.
+
+    Raises:
+      ConversionError: values that are absent, of another type or out of bounds.
     """
-    settings = plateau.settings
-    return PlateauConfig(
-        mode=settings["mode"],
-        factor=settings["factor"],
-        patience_epochs=settings["patience"],
-        threshold=settings["threshold"],
-        threshold_mode=settings["threshold_mode"],
-        cooldown_epochs=settings["cooldown"],
-        eps=settings["eps"],
-        monitor=monitor,
-    )
+    if is_plateau(scheduler):
+        settings = plateau_settings(scheduler)
+        lowest = lowest_rate(scheduler)
+        plateau = PlateauConfig(**settings, monitor=monitor)
+        return {"schedule": "plateau", "min_learning_rate": lowest}, plateau
+    schedule = EpochSchedule.from_torch(scheduler, warmup_rate=warmup_rate)
+    return {"schedule": schedule.text, "min_learning_rate": 0.0}, unused or PlateauConfig()
 
 
-def adam_of(trained: Trained) -> AdamState | None:
-    """The moments, where the optimizer is AdamW over every parameter as in the originals."""
-    opt_state, hparams = trained.state.opt_state, trained.hparams
-    frozen = trained.config.optim.frozen or trained.recipe.later_stages
-    if trained.config.optim.optimizer != "adamw" or frozen or optax.tree.get(opt_state, "late"):
+def optimizer_of(
+    trained: Trained, rules: Sequence[Rule], *, initial_rate: float | None = None
+) -> dict[str, Any] | None:
+    """The state of PyTorch's AdamW, where the optimizer is AdamW over every parameter as in the
+    originals; arguments as those of `adam_to_torch`.
+    """
+    config, state = trained.config.optim, trained.state
+    parted = config.frozen or trained.recipe.later_stages or optax.tree.get(state.opt_state, "late")
+    if config.optimizer != "adamw" or parted:
         return None
+    hparams = trained.hparams
     names = ("learning_rate", "b1", "b2", "eps", "weight_decay")
-    return AdamState(
-        mu=host(_kept(optax.tree.get(opt_state, "mu"))),
-        nu=host(_kept(optax.tree.get(opt_state, "nu"))),
-        count=int(optax.tree.get(opt_state, "count")),
-        hyperparams={name: decimal(hparams[name]) for name in names},
-    )
+    rates = {name: decimal(hparams[name]) for name in names}
+    return adam_to_torch(state.opt_state, rates, rules, state.params, initial_rate=initial_rate)
 
 
-def plateau_of(trained: Trained, epoch: int) -> PlateauNumbers | None:
-    """The scheduler after `epoch` epochs, where it is a plateau."""
-    recipe, state = trained.recipe, trained.state.plateau
-    if recipe.plateau is None:
-        return None
-    return PlateauNumbers(
-        settings=dataclasses.asdict(recipe.plateau),
-        learning_rate=decimal(state.learning_rate),
-        best=decimal(state.best),
-        num_bad_epochs=int(state.num_bad_epochs),
-        cooldown_counter=int(state.cooldown_counter),
-        last_epoch=epoch,
-    )
+def scheduler_of(trained: Trained, epoch: int) -> dict[str, Any] | None:
+    """The state of PyTorch's scheduler after `epoch` epochs, where it has such a one."""
+    if schedule := EpochSchedule.of(trained.recipe.hparams["learning_rate"]):
+        rate = decimal(trained.hparams["learning_rate"])
+        return schedule.to_torch(epoch=epoch, learning_rate=rate)
+    plateau = trained.recipe.plateau
+    return plateau_to_torch(plateau, trained.state.plateau, epoch=epoch) if plateau else None
 
 
-@dataclasses.dataclass(frozen=True)
-class EpochWise:
-    """A learning rate that moves between epochs: a warm-up, and what comes after it.
-
-    Attributes:
-      warmup_epochs: 0 for none.
-      warmup_learning_rate: of the first epoch.
-      after: a cosine or steps, counted in epochs.
-    """
-
-    warmup_epochs: int
-    warmup_learning_rate: float
-    after: Schedule
+def is_averaged(trained: Trained, weights: Weights) -> bool:
+    """Whether these weights are averages, with which no optimizer goes on."""
+    return trained.recipe.ema and weights != "raw"
 
 
-def epoch_schedule(trained: Trained) -> EpochWise | None:
-    """How the learning rate of a run moves between epochs; None where it does not so."""
-    schedule = trained.recipe.hparams["learning_rate"]
-    if schedule.kind is not schedules.every:
-        return None
-    inner = schedule.numbers["schedule"]
-    if inner.kind is not schedules.join:
-        return EpochWise(0, 0.0, inner)
-    rise, after = inner.numbers["schedules"]
-    first = decimal(rise.numbers["start"]) if rise.kind is schedules.linear else 0.0
-    return EpochWise(int(inner.numbers["boundaries"][0]), first, after)
-
-
-def decimal(value: Any) -> float:
-    """The shortest decimal that is this float32: 0.002, not 0.0020000000949949026."""
-    return float(str(np.float32(value)))
+def write_torch(
+    trained: Trained, target: pathlib.Path, content: Mapping[str, Any], *, weights: Weights
+) -> None:
+    """Writes PyTorch's file, and its folder, with the `content` that was made of a run."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_torch(target, content)
+    kind = "averaged" if is_averaged(trained, weights) else "raw"
+    _log.info("%s: %s weights of step %d", target, kind, trained.step)
 
 
 def host(tree: Any) -> Any:
@@ -234,20 +223,10 @@ def host(tree: Any) -> Any:
 
 
 def _where_kept(kept: Any, moments: Any) -> Any:
-    """`moments` in the structure of `kept`, which may leave some out."""
+    """`moments` in the structure of `kept`, which may leave some out or have more."""
     if isinstance(kept, Mapping):
-        return {name: _where_kept(branch, moments[name]) for name, branch in kept.items()}
+        return {
+            name: _where_kept(branch, moments[name]) if name in moments else branch
+            for name, branch in kept.items()
+        }
     return kept if isinstance(kept, optax.MaskedNode) else jnp.asarray(moments)
-
-
-def _kept(moments: Mapping[str, Any]) -> dict[str, Any]:
-    """The moments without the places of those that are not kept."""
-    branches = {
-        name: _kept(branch) if isinstance(branch, Mapping) else branch
-        for name, branch in moments.items()
-    }
-    return {
-        name: branch
-        for name, branch in branches.items()
-        if not isinstance(branch, optax.MaskedNode) and (not isinstance(branch, dict) or branch)
-    }

@@ -41,7 +41,7 @@ from jaxrecipes.recipes.hand_pose.make_shards import make_hand_shards
 from jaxrecipes.recipes.hand_pose.shards import read_hand_clips, write_hand_shards
 from jaxrecipes.recipes.ocec.labelled_images import read_labelled_images
 from jaxrecipes.recipes.ocec.make_parquet import make_parquet
-from jaxrecipes.recipes.ocec.original_weights import read_checkpoint
+from jaxrecipes.recipes.ocec.original import import_torch
 from jaxrecipes.report.comparison import as_json, compare_runs
 from jaxrecipes.report.run_page import write_run_page
 from jaxrecipes.runs.recipe_config import recipe_and_config
@@ -198,7 +198,7 @@ def _torch_file(base: pathlib.Path) -> Make:
         file = _written(folder / "x.pt", data)
 
         def use() -> None:
-            read_checkpoint(file)
+            import_torch(file, folder / "run")
             read_state_dict(file)
 
         return use
@@ -216,7 +216,7 @@ def _torch_tree(base: pathlib.Path) -> Make:
         for _ in range(rng.randint(1, 3)):
             _change_tree(rng, tree)
         save_torch(folder / "x.pt", tree)
-        return lambda: read_checkpoint(folder / "x.pt")
+        return lambda: import_torch(folder / "x.pt", folder / "run")
 
     return make
 

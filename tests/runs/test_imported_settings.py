@@ -1,85 +1,42 @@
 """Settings of PyTorch files that no run can go on with are refused, with file and field."""
 
-import pathlib
 import re
-from types import SimpleNamespace
 
 import pytest
 
-from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
-from jaxrecipes.recipes.ocec import original as torch_checkpoint
-from jaxrecipes.recipes.ocec.network import OcecConfig
-from jaxrecipes.recipes.ocec.original_weights import OcecCheckpoint
-from jaxrecipes.runs.torch_runs import with_plateau
+from jaxrecipes.convert import load_torch
 
-SETTINGS = {
-    "mode": "min",
-    "factor": 0.5,
-    "patience": 2,
-    "threshold": 1e-4,
-    "threshold_mode": "rel",
-    "cooldown": 0,
-    "min_lr": 0.0,
-    "eps": 1e-8,
-}
+GROUP = ("optimizer_state", "param_groups", 0)
 
 
-def plateau(*, learning_rate=1e-3, best=0.5, **settings):
-    return PlateauNumbers(
-        settings=SETTINGS | settings,
-        learning_rate=learning_rate,
-        best=best,
-        num_bad_epochs=0,
-        cooldown_counter=0,
-        last_epoch=1,
-    )
-
-
-def checkpoint(*, hyperparams=None, scheduler=None, train_config=None, dropout=0.3):
-    return OcecCheckpoint(
-        config=OcecConfig(dropout=dropout),
-        params={},
-        batch_stats={},
-        optimizer=AdamState({}, {}, 1, hyperparams or {}),
-        plateau=scheduler,
-        epoch=1,
-        image_size=(24, 40),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        train_config=train_config or {},
-    )
+@pytest.fixture
+def content(golden):
+    return load_torch(golden.path / "ocec/original_checkpoint__baseline.pt")
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("place", "value", "message"),
     [
-        ({"hyperparams": {"b1": 2.0}}, "optim.b1 is 2.0; expected 0 <= b1 < 1"),
-        ({"hyperparams": {"eps": float("inf")}}, "optim.eps is inf; expected a finite number"),
-        ({"train_config": {"lr": float("nan")}}, "lr' is nan; expected"),
-        ({"train_config": {"weight_decay": -1}}, "weight_decay' is -1; expected"),
-        ({"scheduler": plateau(factor=-1.0)}, "plateau.factor is -1.0; expected 0 < factor"),
-        ({"scheduler": plateau(cooldown=-1)}, "plateau.cooldown_epochs is -1; expected"),
-        ({"scheduler": plateau(patience=2.5)}, "plateau.patience_epochs is 2.5 (float)"),
+        ((*GROUP, "betas"), (2.0, 0.9), "'betas'[0] is 2.0; expected 0 <= value < 1"),
+        ((*GROUP, "eps"), float("inf"), "'eps' is inf; expected a finite number"),
+        (("train_config", "lr"), float("nan"), "'lr' is nan; expected"),
+        (("train_config", "weight_decay"), -1, "'weight_decay' is -1; expected"),
+        (("model_config", "dropout"), 1.5, "dropout is 1.5; expected 0 <= dropout < 1"),
+        (("scheduler_state", "factor"), -1.0, "'factor' is -1.0; expected value > 0"),
+        (("scheduler_state", "factor"), 1.5, "its setting plateau.factor is 1.5; expected"),
+        (("scheduler_state", "threshold"), -1.0, "its setting plateau.threshold is -1.0; expected"),
+        (("scheduler_state", "cooldown"), -1, "'cooldown' is -1; expected"),
+        (("scheduler_state", "patience"), 2.5, "'patience' is 2.5 (float)"),
+        (("scheduler_state", "_last_lr"), [float("nan")], "'_last_lr' is nan; expected a finite"),
+        (("scheduler_state", "_last_lr"), [-1e-3], "'_last_lr' is -0.001; expected value >= 0"),
+        (("scheduler_state", "best"), float("nan"), "'best' is nan; expected"),
     ],
 )
-def test_a_setting_out_of_bounds_is_named_with_its_file(monkeypatch, tmp_path, fields, message):
-    monkeypatch.setattr(
-        torch_checkpoint, "read_checkpoint", lambda *args, **options: checkpoint(**fields)
-    )
-    with pytest.raises(
-        ValueError, match=rf"old.pt: (its setting |train_config '){re.escape(message)}"
-    ):
-        torch_checkpoint.import_torch(pathlib.Path("old.pt"), tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    ("scheduler", "message"),
-    [
-        (plateau(learning_rate=float("nan")), "learning_rate is nan; expected a finite number"),
-        (plateau(learning_rate=-1e-3), "learning_rate is -0.001; expected learning_rate >= 0"),
-        (plateau(best=float("nan")), "best is nan"),
-    ],
-)
-def test_a_scheduler_stands_at_numbers(scheduler, message):
-    with pytest.raises(ValueError, match=f"the scheduler's {message}"):
-        with_plateau(SimpleNamespace(), scheduler, 1e-3)
+def test_a_setting_out_of_bounds_is_named_with_its_file(content, imported, place, value, message):
+    *path, key = place
+    part = content
+    for name in path:
+        part = part[name]
+    part[key] = value
+    with pytest.raises(ValueError, match=rf"^FILE\.pt: .*{re.escape(message)}"):
+        imported("ocec", content)

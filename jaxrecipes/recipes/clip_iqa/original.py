@@ -19,11 +19,14 @@ from jaxrecipes.models.clip.config import ClipConfig
 from jaxrecipes.models.clip.rules import clean
 from jaxrecipes.recipes.clip_iqa import original_weights as clip_iqa
 from jaxrecipes.recipes.clip_iqa.config import SIZES, ClipSource, FreezeConfig, IqaRunConfig
+from jaxrecipes.recipes.clip_iqa.original_weights import from_torch, to_torch
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import history_entry, host, save_run
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
+
+__all__ = ["export_torch", "file_name", "from_torch", "import_torch", "to_torch"]
 
 _log = logging.getLogger("jaxrecipes")
 

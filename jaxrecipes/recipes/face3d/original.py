@@ -1,59 +1,123 @@
-"""Runs of the original face3d program as runs of ours, and back: weights, moments, scheduler, loss
-scale, early stopping and losses.
+"""Files of the original face3d program, without PyTorch: its weights, and its runs as runs of ours,
+both ways.
 """
 
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
 
-from jaxrecipes.convert.file_fields import Fields
-from jaxrecipes.convert.torch_optim import PlateauNumbers
-from jaxrecipes.fields import Count, CountOrZero, NonNegative
+from jaxrecipes.convert.file_fields import Fields, naming, taken
+from jaxrecipes.convert.reader import load_torch
+from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
+from jaxrecipes.convert.torch_optim import adam_from_torch, adam_rates, decimal
+from jaxrecipes.convert.torch_schedulers import EpochSchedule
+from jaxrecipes.fields import Count, CountOrZero, NonNegative, Positive
 from jaxrecipes.plateau import EarlyStoppingState
 from jaxrecipes.precision import LossScaleState
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
-from jaxrecipes.recipes.face3d.original_checkpoint import (
-    EpochSchedule,
-    Face3DCheckpoint,
-    read_checkpoint,
-    write_checkpoint,
-)
+from jaxrecipes.recipes.face3d.network import face3d, face3d_shapes
+from jaxrecipes.recipes.face3d.network_config import Face3DConfig
+from jaxrecipes.recipes.face3d.original_rules import face3d_rules
 from jaxrecipes.recipes.face3d.recipe import make_recipe
 from jaxrecipes.recipes.faces.data import FaceDataConfig
-from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT, WITHOUT_CLIP
+from jaxrecipes.recipes.faces.original_files import (
+    WITHOUT_CLIP,
+    check_program,
+    numbered,
+    tabulated,
+    text_width,
+)
+from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT
 from jaxrecipes.runs.torch_runs import (
-    adam_of,
-    base_rate,
-    decimal,
-    epoch_schedule,
     history_entry,
     host,
+    imported_state,
+    is_averaged,
     last_entry,
-    plateau_config,
-    plateau_of,
+    optimizer_of,
     save_run,
+    scheduler_config,
+    scheduler_of,
     settings_of,
-    with_adam,
-    with_plateau,
+    write_torch,
 )
 from jaxrecipes.runs.trained import Trained, Weights
-from jaxrecipes.schedules import cosine, step_decay
 from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig, PlateauConfig
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.state import TrainState
 
 _log = logging.getLogger("jaxrecipes")
 
+_HISTORIES = ("train_loss_history", "val_loss_history", "val_cosine_sim_history")
+_NOT_ARGUMENTS = (
+    "feat_dim",
+    "pose_text_dim",
+    "use_keypoints",
+    "use_angle_pe",
+    "use_angle_conditioning",
+)
+"""Fields of our network's config that are no arguments of the original's program."""
+
+
+def from_torch(
+    state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any] | Face3DConfig
+) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+    """(model, params, batch_stats) of a state dict of the original; see `jaxrecipes.convert`.
+
+    Of the original's arguments, those that describe the network count; whether it is the keypoint
+    decoder is read off the weights. A copy of CLIP becomes a table, see
+    `jaxrecipes.recipes.faces.original_files`.
+    """
+    state_dict = tabulated(unwrapped(state_dict))
+    config = _original_config(config, state_dict)
+    variables = load_tensors(face3d_rules(config), state_dict, face3d_shapes(config))
+    return face3d(config), variables["params"], variables.get("batch_stats", {})
+
+
+def to_torch(
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    config: Mapping[str, Any] | Face3DConfig,
+) -> dict[str, np.ndarray]:
+    """The original's state dict, its keys in its order; see `jaxrecipes.convert`."""
+    variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+    return dump_tensors(face3d_rules(network_config(config, params)), variables)
+
+
+def network_config(config: Mapping[str, Any] | Face3DConfig, names: Iterable[str]) -> Face3DConfig:
+    """The config of a network whose parameters start with `names`, on either side.
+
+    The names decide where the original's arguments mislead: without `model_type`, and with a
+    `use_spatial_attention` that its last revision ignored.
+    """
+    if isinstance(config, Face3DConfig):
+        return config
+    names = set(names)
+    args = dict(config)
+    if "model_type" not in args:
+        if "angle_warping" in names:
+            args["model_type"] = "angle_warping"
+        elif "encoder" in names:
+            args["model_type"] = "encoder_decoder"
+        elif "use_clip_pose_encoder" in args:
+            args["model_type"] = "decoder_only_clip"
+    args["use_keypoints"] = "fusion_weights" in names
+    args["use_spatial_attention"] = "spatial_fusion" in names
+    return Face3DConfig.from_original(args)
+
 
 def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool = False) -> None:
-    """Turns a checkpoint of the original into a run's folder.
+    """Turns a checkpoint of the original, of any revision, into a run's folder.
 
     The folder can be evaluated, predicted with, exported, and gone on with (`train.py
-    --allow_config_change`), from the epoch after the checkpoint's and at its learning rate.
+    --allow_config_change`), from the epoch after the checkpoint's and at its learning rate. The
+    original itself catches errors and trains on from epoch 0 with what was loaded so far.
 
     Args:
       source: the `.pth` file.
@@ -61,23 +125,34 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
       use_torch: let PyTorch read a file that the library's own safe reader cannot.
 
     Raises:
-      ValueError: not such a file, tensors that do not fit, or a folder that holds a run already.
+      ValueError: not such a file, tensors that do not fit (`ConversionError`, which names the first
+        of each kind), or a folder that holds a run already.
     """
-    checkpoint = read_checkpoint(source, use_torch=use_torch)
-    with settings_of(source, Face3DRunConfig):
-        config = _config(checkpoint)
-    count = checkpoint.optimizer.count if checkpoint.optimizer else 0
-    steps_per_epoch = max(1, round(count / checkpoint.epoch)) if checkpoint.epoch else 1
-    recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
-    variables = jax.tree.map(jnp.asarray, (checkpoint.params, checkpoint.batch_stats))
-    ready = dataclasses.replace(recipe, init=lambda key: variables)
-    state = _with_checkpoint(create_state(ready, jax.random.key(config.seed)), checkpoint, config)
-    rows = zip(checkpoint.train_losses, checkpoint.val_losses, checkpoint.val_cosines, strict=False)
-    history = [
-        history_entry(
-            i, i * steps_per_epoch, {"loss": train}, {"loss": val, "cosine_similarity": cosine}
+    loaded = load_torch(source, use_torch=use_torch)
+    check_program(source, loaded, "face3d")
+    with naming(source):
+        fields = Fields(loaded, "the file's content")
+        state_dict = unwrapped(loaded["model_state_dict"])
+        network = _original_config(fields.get("args", dict[str, Any]), state_dict)
+        _, params, batch_stats = from_torch(state_dict, network)
+        optimizer = numbered(loaded.get("optimizer_state_dict"), state_dict)
+        adam = adam_from_torch(optimizer, parameter_rules(face3d_rules(network)), params)
+        scheduler = fields.get("scheduler_state_dict", dict[str, Any], {})
+        epoch = fields.get("epoch", CountOrZero) + 1  # the file counts from 0
+        train, val, cosines = (
+            [taken(x, float, name, infinite=True) for x in fields.get(name, list, [])]
+            for name in _HISTORIES
         )
-        for i, (train, val, cosine) in enumerate(rows, start=1)
+        with settings_of(source, Face3DRunConfig):
+            config = _config(fields, network, epoch, adam_rates(optimizer), scheduler)
+        step = int(adam.count) if adam else 0
+        steps_per_epoch = max(1, round(step / epoch))
+        recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
+        state = imported_state(recipe, config, params, batch_stats, adam=adam, scheduler=scheduler)
+        state = _with_scale_and_stopping(state, fields)
+    history = [
+        history_entry(i, i * steps_per_epoch, {"loss": a}, {"loss": b, "cosine_similarity": c})
+        for i, (a, b, c) in enumerate(zip(train, val, cosines, strict=False), start=1)
     ]
     save_run(
         workdir,
@@ -85,10 +160,10 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         recipe,
         state,
         steps_per_epoch=steps_per_epoch,
-        history=history or [history_entry(checkpoint.epoch, count, {}, {})],
-        score=checkpoint.val_losses[-1] if checkpoint.val_losses else None,
+        history=history or [history_entry(epoch, step, {}, {})],
+        score=val[-1] if val else None,
     )
-    _log.info("%s: epoch %d, step %d, now in %s", source, checkpoint.epoch, count, workdir)
+    _log.info("%s: epoch %d, step %d, now in %s", source, epoch, step, workdir)
 
 
 def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
@@ -101,49 +176,82 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
         weights, to predict with, without optimizer. auto: ema where there is one.
     """
     config, state = trained.config, trained.state
-    averaged = trained.recipe.ema and weights != "raw"
     params, batch_stats = host(trained.weights(weights))
     epoch = last_entry(trained)["epoch"]
     past = [e for e in trained.metadata["history"] if e["step"] <= trained.step]
     val_losses = [e["val"]["loss"] for e in past if e.get("val")]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scheduler = _scheduler(trained, epoch)
-    write_checkpoint(
-        target,
-        Face3DCheckpoint(
-            config=config.model,
-            params=params,
-            batch_stats=batch_stats,
-            optimizer=None if averaged else adam_of(trained),
-            scheduler=None if averaged else scheduler,
-            scaler=state.loss_scale
-            and {
-                "scale": float(state.loss_scale.scale),
-                "growth_tracker": int(state.loss_scale.growth_tracker),
-            },
-            stopping=state.early_stopping
-            and (decimal(state.early_stopping.best), int(state.early_stopping.num_bad_epochs)),
-            epoch=epoch,
-            best_val_loss=min(val_losses, default=float("inf")),
-            train_losses=[e["train"]["loss"] for e in past if e.get("train")],
-            val_losses=val_losses,
-            val_cosines=[e["val"]["cosine_similarity"] for e in past if e.get("val")],
-            args=_args(config, scheduler),
-        ),
-    )
-    _log.info("%s: %s weights of step %d", target, "averaged" if averaged else "raw", trained.step)
+    schedule = EpochSchedule.of(trained.recipe.hparams["learning_rate"])
+    optimizer = scheduler = None
+    if not is_averaged(trained, weights):
+        rules = parameter_rules(face3d_rules(config.model))
+        optimizer = optimizer_of(trained, rules, initial_rate=schedule.peak if schedule else None)
+        scheduler = scheduler_of(trained, epoch)
+    value: dict[str, Any] = {
+        "epoch": epoch - 1,
+        "model_state_dict": to_torch(params, batch_stats, config.model),
+        "optimizer_state_dict": optimizer,
+        "best_val_loss": min(val_losses, default=float("inf")),
+        "args": _args(config, schedule),
+        "train_loss_history": [e["train"]["loss"] for e in past if e.get("train")],
+        "val_loss_history": val_losses,
+        "val_cosine_sim_history": [e["val"]["cosine_similarity"] for e in past if e.get("val")],
+        "scheduler_state_dict": scheduler,
+    }
+    if state.loss_scale:
+        value["scaler_state_dict"] = {
+            "scale": float(state.loss_scale.scale),
+            "growth_factor": 2.0,
+            "backoff_factor": 0.5,
+            "growth_interval": 2000,
+            "_growth_tracker": int(state.loss_scale.growth_tracker),
+        }
+    if state.early_stopping:
+        value |= {
+            "best_val_loss_for_early_stop": decimal(state.early_stopping.best),
+            "epochs_without_improvement": int(state.early_stopping.num_bad_epochs),
+        }
+    write_torch(trained, target, value, weights=weights)
     if config.model.encodes_text:
         _log.info(WITHOUT_CLIP)
 
 
-def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
+def _original_config(
+    config: Mapping[str, Any] | Face3DConfig, state_dict: Mapping[str, Any]
+) -> Face3DConfig:
+    """The config of a network with these weights of the original.
+
+    As `network_config`; and where the original could not load CLIP, it took the numbers of the pose
+    in spite of `use_clip_pose_encoder`.
+    """
+    if isinstance(config, Face3DConfig):
+        return config
+    config = network_config(config, (key.split(".")[0] for key in state_dict))
+    width = text_width(state_dict)
+    if not config.encodes_text:
+        return config
+    if width is None:
+        return dataclasses.replace(config, use_clip_pose_encoder=False)
+    return dataclasses.replace(config, pose_text_dim=width)
+
+
+def _config(
+    fields: Fields,
+    network: Face3DConfig,
+    epoch: int,
+    rates: Mapping[str, float],
+    scheduler: Mapping[str, Any],
+) -> Face3DRunConfig:
     """The run config that goes on as the original would."""
-    args, default = Fields(checkpoint.args, "args"), Face3DRunConfig()
-    rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
-    patience = args.get("early_stopping_patience", CountOrZero, 0)
+    args, default = fields.inner("args"), Face3DRunConfig()
+    # Without a scheduler: the first revision's plateau, whose state is not in its files.
+    schedule: dict[str, Any] = {"schedule": "plateau", "min_learning_rate": 0.0}
+    plateau = PlateauConfig(factor=0.5, patience_epochs=5)
+    if scheduler:
+        first = args.get("warmup_lr", NonNegative, 0.0)
+        schedule, plateau = scheduler_config(scheduler, warmup_rate=first, unused=plateau)
     return Face3DRunConfig(
-        epochs=max(1, args.get("epochs", CountOrZero, checkpoint.epoch)),
-        precision="float16" if checkpoint.scaler else "float32",
+        epochs=max(1, args.get("epochs", CountOrZero, epoch)),
+        precision="float16" if fields.inner("scaler_state_dict") else "float32",
         optim=OptimConfig(
             learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
             weight_decay=rates.get("weight_decay", args.get("weight_decay", NonNegative, 1e-5)),
@@ -151,16 +259,16 @@ def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
             clip_norm=1.0,
-            **_schedule(checkpoint.scheduler),
+            **schedule,
         ),
-        plateau=_plateau(checkpoint.scheduler),
+        plateau=plateau,
         early_stopping=EarlyStoppingConfig(
-            patience_epochs=patience or None,
+            patience_epochs=args.get("early_stopping_patience", CountOrZero, 0) or None,
             min_delta=args.get("early_stopping_min_delta", float, 1e-5),
             save_stopping_epoch=False,
         ),
-        model=checkpoint.config,
-        pose_text_clip=FROM_CHECKPOINT if checkpoint.config.encodes_text else None,
+        model=network,
+        pose_text_clip=FROM_CHECKPOINT if network.encodes_text else None,
         loss=LossConfig(
             kind=args.get("loss_type", str, "combined"),
             mse_weight=args.get("mse_weight", NonNegative, 0.5),
@@ -174,87 +282,29 @@ def _config(checkpoint: Face3DCheckpoint) -> Face3DRunConfig:
     )
 
 
-def _schedule(scheduler: PlateauNumbers | EpochSchedule | None) -> dict[str, Any]:
-    """The fields of `optim` for a scheduler."""
-    if isinstance(scheduler, PlateauNumbers):
-        return {"min_learning_rate": scheduler.settings["min_lr"]}
-    if scheduler is None:
-        return {"min_learning_rate": 0.0}
-    after = f"step_decay(rate, step_size={scheduler.period_epochs}, gamma={scheduler.end!r})"
-    if scheduler.kind == "cosine":
-        after = f"cosine(rate, steps={scheduler.period_epochs}, end={scheduler.end!r})"
-    if warmup := scheduler.warmup_epochs:
-        rise = f"linear({scheduler.warmup_learning_rate!r}, rate, steps={warmup})"
-        after = f"join(({rise}, {after}), ({warmup},))"
-    return {"schedule": f"every({after}, epoch)", "min_learning_rate": 0.0}
-
-
-def _plateau(scheduler: PlateauNumbers | EpochSchedule | None) -> PlateauConfig:
-    if isinstance(scheduler, PlateauNumbers):
-        return plateau_config(scheduler)
-    # Of no scheduler: the first revision's, whose state is not in its files.
-    return PlateauConfig(factor=0.5, patience_epochs=5)
-
-
-def _with_checkpoint(
-    state: TrainState, checkpoint: Face3DCheckpoint, config: Face3DRunConfig
-) -> TrainState:
-    if checkpoint.optimizer is not None:
-        state = with_adam(state, checkpoint.optimizer)
-    if isinstance(checkpoint.scheduler, PlateauNumbers):
-        state = with_plateau(state, checkpoint.scheduler, base_rate(config))
-    if checkpoint.scaler is not None:
-        state = state.replace(
-            loss_scale=LossScaleState(
-                jnp.float32(checkpoint.scaler["scale"]),
-                jnp.int32(checkpoint.scaler["growth_tracker"]),
-            )
-        )
-    if checkpoint.stopping is not None and state.early_stopping is not None:
-        best, bad_epochs = checkpoint.stopping
-        stopping = EarlyStoppingState(
-            jnp.float32(best), jnp.int32(bad_epochs), state.early_stopping.should_stop
-        )
+def _with_scale_and_stopping(state: TrainState, fields: Fields) -> TrainState:
+    if scaler := fields.inner("scaler_state_dict"):
+        scale = jnp.float32(scaler.get("scale", Positive))
+        growth = jnp.int32(scaler.get("_growth_tracker", CountOrZero))
+        state = state.replace(loss_scale=LossScaleState(scale, growth))
+    best = fields.get("best_val_loss_for_early_stop", float, None, infinite=True)
+    if best is not None and state.early_stopping is not None:
+        bad_epochs = jnp.int32(fields.get("epochs_without_improvement", CountOrZero))
+        should_stop = state.early_stopping.should_stop
+        stopping = EarlyStoppingState(jnp.float32(best), bad_epochs, should_stop)
         state = state.replace(early_stopping=stopping)
     return state
 
 
-def _scheduler(trained: Trained, epoch: int) -> PlateauNumbers | EpochSchedule | None:
-    """The scheduler after `epoch` epochs, where the original has such a one."""
-    found = epoch_schedule(trained)
-    if found is None or found.after.kind not in (cosine, step_decay):
-        return plateau_of(trained, epoch)
-    is_cosine, numbers = found.after.kind is cosine, found.after.numbers
-    return EpochSchedule(
-        kind="cosine" if is_cosine else "step",
-        warmup_epochs=found.warmup_epochs,
-        warmup_learning_rate=found.warmup_learning_rate,
-        base_learning_rate=decimal(numbers["peak" if is_cosine else "start"]),
-        period_epochs=int(numbers["steps" if is_cosine else "step_size"]),
-        end=decimal(numbers["end" if is_cosine else "gamma"]),
-        learning_rate=decimal(trained.hparams["learning_rate"]),
-        last_epoch=epoch,
-    )
-
-
-def _args(
-    config: Face3DRunConfig, scheduler: PlateauNumbers | EpochSchedule | None
-) -> dict[str, Any]:
+def _args(config: Face3DRunConfig, schedule: EpochSchedule | None) -> dict[str, Any]:
     """The original's arguments for this config."""
     plateau, stopping, model = config.plateau, config.early_stopping, config.model
-    counting = scheduler if isinstance(scheduler, EpochSchedule) else None
     lowest = config.optim.min_learning_rate
-    if counting is not None and counting.kind == "cosine":
-        lowest = counting.end
+    if schedule and schedule.kind == "cosine":
+        lowest = schedule.end
     args = dataclasses.asdict(model)
-    for ours in (
-        "feat_dim",
-        "pose_text_dim",
-        "use_keypoints",
-        "use_angle_pe",
-        "use_angle_conditioning",
-    ):
-        del args[ours]
+    for name in _NOT_ARGUMENTS:
+        del args[name]
     if model.model_type != "encoder_decoder":
         args["num_decoder_layers"] = model.num_layers  # what its last revision goes by
     return args | {
@@ -266,13 +316,13 @@ def _args(
         "loss_type": config.loss.kind,
         "mse_weight": config.loss.mse_weight,
         "cosine_weight": config.loss.cosine_weight,
-        "scheduler_type": counting.kind if counting else "plateau",
+        "scheduler_type": schedule.kind if schedule else "plateau",
         "scheduler_factor": plateau.factor,
         "scheduler_patience": plateau.patience_epochs,
         "scheduler_min_lr": lowest,
         "cosine_eta_min": lowest,
-        "warmup_epochs": counting.warmup_epochs if counting else config.optim.warmup_epochs,
-        "warmup_lr": counting.warmup_learning_rate if counting else 0.0,
+        "warmup_epochs": schedule.warmup_epochs if schedule else config.optim.warmup_epochs,
+        "warmup_lr": schedule.warmup_rate if schedule else 0.0,
         "use_mixed_precision": config.precision == "float16",
         "early_stopping_patience": stopping.patience_epochs or 0,
         "early_stopping_min_delta": stopping.min_delta,

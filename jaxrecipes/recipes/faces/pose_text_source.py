@@ -16,12 +16,6 @@ from jaxrecipes.recipes.faces.pose_text import pose_text_table
 FROM_CHECKPOINT = "checkpoint"
 """`pose_text_clip` of a run whose checkpoint holds the table already."""
 
-WITHOUT_CLIP = (
-    "the file has no copy of CLIP (clip_model.*): the original loads its weights with "
-    "strict=False, over those of the CLIP that it loads itself, and cannot resume its optimizer"
-)
-"""What the export of such a network to PyTorch says."""
-
 
 def check_clip(clip: str | None) -> None:
     """Raises where the CLIP that the pose encoder wants is not there.

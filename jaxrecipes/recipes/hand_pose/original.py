@@ -18,13 +18,20 @@ from jaxrecipes.models.dinov2.config import Dinov2Config, dinov2_config
 from jaxrecipes.recipes.hand_pose.config import BackboneSource, HandRunConfig, HandSource
 from jaxrecipes.recipes.hand_pose.original_hand import hand_model as stored_hand
 from jaxrecipes.recipes.hand_pose.original_hand import write_hand
-from jaxrecipes.recipes.hand_pose.original_weights import read_hand_pose, write_hand_pose
+from jaxrecipes.recipes.hand_pose.original_weights import (
+    from_torch,
+    read_hand_pose,
+    to_torch,
+    write_hand_pose,
+)
 from jaxrecipes.recipes.hand_pose.recipe import make_recipe
 from jaxrecipes.recipes.hand_pose.sources import hand_model
 from jaxrecipes.runs.torch_runs import history_entry, host, save_run
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
+
+__all__ = ["export_torch", "from_torch", "import_torch", "to_torch"]
 
 _log = logging.getLogger("jaxrecipes")
 

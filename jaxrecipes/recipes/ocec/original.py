@@ -1,51 +1,78 @@
-"""Runs of the original OCEC program as runs of ours, and back: weights, moments, scheduler and
-metrics.
+"""Files of the original OCEC program and of its fork, without PyTorch: weights, and runs as runs of
+ours, both ways.
 """
 
+import dataclasses
 import logging
+import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxrecipes.convert.file_fields import Fields
+from jaxrecipes.convert.file_fields import Fields, naming
+from jaxrecipes.convert.reader import load_torch
+from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
+from jaxrecipes.convert.torch_optim import adam_from_torch, adam_rates
+from jaxrecipes.convert.torch_schedulers import is_plateau
 from jaxrecipes.ema import ema_init
-from jaxrecipes.fields import Count, CountOrZero, NonNegative, Seed
+from jaxrecipes.fields import Count, CountOrZero, NonNegative, Positive, Seed
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
-from jaxrecipes.recipes.ocec.original_weights import (
-    OcecCheckpoint,
-    read_checkpoint,
-    write_checkpoint,
-)
+from jaxrecipes.recipes.ocec.network import Ocec, OcecConfig
+from jaxrecipes.recipes.ocec.original_rules import ocec_rules
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import (
-    adam_of,
-    base_rate,
     history_entry,
     host,
+    imported_state,
+    is_averaged,
     last_entry,
-    plateau_config,
-    plateau_of,
+    optimizer_of,
     save_run,
+    scheduler_config,
+    scheduler_of,
     settings_of,
-    with_adam,
-    with_plateau,
-    with_variables,
+    write_torch,
 )
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.config import EmaConfig, OptimConfig, PlateauConfig
 from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.state import TrainState, create_state
 
 _log = logging.getLogger("jaxrecipes")
+
+_MOST_BLOCKS = 256
+_MOST_CHANNELS = 2**20  # the largest that is published has 256
+_EMA_KEYS = ("ema_state", "ema_state_dict", "ema", "model_ema")
+
+
+def from_torch(
+    state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any] | OcecConfig
+) -> tuple[Ocec, dict[str, Any], dict[str, Any]]:
+    """(model, params, batch_stats) of a state dict of the original; see `jaxrecipes.convert`."""
+    config = _network_config(config)
+    variables = load_tensors(ocec_rules(config), _unwrapped(state_dict), _template(config))
+    return Ocec(config), variables["params"], variables.get("batch_stats", {})
+
+
+def to_torch(
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    config: Mapping[str, Any] | OcecConfig,
+) -> dict[str, np.ndarray]:
+    """The original's state dict, its keys in its order; see `jaxrecipes.convert`."""
+    variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+    return dump_tensors(ocec_rules(_network_config(config)), variables)
 
 
 def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool = False) -> None:
     """Turns a checkpoint of the original, or of its fork, into a run's folder.
 
     The folder can be evaluated, predicted with, exported, and gone on with (`train.py
-    --allow_config_change`).
+    --allow_config_change`). A scheduler that is no plateau, such as the fork's warm-up, is left
+    out: the rate stays constant.
 
     Args:
       source: the `.pt` file.
@@ -53,18 +80,38 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
       use_torch: let PyTorch read a file that the library's own safe reader cannot.
 
     Raises:
-      ValueError: not such a file, tensors that do not fit, or a folder that holds a run already.
+      ValueError: not such a file, one of a network with a margin head, tensors that do not fit
+        (`ConversionError`, which names the first of each kind), or a folder that holds a run
+        already.
     """
-    checkpoint = read_checkpoint(source, use_torch=use_torch)
-    with settings_of(source, OcecRunConfig):
-        config = _config(checkpoint)
-    step = checkpoint.optimizer.count if checkpoint.optimizer else 0
-    steps_per_epoch = max(1, round(step / max(1, checkpoint.epoch)))
-    recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
-    state = create_state(recipe, jax.random.key(config.seed))
-    state = _with_checkpoint(state, checkpoint, config)
-
-    train, val = checkpoint.train_metrics or {}, checkpoint.val_metrics or {}
+    loaded = load_torch(source, use_torch=use_torch)
+    with naming(source):
+        fields = Fields(loaded, "the file's content")
+        if "model_config" not in fields:
+            raise ValueError(
+                "it has no model_config, which says the architecture; weights alone are read by "
+                "jaxrecipes.convert.from_torch('ocec', state_dict, config)"
+            )
+        network = OcecConfig.from_dict(fields.get("model_config", dict[str, Any]))
+        _check_size(network)
+        _, params, batch_stats = from_torch(_state_dict(loaded), network)
+        averages = _averages(loaded, network)
+        optimizer = fields.get("optimizer_state", dict[str, Any], {})
+        adam = adam_from_torch(optimizer, parameter_rules(ocec_rules(network)), params)
+        step, epoch = int(adam.count) if adam else 0, fields.get("epoch", CountOrZero, 0)
+        scheduler = fields.get("scheduler_state", dict[str, Any], {})
+        train, val = _metrics(fields, "train_metrics"), _metrics(fields, "val_metrics")
+        with settings_of(source, OcecRunConfig):
+            config = _config(fields, network, epoch, optimizer, scheduler, averages is not None)
+        steps_per_epoch = max(1, round(step / max(1, epoch)))
+        recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
+        state = imported_state(recipe, config, params, batch_stats, adam=adam, scheduler=scheduler)
+    if averages is not None:
+        ema_params, ema_batch_stats = jax.tree.map(jnp.asarray, averages)
+        state = state.replace(
+            ema_params=ema_init(ema_params),
+            ema_batch_stats=ema_init(ema_batch_stats or state.batch_stats),
+        )
     suffix = "_ema" if config.ema.enabled else ""
     val = {f"{name}{suffix}": value for name, value in val.items()}
     save_run(
@@ -73,10 +120,10 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         recipe,
         state,
         steps_per_epoch=steps_per_epoch,
-        history=[history_entry(checkpoint.epoch, step, train, val)],
+        history=[history_entry(epoch, step, train, val)],
         score=val.get(f"f1{suffix}"),
     )
-    _log.info("%s: epoch %d, step %d, now in %s", source, checkpoint.epoch, step, workdir)
+    _log.info("%s: epoch %d, step %d, now in %s", source, epoch, step, workdir)
 
 
 def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
@@ -89,90 +136,148 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
         `ema_state`, which the original ignores). ema: the averaged weights, to predict with,
         without optimizer. auto: ema where there is one.
     """
-    config, state = trained.config, trained.state
-    averaged = trained.recipe.ema and weights != "raw"
-    params, batch_stats = trained.weights(weights)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    metrics = last_entry(trained)
-    write_checkpoint(
-        target,
-        OcecCheckpoint(
-            config=config.model,
-            params=host(params),
-            batch_stats=host(batch_stats),
-            ema_params=host(state.ema_params) if trained.recipe.ema and not averaged else None,
-            optimizer=None if averaged else adam_of(trained),
-            plateau=None if averaged else plateau_of(trained, metrics["epoch"]),
-            epoch=metrics["epoch"],
-            image_size=config.data.image_size,
-            mean=config.data.mean,
-            std=config.data.std,
-            train_metrics=metrics["train"],
-            val_metrics=metrics["val"] or None,
-            train_config={
-                "data_root": config.data.path,
-                "epochs": config.epochs,
-                "batch_size": config.data.batch_size,
-                "lr": config.optim.learning_rate,
-                "weight_decay": config.optim.weight_decay,
-                "seed": config.seed,
-            },
-        ),
-    )
-    _log.info("%s: %s weights of step %d", target, "averaged" if averaged else "raw", trained.step)
+    config, state, entry = trained.config, trained.state, last_entry(trained)
+    params, batch_stats = host(trained.weights(weights))
+    rules, averaged = parameter_rules(ocec_rules(config.model)), is_averaged(trained, weights)
+    value: dict[str, Any] = {
+        "model_config": dataclasses.asdict(config.model),
+        "train_config": {
+            "data_root": config.data.path,
+            "epochs": config.epochs,
+            "batch_size": config.data.batch_size,
+            "lr": config.optim.learning_rate,
+            "weight_decay": config.optim.weight_decay,
+            "seed": config.seed,
+        },
+        "normalization": {
+            "mean": list(config.data.mean),
+            "std": list(config.data.std),
+            "image_size": list(config.data.image_size),
+        },
+        "label_map": {0: "closed", 1: "open"},
+        "amp_enabled": False,
+        "tensorboard_logdir": None,
+        "epoch": entry["epoch"],
+        "model_state": to_torch(params, batch_stats, config.model),
+        "optimizer_state": None if averaged else optimizer_of(trained, rules),
+        "scheduler_state": None if averaged else _plateau(scheduler_of(trained, entry["epoch"])),
+        "scaler_state": None,
+        "train_metrics": entry["train"],
+        "val_metrics": entry["val"] or None,
+    }
+    if trained.recipe.ema and not averaged:
+        value["ema_state"] = dump_tensors(rules, host(state.ema_params))
+    write_torch(trained, target, value, weights=weights)
 
 
-def _config(checkpoint: OcecCheckpoint) -> OcecRunConfig:
+def _config(
+    fields: Fields,
+    network: OcecConfig,
+    epoch: int,
+    optimizer: Mapping[str, Any],
+    scheduler: Mapping[str, Any],
+    averaged: bool,
+) -> OcecRunConfig:
     """The run config that goes on as the original would."""
-    original = Fields(checkpoint.train_config, "train_config")
-    rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
-    scheduler = checkpoint.plateau
+    args, rates = fields.inner("train_config"), adam_rates(optimizer)
+    size = fields.inner("normalization")
+    schedule: dict[str, Any] = {"schedule": "constant", "min_learning_rate": 0.0}
+    plateau = PlateauConfig()
+    if is_plateau(scheduler):
+        schedule, plateau = scheduler_config(scheduler)
     return OcecRunConfig(
-        seed=original.get("seed", Seed, 42),
-        epochs=max(1, original.get("epochs", CountOrZero, checkpoint.epoch)),
+        seed=args.get("seed", Seed, 42),
+        epochs=max(1, args.get("epochs", CountOrZero, epoch)),
         optim=OptimConfig(
-            learning_rate=original.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
-            schedule="constant" if scheduler is None else "plateau",
-            min_learning_rate=0.0 if scheduler is None else scheduler.settings["min_lr"],
-            weight_decay=original.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-4)),
+            learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
+            weight_decay=args.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-4)),
             b1=rates.get("b1", 0.9),
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
+            **schedule,
         ),
-        plateau=PlateauConfig() if scheduler is None else plateau_config(scheduler),
-        ema=EmaConfig(
-            enabled=checkpoint.ema_params is not None,
-            decay=0.999,
-            warmup=False,
-            average_batch_stats=False,
-        ),
-        model=checkpoint.config,
+        plateau=plateau,
+        ema=EmaConfig(enabled=averaged, decay=0.999, warmup=False, average_batch_stats=False),
+        model=network,
         data=EyeDataConfig(
-            image_size=checkpoint.image_size,
-            batch_size=original.get("batch_size", Count, 32),
-            mean=_three(checkpoint.mean),
-            std=_three(checkpoint.std),
+            # What the original assumes where a file does not say it.
+            image_size=size.get("image_size", tuple[Count, Count], (112, 112)),
+            batch_size=args.get("batch_size", Count, 32),
+            mean=size.get("mean", tuple[float, float, float], (0.0, 0.0, 0.0)),
+            std=size.get("std", tuple[Positive, Positive, Positive], (1.0, 1.0, 1.0)),
         ),
     )
 
 
-def _with_checkpoint(
-    state: TrainState, checkpoint: OcecCheckpoint, config: OcecRunConfig
-) -> TrainState:
-    state = with_variables(state, checkpoint.params, checkpoint.batch_stats)
-    if checkpoint.optimizer is not None:
-        state = with_adam(state, checkpoint.optimizer)
-    if checkpoint.ema_params is not None:
-        averaged_stats = checkpoint.ema_batch_stats or checkpoint.batch_stats
-        state = state.replace(
-            ema_params=ema_init(jax.tree.map(jnp.asarray, checkpoint.ema_params)),
-            ema_batch_stats=ema_init(jax.tree.map(jnp.asarray, averaged_stats)),
+def _plateau(scheduler: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A scheduler's state, if the original has such a one."""
+    return scheduler if scheduler and is_plateau(scheduler) else None
+
+
+def _network_config(config: Mapping[str, Any] | OcecConfig) -> OcecConfig:
+    return config if isinstance(config, OcecConfig) else OcecConfig.from_dict(config)
+
+
+def _template(config: OcecConfig) -> dict[str, Any]:
+    """Shapes and dtypes of the variables, from an image that leaves one pixel per token."""
+    shrink = (4 if config.arch_variant == "convnext" else 2) * math.prod(config.strides)
+    rows, cols = config.token_mixer_grid
+    images = jax.ShapeDtypeStruct((1, rows * shrink, cols * shrink, 3), jnp.float32)
+    return jax.eval_shape(
+        lambda key, images: Ocec(config).init(key, images, train=False), jax.random.key(0), images
+    )
+
+
+def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The state dict without the prefixes of wrappers around the network."""
+    state_dict = unwrapped(state_dict)
+    margin = [key for key in state_dict if key.startswith(("arc_head", "margin_head"))]
+    if margin:
+        raise ValueError(
+            f"this checkpoint has a margin head of a later fork ({', '.join(margin)}), which is "
+            "not the OCEC network; only plain OCEC checkpoints can be converted"
         )
-    if checkpoint.plateau is not None:
-        state = with_plateau(state, checkpoint.plateau, base_rate(config))
-    return state
+    return state_dict
 
 
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
+def _metrics(fields: Fields, key: str) -> dict[str, float]:
+    """The finite numbers among the metrics of an epoch."""
+    return {
+        name: float(value)
+        for name, value in fields.get(key, dict[str, Any], {}).items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _check_size(config: OcecConfig) -> None:
+    """Raises for a network that no file can hold, before its rules are made."""
+    blocks = max(config.num_blocks, config.token_mixer_layers)
+    if blocks > _MOST_BLOCKS or config.channels[-1] * config.expansion > _MOST_CHANNELS:
+        raise ValueError(
+            f"a network of {config.num_blocks} blocks, {config.token_mixer_layers} mixer layers "
+            f"and {config.base_channels} channels to begin with cannot be in a file"
+        )
+
+
+def _state_dict(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
+    for key in ("model_state", "model_state_dict", "state_dict"):
+        if key in loaded:
+            return loaded[key]
+    raise ValueError(f"it has no model_state: {[str(key)[:40] for key in loaded][:8]}")
+
+
+def _averages(loaded: Mapping[str, Any], config: OcecConfig) -> tuple[Any, Any] | None:
+    """(params, batch_stats) of the averaged weights, if the file has them; without statistics among
+    them the last are empty.
+    """
+    state = next((loaded[key] for key in _EMA_KEYS if loaded.get(key)), None)
+    if state is None:
+        return None
+    for inner in ("shadow", "module", "model_state", "state_dict"):
+        if isinstance(state, Mapping):
+            state = state.get(inner, state)
+    state = _unwrapped(state)
+    if any(key.endswith("running_mean") for key in state):
+        return from_torch(state, config)[1:]
+    rules = parameter_rules(ocec_rules(config))
+    return load_tensors(rules, state, _template(config)["params"]), {}

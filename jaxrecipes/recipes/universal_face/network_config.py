@@ -1,6 +1,7 @@
 """Configuration of the universal face network, with the original's flag names."""
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from jaxrecipes.errors import unknown_name
 from jaxrecipes.fields import Checked, Count, Hparam, Layers, Share, hparam
 
 NUM_TOKENS = 8  # pieces that a feature is cut into, fixed in the original
-_ALMOST = 2  # letters by which a name may differ from a field's and still be meant as it
+_ALMOST = 0.8  # how like a field's a name is that is meant as it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class UniversalFaceConfig(Checked):
         """
         names = [field.name for field in dataclasses.fields(cls)]
         for name in config:
-            if name not in names and any(_distance(name, other) <= _ALMOST for other in names):
+            if name not in names and difflib.get_close_matches(name, names, cutoff=_ALMOST):
                 raise unknown_name("field of the model", name, names)
         return cls(**{name: config[name] for name in names if name in config})
 
@@ -72,13 +73,3 @@ class UniversalFaceConfig(Checked):
         flags = dataclasses.asdict(self)
         del flags["pose_text_dim"]
         return flags
-
-
-def _distance(a: str, b: str) -> int:
-    """Letters to insert, remove or change on the way from one word to the other."""
-    row = list(range(len(b) + 1))
-    for i, letter in enumerate(a, start=1):
-        last, row = row, [i]
-        for j, other in enumerate(b, start=1):
-            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (letter != other)))
-    return row[-1]

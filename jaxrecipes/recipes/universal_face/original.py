@@ -1,36 +1,63 @@
-"""Runs of the original universal face program as runs of ours, and back."""
+"""Files of the original universal face program, without PyTorch: weights, and runs as runs of ours,
+both ways.
+"""
 
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrecipes.convert.file_fields import Fields
-from jaxrecipes.convert.torch_optim import AdamState, PlateauNumbers
+from jaxrecipes.convert.file_fields import Fields, naming
+from jaxrecipes.convert.reader import load_torch
+from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
+from jaxrecipes.convert.torch_optim import adam_from_torch, adam_rates
+from jaxrecipes.convert.torch_schedulers import is_plateau
 from jaxrecipes.fields import Count, CountOrZero, NonNegative, Positive
 from jaxrecipes.recipes.faces.data import FaceDataConfig
-from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT, WITHOUT_CLIP
-from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
-from jaxrecipes.recipes.universal_face.original_checkpoint import (
-    StepDecay,
-    UniversalFaceCheckpoint,
-    read_checkpoint,
-    write_checkpoint,
+from jaxrecipes.recipes.faces.original_files import (
+    WITHOUT_CLIP,
+    check_program,
+    numbered,
+    tabulated,
+    text_width,
 )
+from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT
+from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
+from jaxrecipes.recipes.universal_face.network import (
+    LossProjections,
+    UniversalFace,
+    UniversalFaceConfig,
+)
+from jaxrecipes.recipes.universal_face.original_rules import LOSS_RULES, universal_face_rules
 from jaxrecipes.recipes.universal_face.recipe import make_recipe
-from jaxrecipes.runs import torch_runs
+from jaxrecipes.runs.torch_runs import (
+    history_entry,
+    host,
+    imported_state,
+    is_averaged,
+    last_entry,
+    optimizer_of,
+    save_run,
+    scheduler_config,
+    scheduler_of,
+    settings_of,
+    write_torch,
+)
 from jaxrecipes.runs.trained import Trained, Weights
-from jaxrecipes.schedules import step_decay
 from jaxrecipes.train.config import OptimConfig, PlateauConfig
-from jaxrecipes.train.recipe import DataInfo, Recipe
-from jaxrecipes.train.state import TrainState, create_state
+from jaxrecipes.train.recipe import DataInfo
 
 _log = logging.getLogger("jaxrecipes")
 
+_LOSS_KEYS = [rule.source for rule in LOSS_RULES]
+_PROJECTION_RULES = parameter_rules(LOSS_RULES[:1])  # that trains; the other one is not used
+_LOSS_STATE = "criterion_state_dict"  # the key that the original's diagnostics look for
+_LOSS_OPTIMIZER = "criterion_optimizer_state_dict"  # ours; the original's optimizer has no place
 _LAMBDAS = (
     "lambda_id",
     "lambda_pose",
@@ -38,6 +65,60 @@ _LAMBDAS = (
     "lambda_contrast",
     "lambda_reconstruction",
 )
+
+
+def from_torch(
+    state_dict: Mapping[str, np.ndarray], config: Mapping[str, Any] | UniversalFaceConfig
+) -> tuple[UniversalFace, dict[str, Any], dict[str, Any]]:
+    """(model, params, batch_stats) of a state dict of the original; see `jaxrecipes.convert`.
+
+    `config` are the original's `args`. The tensors of its loss object, `id_to_feat_proj.weight` and
+    `feat_to_id_proj.weight`, may be among the others, as they are or after "criterion.". The
+    original does not save them: without them they are drawn, always the same, and a warning says
+    so. Copies of CLIP become tables, see `jaxrecipes.recipes.faces.original_files`.
+    """
+    state_dict = tabulated(unwrapped(state_dict))
+    config = _network_config(config, state_dict)
+    state_dict = {_without_prefix(key): value for key, value in state_dict.items()}
+    if not any(key in state_dict for key in _LOSS_KEYS):
+        _log.warning(
+            "no loss projections (%s) among the weights: the original does not save them, so they "
+            "are drawn anew. Codes and poses are as they were; cosines with the targets mean "
+            "nothing before the projections have been trained",
+            ", ".join(_LOSS_KEYS),
+        )
+        state_dict |= _drawn_projections(config)
+    rules = [*universal_face_rules(config), *LOSS_RULES]
+    variables = load_tensors(rules, state_dict, template(config))
+    return UniversalFace(config), variables["params"], variables["batch_stats"]
+
+
+def to_torch(
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    config: Mapping[str, Any] | UniversalFaceConfig,
+) -> dict[str, np.ndarray]:
+    """The original network's state dict, its keys in its order; see `jaxrecipes.convert`.
+
+    The loss projections are no part of it: see `loss_to_torch`; nor are copies of CLIP, in whose
+    place are tables (`jaxrecipes.recipes.faces.original_files`).
+    """
+    if not isinstance(config, UniversalFaceConfig):
+        config = UniversalFaceConfig.from_dict(config)
+    network = {name: branch for name, branch in params.items() if name != "loss_projections"}
+    variables = {"params": network, "batch_stats": batch_stats}
+    return dump_tensors(universal_face_rules(config), variables)
+
+
+def loss_to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The state dict of the original's loss object, from the parameters of ours."""
+    return dump_tensors(LOSS_RULES, {"params": {"loss_projections": params["loss_projections"]}})
+
+
+def template(config: UniversalFaceConfig) -> dict[str, Any]:
+    """Shapes and dtypes of the variables, as `jax.eval_shape` gives them."""
+    features = jax.ShapeDtypeStruct((1, config.feat_dim), jnp.float32)
+    return jax.eval_shape(UniversalFace(config).init, jax.random.key(0), features)
 
 
 def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool = False) -> None:
@@ -54,34 +135,56 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
       use_torch: let PyTorch read a file that the library's own safe reader cannot.
 
     Raises:
-      ValueError: not such a file, tensors that do not fit, or a folder that holds a run already.
+      ValueError: not such a file, tensors that do not fit (`ConversionError`, which names the first
+        of each kind), or a folder that holds a run already.
     """
-    checkpoint = read_checkpoint(source, use_torch=use_torch)
-    with torch_runs.settings_of(source, UniversalFaceRunConfig):
-        config = _config(checkpoint)
-    step = checkpoint.optimizer.count if checkpoint.optimizer else 0
-    steps_per_epoch = max(1, round(step / max(1, checkpoint.epoch)))
-    recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
-    state = _state(recipe, checkpoint, config)
-    val: dict[str, float] = {}
-    if checkpoint.best_val_cosine is not None and not checkpoint.projections_drawn:
-        val = {"cosine_similarity": checkpoint.best_val_cosine}
-        if checkpoint.best_val_loss is not None:
-            val["loss"] = checkpoint.best_val_loss
-    torch_runs.save_run(
+    loaded = load_torch(source, use_torch=use_torch)
+    check_program(source, loaded, "universal face")
+    with naming(source):
+        fields = Fields(loaded, "the file's content")
+        own = unwrapped(loaded["model_state_dict"])
+        state_dict = own | unwrapped(loaded.get(_LOSS_STATE) or {})
+        network = _network_config(fields.get("args", dict[str, Any]), state_dict)
+        _, params, batch_stats = from_torch(state_dict, network)
+        optimizer = numbered(loaded.get("optimizer_state_dict"), own)
+        adam = adam_from_torch(optimizer, parameter_rules(universal_face_rules(network)), params)
+        projections = adam_from_torch(loaded.get(_LOSS_OPTIMIZER), _PROJECTION_RULES, params)
+        if adam and projections:
+            adam = adam._replace(mu=adam.mu | projections.mu, nu=adam.nu | projections.nu)
+        scheduler = fields.get("scheduler_state_dict", dict[str, Any], {})
+        step, epoch = int(adam.count) if adam else 0, fields.get("epoch", CountOrZero, 0)
+        best = {
+            name: fields.get(key, float, None, infinite=True)
+            for name, key in (("cosine_similarity", "best_val_cosine"), ("loss", "best_val_loss"))
+        }
+        val = {name: x for name, x in best.items() if x is not None and np.isfinite(x)}
+        with settings_of(source, UniversalFaceRunConfig):
+            config = _config(fields, network, epoch, adam_rates(optimizer), scheduler)
+        steps_per_epoch = max(1, round(step / max(1, epoch)))
+        recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
+        drawn = not any(key.endswith(tuple(_LOSS_KEYS)) for key in state_dict)
+        if drawn and is_plateau(scheduler):
+            scheduler = {**scheduler, "best": -np.inf, "num_bad_epochs": 0}
+        state = imported_state(recipe, config, params, batch_stats, adam=adam, scheduler=scheduler)
+    if drawn or "cosine_similarity" not in val:
+        val = {}
+    save_run(
         workdir,
         config,
         recipe,
         state,
         steps_per_epoch=steps_per_epoch,
-        history=[torch_runs.history_entry(checkpoint.epoch, step, {}, val)],
+        history=[history_entry(epoch, step, {}, val)],
         score=val.get("cosine_similarity"),
     )
-    _log.info("%s: epoch %d, step %d, now in %s", source, checkpoint.epoch, step, workdir)
+    _log.info("%s: epoch %d, step %d, now in %s", source, epoch, step, workdir)
 
 
 def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
     """Writes a `.pth` file that the original loads with strict key checking.
+
+    The loss projections go under "criterion_state_dict" and their moments under a key of our own;
+    the original's training reads neither.
 
     Args:
       trained: the checkpoint.
@@ -90,62 +193,92 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
         weights, to predict with, without optimizer. auto: ema where there is one.
     """
     config = trained.config
-    averaged = trained.recipe.ema and weights != "raw"
-    params, batch_stats = torch_runs.host(trained.weights(weights))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    entry = torch_runs.last_entry(trained)
-    best = _best(trained)
-    network, projections = (None, None) if averaged else _split(torch_runs.adam_of(trained))
-    write_checkpoint(
-        target,
-        UniversalFaceCheckpoint(
-            config=config.model,
-            params=params,
-            batch_stats=batch_stats,
-            optimizer=network,
-            projection_optimizer=projections,
-            scheduler=None if averaged else _scheduler(trained, entry["epoch"]),
-            epoch=entry["epoch"],
-            best_val_loss=best.get("loss"),
-            best_val_cosine=best.get("cosine_similarity"),
-            args=_args(config),
-        ),
-    )
-    _log.info("%s: %s weights of step %d", target, "averaged" if averaged else "raw", trained.step)
+    params, batch_stats = host(trained.weights(weights))
+    epoch, best = last_entry(trained)["epoch"], _best(trained)
+    optimizer = projections = scheduler = None
+    if not is_averaged(trained, weights):
+        optimizer = optimizer_of(trained, parameter_rules(universal_face_rules(config.model)))
+        if config.train_loss_projections:
+            projections = optimizer_of(trained, _PROJECTION_RULES)
+        scheduler = scheduler_of(trained, epoch)
+        if scheduler and not is_plateau(scheduler) and "step_size" not in scheduler:
+            scheduler = None  # no revision of the original had it
+    value: dict[str, Any] = {
+        "epoch": epoch,
+        "model_state_dict": to_torch(params, batch_stats, config.model),
+        "optimizer_state_dict": optimizer,
+        "scheduler_state_dict": scheduler,
+        # What the original starts from where there is no best yet.
+        "best_val_loss": best.get("loss", float("inf")),
+        "best_val_cosine": best.get("cosine_similarity", 0.0),
+        "args": _args(config),
+        _LOSS_STATE: loss_to_torch(params),
+    }
+    if projections is not None:
+        value[_LOSS_OPTIMIZER] = projections
+    write_torch(trained, target, value, weights=weights)
     if config.model.use_clip_pose_encoder:
         _log.info(WITHOUT_CLIP)
 
 
-def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
+def _network_config(
+    config: Mapping[str, Any] | UniversalFaceConfig, state_dict: Mapping[str, Any]
+) -> UniversalFaceConfig:
+    """The config of a network with these weights: where the original could not load CLIP, it took
+    the numbers of the pose in spite of `use_clip_pose_encoder`.
+    """
+    if isinstance(config, UniversalFaceConfig):
+        return config
+    config = UniversalFaceConfig.from_dict(config)
+    width = text_width(state_dict)
+    if not config.use_clip_pose_encoder or width is None:
+        return dataclasses.replace(config, use_clip_pose_encoder=False)
+    return dataclasses.replace(config, pose_text_dim=width)
+
+
+def _without_prefix(key: str) -> str:
+    bare = key.removeprefix("criterion.")
+    return bare if bare in _LOSS_KEYS else key
+
+
+def _drawn_projections(config: UniversalFaceConfig) -> dict[str, np.ndarray]:
+    codes = jnp.zeros((1, config.id_dim), jnp.float32)
+    drawn = LossProjections(config.feat_dim).init(jax.random.key(0), codes)["params"]
+    return loss_to_torch({"loss_projections": drawn})
+
+
+def _config(
+    fields: Fields,
+    network: UniversalFaceConfig,
+    epoch: int,
+    rates: Mapping[str, float],
+    scheduler: Mapping[str, Any],
+) -> UniversalFaceRunConfig:
     """The run config that goes on as the original would, but for the loss projections."""
-    args, scheduler = Fields(checkpoint.args, "args"), checkpoint.scheduler
-    rates = checkpoint.optimizer.hyperparams if checkpoint.optimizer else {}
-    schedule, lowest, plateau = "constant", 0.0, PlateauConfig()
-    if isinstance(scheduler, PlateauNumbers):
-        schedule, lowest = "plateau", scheduler.settings["min_lr"]
-        plateau = torch_runs.plateau_config(scheduler, monitor="cosine_similarity")
-    elif scheduler is not None:
-        decay = f"step_decay(rate, step_size={scheduler.step_size}, gamma={scheduler.gamma!r})"
-        schedule = f"every({decay}, epoch)"
+    args = fields.inner("args")
+    schedule: dict[str, Any] = {"schedule": "constant", "min_learning_rate": 0.0}
+    plateau = PlateauConfig()
+    if scheduler:
+        schedule, plateau = scheduler_config(scheduler, monitor="cosine_similarity")
     weights: dict[str, Any] = {name: args.get(name, float) for name in _LAMBDAS if name in args}
     # Programs from before the protection term could be weighed had 0.5 and no margin.
     adjusted = "lambda_similarity_protection" in args
+    batch_size = args.get("batch_size", Count, 32)
     return UniversalFaceRunConfig(
-        epochs=max(1, args.get("epochs", CountOrZero, 150), checkpoint.epoch),
+        epochs=max(1, args.get("epochs", CountOrZero, 150), epoch),
         precision="float16" if args.get("use_mixed_precision", bool, False) else "float32",
         optim=OptimConfig(
             learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
-            schedule=schedule,
-            min_learning_rate=lowest,
             weight_decay=args.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-5)),
             b1=rates.get("b1", 0.9),
             b2=rates.get("b2", 0.999),
             eps=rates.get("eps", 1e-8),
             clip_norm=1.0,
+            **schedule,
         ),
         plateau=plateau,
-        model=checkpoint.config,
-        pose_text_clip=FROM_CHECKPOINT if checkpoint.config.use_clip_pose_encoder else None,
+        model=network,
+        pose_text_clip=FROM_CHECKPOINT if network.use_clip_pose_encoder else None,
         loss=LossConfig(
             **weights,
             lambda_similarity_protection=args.get("lambda_similarity_protection", float, 0.5),
@@ -153,62 +286,11 @@ def _config(checkpoint: UniversalFaceCheckpoint) -> UniversalFaceRunConfig:
             protection_margin=0.01 if adjusted else 0.0,
         ),
         data=FaceDataConfig(
-            batch_size=args.get("batch_size", Count, 32),
-            eval_batch_size=args.get("batch_size", Count, 32),
+            batch_size=batch_size,
+            eval_batch_size=batch_size,
             min_yaw_angle=args.get("min_yaw_angle", float, None),
             max_yaw_angle=args.get("max_yaw_angle", float, None),
         ),
-    )
-
-
-def _state(
-    recipe: Recipe, checkpoint: UniversalFaceCheckpoint, config: UniversalFaceRunConfig
-) -> TrainState:
-    variables = jax.tree.map(jnp.asarray, (checkpoint.params, checkpoint.batch_stats))
-    recipe = dataclasses.replace(recipe, init=lambda key: variables)
-    state = create_state(recipe, jax.random.key(config.seed))
-    adam, projections = checkpoint.optimizer, checkpoint.projection_optimizer
-    if adam is not None:
-        kernel = checkpoint.params["loss_projections"]["id_to_feat"]["kernel"]
-        zeros = {"loss_projections": {"id_to_feat": {"kernel": np.zeros_like(kernel)}}}
-        adam = dataclasses.replace(
-            adam,
-            mu=adam.mu | (projections.mu if projections else zeros),
-            nu=adam.nu | (projections.nu if projections else zeros),
-        )
-        state = torch_runs.with_adam(state, adam)
-    plateau = checkpoint.scheduler
-    if isinstance(plateau, PlateauNumbers):
-        if checkpoint.projections_drawn:
-            plateau = dataclasses.replace(plateau, best=-np.inf, num_bad_epochs=0)
-        state = torch_runs.with_plateau(state, plateau, torch_runs.base_rate(config))
-    return state
-
-
-def _split(adam: AdamState | None) -> tuple[AdamState | None, AdamState | None]:
-    """The moments of the network's parameters, and those of the loss projection where it trains."""
-    if adam is None:
-        return None, None
-
-    def part(projections: bool) -> AdamState:
-        mu, nu = (
-            {name: x for name, x in tree.items() if (name == "loss_projections") == projections}
-            for tree in (adam.mu, adam.nu)
-        )
-        return dataclasses.replace(adam, mu=mu, nu=nu)
-
-    return part(False), part(True) if "loss_projections" in adam.mu else None
-
-
-def _scheduler(trained: Trained, epoch: int) -> PlateauNumbers | StepDecay | None:
-    found = torch_runs.epoch_schedule(trained)
-    if found is None or found.after.kind is not step_decay or found.warmup_epochs:
-        return torch_runs.plateau_of(trained, epoch)
-    numbers = found.after.numbers
-    return StepDecay(
-        step_size=int(numbers["step_size"]),
-        gamma=torch_runs.decimal(numbers["gamma"]),
-        learning_rate=torch_runs.decimal(numbers["start"]),
     )
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from jaxrecipes.convert.rules import LINEAR, Rule
-from jaxrecipes.recipes.faces.pose_text_weights import POSE_TABLE
+from jaxrecipes.convert.rules import LINEAR, Rule, in_params, norm_rules, weight_rules
+from jaxrecipes.recipes.faces.original_files import POSE_TABLE
 from jaxrecipes.recipes.universal_face.network_config import UniversalFaceConfig
 
 LOSS_RULES = [
@@ -20,50 +20,39 @@ def universal_face_rules(config: UniversalFaceConfig) -> list[Rule]:
     order in which the original's optimizer numbers its parameters.
     """
     rules = [
-        Rule("pos_encoding", "params/pos_encoding"),
+        Rule("pos_encoding", "pos_encoding"),
         Rule("pose_prototypes", "batch_stats/pose_prototypes"),
-        *_linear("feat_proj.0", "feat_proj"),
-        *_layer_norm("feat_proj.1", "feat_norm"),
-        *_linear("ortho_proj.W_id", "id_proj", bias=False),
-        *_linear("ortho_proj.W_pose", "pose_proj", bias=False),
-        *_linear("token_proj", "token_proj"),
+        *weight_rules("feat_proj.0", "feat_proj"),
+        *norm_rules("feat_proj.1", "feat_norm"),
+        *weight_rules("ortho_proj.W_id", "id_proj", bias=False),
+        *weight_rules("ortho_proj.W_pose", "pose_proj", bias=False),
+        *weight_rules("token_proj", "token_proj"),
     ]
     for i in range(config.transformer_depth):
         rules += _block(f"pose_encoder.layers.{i}", f"blocks_{i}", config.use_clip_pose_encoder)
-    return [
-        *rules,
-        *_layer_norm("pose_encoder.norm", "norm"),
-        *_linear("id_enhancer.gate_net.0", "id_enhancer/gate_hidden"),
-        *_linear("id_enhancer.gate_net.2", "id_enhancer/gate_out"),
-        *_linear("id_enhancer.pose_proj", "id_enhancer/pose_proj", bias=False),
-        *_linear("pose_head.0", "pose_head/hidden"),
-        *_linear("pose_head.3", "pose_head/out"),
+    rules += [
+        *norm_rules("pose_encoder.norm", "norm"),
+        *weight_rules("id_enhancer.gate_net.0", "id_enhancer/gate_hidden"),
+        *weight_rules("id_enhancer.gate_net.2", "id_enhancer/gate_out"),
+        *weight_rules("id_enhancer.pose_proj", "id_enhancer/pose_proj", bias=False),
+        *weight_rules("pose_head.0", "pose_head/hidden"),
+        *weight_rules("pose_head.3", "pose_head/out"),
     ]
-
-
-def _linear(source: str, target: str, *, bias: bool = True) -> Iterator[Rule]:
-    yield Rule(f"{source}.weight", f"params/{target}/kernel", LINEAR)
-    if bias:
-        yield Rule(f"{source}.bias", f"params/{target}/bias")
-
-
-def _layer_norm(source: str, target: str) -> Iterator[Rule]:
-    yield Rule(f"{source}.weight", f"params/{target}/scale")
-    yield Rule(f"{source}.bias", f"params/{target}/bias")
+    return in_params(rules)
 
 
 def _block(source: str, target: str, text: bool) -> Iterator[Rule]:
-    yield from _linear(f"{source}.attn.qkv", f"{target}/attn/qkv")
+    yield from weight_rules(f"{source}.attn.qkv", f"{target}/attn/qkv")
     encoder, hidden, out = f"{source}.attn.pose_encoder", "0", "2"
     if text:
         yield Rule(f"{encoder}.{POSE_TABLE}", f"batch_stats/{target}/attn/pose_text/table")
         hidden, out = "proj.0", "proj.3"
-    yield from _linear(f"{encoder}.{hidden}", f"{target}/attn/pose_hidden")
-    yield from _linear(f"{encoder}.{out}", f"{target}/attn/pose_out")
-    yield from _linear(f"{source}.attn.proj", f"{target}/attn/proj")
-    yield from _layer_norm(f"{source}.norm1.norm", f"{target}/norm1/norm")
-    yield from _linear(f"{source}.norm1.pose_embedding.0", f"{target}/norm1/pose_hidden")
-    yield from _linear(f"{source}.norm1.pose_embedding.2", f"{target}/norm1/pose_out")
-    yield from _layer_norm(f"{source}.norm2", f"{target}/norm2")
-    yield from _linear(f"{source}.mlp.0", f"{target}/mlp_hidden")
-    yield from _linear(f"{source}.mlp.3", f"{target}/mlp_out")
+    yield from weight_rules(f"{encoder}.{hidden}", f"{target}/attn/pose_hidden")
+    yield from weight_rules(f"{encoder}.{out}", f"{target}/attn/pose_out")
+    yield from weight_rules(f"{source}.attn.proj", f"{target}/attn/proj")
+    yield from norm_rules(f"{source}.norm1.norm", f"{target}/norm1/norm")
+    yield from weight_rules(f"{source}.norm1.pose_embedding.0", f"{target}/norm1/pose_hidden")
+    yield from weight_rules(f"{source}.norm1.pose_embedding.2", f"{target}/norm1/pose_out")
+    yield from norm_rules(f"{source}.norm2", f"{target}/norm2")
+    yield from weight_rules(f"{source}.mlp.0", f"{target}/mlp_hidden")
+    yield from weight_rules(f"{source}.mlp.3", f"{target}/mlp_out")

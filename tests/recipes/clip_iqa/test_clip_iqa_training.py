@@ -22,7 +22,6 @@ from jaxrecipes.recipes.clip_iqa.config import (
 from jaxrecipes.recipes.clip_iqa.freezing import frozen_rules, unused_rules
 from jaxrecipes.recipes.clip_iqa.original_rules import clip_iqa_rules
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
-from jaxrecipes.runs.torch_runs import with_variables
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train import create_state, current_hparams, make_train_step
 from jaxrecipes.train.config import OptimConfig
@@ -177,7 +176,7 @@ def test_ten_steps_equal_the_originals(golden, original, name):
     )
     recipe = make_recipe(config, DataInfo(steps_per_epoch=10))
     state = create_state(dataclasses.replace(recipe, init=lambda key: (params, {})), SEED)
-    state = with_variables(state, params, {})
+    state = state.replace(params=jax.tree.map(jax.numpy.asarray, params))
     step = jax.jit(make_train_step(recipe))
     batches = [batch_of(arrays, f"batch{i}/") for i in range(2)]
     for i in range(10):
@@ -222,7 +221,7 @@ def test_progressive_unfreezing_equals_the_originals(golden, original):
     )
     recipe = make_recipe(config, DataInfo(steps_per_epoch=per_stage))
     state = create_state(dataclasses.replace(recipe, init=lambda key: (params, {})), SEED)
-    state = with_variables(state, params, {})
+    state = state.replace(params=jax.tree.map(jax.numpy.asarray, params))
     for i in range(steps):
         if i % per_stage == 0:
             stage = recipe.stage_at(i)

@@ -12,7 +12,7 @@ from jaxrecipes.convert import from_torch, to_torch
 from jaxrecipes.losses import cosine_loss, cosine_similarity, mean_squared_error
 from jaxrecipes.recipes.face3d.network import face3d, face3d_shapes, inert_parameters
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
-from jaxrecipes.recipes.face3d.original_weights import network_config
+from jaxrecipes.recipes.face3d.original import network_config
 
 CASES = ["dec_pose0", "dec_pose1", "dec_noangle", "clipmlp_pose1"]
 CASES += ["kp_sp0_pose0", "kp_sp1_pose1", "encdec_pe0", "encdec_pe1", "warp_full", "warp_min"]

@@ -13,7 +13,6 @@ from jaxrecipes.convert import load_torch
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
-from jaxrecipes.recipes.face3d.original_checkpoint import read_checkpoint, write_checkpoint
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.runs.trained import open_trained
 from jaxrecipes.schedules import evaluate
@@ -94,14 +93,6 @@ def test_warm_up_and_cosine_follow_the_original_epoch_by_epoch(golden, trace):
     np.testing.assert_allclose(rates, arrays[f"{prefix}/lr_used"], rtol=2e-5)
 
 
-def test_a_written_checkpoint_equals_the_original(original, tmp_path):
-    write_checkpoint(tmp_path / "x.pth", read_checkpoint(original))
-    want, got = load_torch(original), load_torch(tmp_path / "x.pth")
-    assert list(got) == list(want)
-    jax.tree.map(np.testing.assert_array_equal, got, want)
-    assert list(got["model_state_dict"]) == list(want["model_state_dict"])
-
-
 def test_an_imported_run_stands_where_the_original_stood_and_goes_back(original, tmp_path):
     FACE3D.import_torch(original, tmp_path / "run", use_torch=False)
     trained = open_trained(tmp_path / "run")
@@ -113,6 +104,8 @@ def test_an_imported_run_stands_where_the_original_stood_and_goes_back(original,
     assert int(stopping.num_bad_epochs) == want["epochs_without_improvement"]
     FACE3D.export_torch(trained, tmp_path / "back.pth", weights="raw")
     got = load_torch(tmp_path / "back.pth")
+    assert list(got) == list(want)
+    assert list(got["model_state_dict"]) == list(want["model_state_dict"])
     same = ("epoch", "model_state_dict", "optimizer_state_dict", "train_loss_history")
     for name in (*same, "val_loss_history", "val_cosine_sim_history", "best_val_loss"):
         jax.tree.map(np.testing.assert_array_equal, got[name], want[name])
@@ -128,10 +121,38 @@ def test_an_imported_run_stands_where_the_original_stood_and_goes_back(original,
         assert got["args"][name] == want["args"][name], name
 
 
-def test_a_file_that_is_something_else_is_refused(golden):
-    path = golden.path / "ocec/original_checkpoint__baseline.pt"
+def test_a_file_that_is_something_else_is_refused(golden, imported):
     with pytest.raises(ValueError, match="no checkpoint of the face3d program"):
-        read_checkpoint(path)
+        imported("face3d", golden.path / "ocec/original_checkpoint__baseline.pt")
+
+
+COUNTING = {"base_lrs": [1e-3], "last_epoch": 10, "_last_lr": [5e-4]}
+SCHEDULES = {
+    "every(step_decay(rate, step_size=4, gamma=0.5), epoch)": {"step_size": 4, "gamma": 0.5},
+    "every(cosine(rate, steps=20, end=1e-06), epoch)": {"T_max": 20, "eta_min": 1e-6},
+}
+
+
+@pytest.mark.parametrize("text", SCHEDULES)
+def test_a_scheduler_that_counts_becomes_a_schedule_and_comes_back(
+    original, imported, tmp_path, text
+):
+    state = SCHEDULES[text] | COUNTING
+    run = imported("face3d", load_torch(original) | {"scheduler_state_dict": state})
+    assert run.config.optim.schedule == text
+    FACE3D.export_torch(run, tmp_path / "back.pth", weights="raw")
+    got = load_torch(tmp_path / "back.pth")["scheduler_state_dict"]
+    assert {name: got[name] for name in SCHEDULES[text]} == SCHEDULES[text]
+    assert got["last_epoch"] == 10
+
+
+def test_the_loss_scale_of_mixed_precision_goes_on_and_comes_back(original, imported, tmp_path):
+    scaler = {"scale": 1024.0, "growth_factor": 2.0, "backoff_factor": 0.5}
+    scaler |= {"growth_interval": 2000, "_growth_tracker": 7}
+    run = imported("face3d", load_torch(original) | {"scaler_state_dict": scaler})
+    assert run.config.precision == "float16"
+    FACE3D.export_torch(run, tmp_path / "back.pth", weights="raw")
+    assert load_torch(tmp_path / "back.pth")["scaler_state_dict"] == scaler
 
 
 @pytest.mark.parametrize(

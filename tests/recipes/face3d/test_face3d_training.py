@@ -10,9 +10,8 @@ import pytest
 from jaxrecipes.convert import from_torch, to_torch
 from jaxrecipes.precision import LossScale
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig, LossConfig
-from jaxrecipes.recipes.face3d.original_weights import network_config
+from jaxrecipes.recipes.face3d.original import network_config
 from jaxrecipes.recipes.face3d.recipe import make_recipe
-from jaxrecipes.runs.torch_runs import with_variables
 from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
@@ -45,7 +44,9 @@ def start(cfg: dict, state_dict: dict[str, np.ndarray], **changes):
         loss=LossConfig(mse_weight=cfg["mse_weight"], cosine_weight=cfg["cosine_weight"]),
     )
     recipe = dataclasses.replace(make_recipe(config, DataInfo(steps_per_epoch=4)), **changes)
-    return recipe, with_variables(create_state(recipe, jax.random.key(0)), params, batch_stats)
+    params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
+    state = create_state(recipe, jax.random.key(0))
+    return recipe, state.replace(params=params, batch_stats=batch_stats)
 
 
 def batches(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -7,7 +7,7 @@ import pytest
 from jaxrecipes.convert import from_torch
 from jaxrecipes.export.onnx import check_onnx, onnx_model
 from jaxrecipes.recipes.face3d.network import face3d
-from jaxrecipes.recipes.face3d.original_weights import network_config
+from jaxrecipes.recipes.face3d.original import network_config
 
 CASES = ["dec_pose0", "dec_pose1", "dec_noangle", "clipmlp_pose1"]
 CASES += ["kp_sp0_pose0", "kp_sp1_pose1", "encdec_pe0", "encdec_pe1", "warp_full", "warp_min"]

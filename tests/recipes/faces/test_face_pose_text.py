@@ -19,13 +19,13 @@ from jaxrecipes.recipes.face3d import network as face3d_networks
 from jaxrecipes.recipes.face3d.config import Face3DRunConfig
 from jaxrecipes.recipes.face3d.decoder import TextPoseEncoder
 from jaxrecipes.recipes.face3d.network import Face3DConfig
+from jaxrecipes.recipes.faces.original_files import numbered
 from jaxrecipes.recipes.faces.pose_text import POSE_PHRASES, pose_text_table
 from jaxrecipes.recipes.faces.pose_text_source import with_table
-from jaxrecipes.recipes.faces.pose_text_weights import numbered
 from jaxrecipes.recipes.universal_face.blocks import PoseAttention
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFace, UniversalFaceConfig
-from jaxrecipes.recipes.universal_face.original_weights import loss_to_torch
+from jaxrecipes.recipes.universal_face.original import loss_to_torch
 from jaxrecipes.runs.recipe_module import load_recipe
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state, starting_weights

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxrecipes.convert import ConversionError, from_torch, load_torch, save_torch, to_torch
-from jaxrecipes.recipes.ocec import original_weights as ocec
+from jaxrecipes.convert import ConversionError, from_torch, load_torch, to_torch
+from jaxrecipes.recipes.ocec import original as ocec
 from jaxrecipes.recipes.ocec.network import Ocec, OcecConfig
 
 CHECKPOINTS = ["baseline", "inverted_se", "convnext_transformer"]
@@ -100,38 +100,40 @@ def test_an_unknown_network_and_field_name_the_nearest():
         from_torch("ocec", state_dict, config | {"num_block": 3})
 
 
-def test_an_original_checkpoint_gives_its_logits(original):
+def test_an_original_checkpoint_gives_its_logits(original, imported):
     path, arrays = original
-    checkpoint = ocec.read_checkpoint(path)
-    variables = {"params": checkpoint.params, "batch_stats": checkpoint.batch_stats}
+    run = imported("ocec", path)
+    variables = {"params": run.state.params, "batch_stats": run.state.batch_stats}
     images = arrays["x"].transpose(0, 2, 3, 1)
-    logits = jax.jit(lambda v, x: Ocec(checkpoint.config).apply(v, x, train=False))(
+    logits = jax.jit(lambda v, x: Ocec(run.config.model).apply(v, x, train=False))(
         variables, images
     )
     np.testing.assert_allclose(logits, arrays["logits"], atol=1e-5)
-    assert checkpoint.image_size == images.shape[1:3]
+    assert run.config.data.image_size == images.shape[1:3]
 
 
-def test_a_written_checkpoint_equals_the_original(original, tmp_path):
+def test_a_written_checkpoint_equals_the_original(original, imported, tmp_path):
     path, _ = original
-    checkpoint = ocec.read_checkpoint(path)
-    ocec.write_checkpoint(tmp_path / "x.pt", checkpoint)
+    ocec.export_torch(imported("ocec", path), tmp_path / "x.pt")
     want, got = load_torch(path), load_torch(tmp_path / "x.pt")
-    assert list(got) == list(want)
-    jax.tree.map(np.testing.assert_array_equal, got, want)
+    assert list(got) == [name for name in want if not name.startswith("best_")]
+    for name in got.keys() - {"train_config", "tensorboard_logdir", "scheduler_state"}:
+        jax.tree.map(np.testing.assert_array_equal, got[name], want[name])
     assert list(got["model_state"]) == list(want["model_state"])
+    assert got["scheduler_state"].keys() == want["scheduler_state"].keys()
 
 
-def test_training_goes_on_from_the_original_optimizer(original):
+def test_training_goes_on_from_the_original_optimizer(original, imported):
     path, arrays = original
-    checkpoint = ocec.read_checkpoint(path)
-    adam, model = checkpoint.optimizer, Ocec(checkpoint.config)
+    imported_run = imported("ocec", path)
+    start, model = imported_run.state, Ocec(imported_run.config.model)
     images, labels = arrays["x"].transpose(0, 2, 3, 1), arrays["labels"].astype(np.float32)
     learning_rate, weight_decay = arrays["resume5/lr"], arrays["resume5/weight_decay"]
-    assert adam.hyperparams["learning_rate"] == learning_rate
-    assert adam.hyperparams["weight_decay"] == weight_decay
+    assert imported_run.config.optim.learning_rate == learning_rate
+    assert imported_run.config.optim.weight_decay == weight_decay
     tx = optax.adamw(float(learning_rate), weight_decay=float(weight_decay))
-    moments = optax.ScaleByAdamState(np.int32(adam.count), adam.mu, adam.nu)
+    count, mu, nu = (optax.tree.get(start.opt_state, name) for name in ("count", "mu", "nu"))
+    moments = optax.ScaleByAdamState(count, mu, nu)
 
     def step(state, _):
         params, batch_stats, opt_state = state
@@ -154,42 +156,62 @@ def test_training_goes_on_from_the_original_optimizer(original):
         return losses, model.apply(variables, images, train=False)
 
     fast = {"xla_backend_optimization_level": "0"}
-    arguments = (checkpoint.params, checkpoint.batch_stats, moments)
+    arguments = (start.params, start.batch_stats, moments)
     losses, logits = jax.jit(run).lower(*arguments).compile(compiler_options=fast)(*arguments)
     np.testing.assert_allclose(losses, arrays["resume5/losses"], atol=5e-6)
     np.testing.assert_allclose(logits, arrays["resume5/eval_logits"], atol=5e-5)
 
 
-def test_averaged_weights_are_kept_with_and_without_statistics(golden, tmp_path):
-    checkpoint = ocec.read_checkpoint(golden.path / "ocec/original_checkpoint__baseline.pt")
-    shadow = jax.tree.map(lambda x: x + 1, checkpoint.params)
-    for stats in (None, checkpoint.batch_stats):
-        averaged = dataclasses.replace(checkpoint, ema_params=shadow, ema_batch_stats=stats)
-        ocec.write_checkpoint(tmp_path / "x.pt", averaged)
-        again = ocec.read_checkpoint(tmp_path / "x.pt")
-        jax.tree.map(np.testing.assert_array_equal, again.ema_params, shadow)
-        assert (again.ema_batch_stats is None) == (stats is None)
+@pytest.fixture
+def baseline(golden):
+    return load_torch(golden.path / "ocec/original_checkpoint__baseline.pt")
 
 
-def test_bare_and_wrapped_state_dicts_are_read(golden, tmp_path):
-    source = golden.path / "ocec/original_checkpoint__baseline.pt"
-    want, state = ocec.read_checkpoint(source), load_torch(source)["model_state"]
-    shadow = {key: state[key] for key in state if "running" not in key and "num_b" not in key}
+def test_averaged_weights_are_kept_with_and_without_statistics(baseline, imported, tmp_path):
+    state = baseline["model_state"]
+    shadow = {key: array + 1 for key, array in state.items()}
+    for averages in (shadow, {key: a for key, a in shadow.items() if not _is_statistic(key)}):
+        run = imported("ocec", baseline | {"ema_state": averages})
+        with_statistics = len(averages) == len(shadow)
+        ema, raw = (
+            to_torch("ocec", params, stats, run.config.model)
+            for params, stats in (run.weights("ema"), run.weights("raw"))
+        )
+        for key in shadow:
+            averaged = with_statistics or not _is_statistic(key)
+            np.testing.assert_array_equal(ema[key], (shadow if averaged else state)[key])
+            np.testing.assert_array_equal(raw[key], state[key])
+        ocec.export_torch(run, tmp_path / "x.pt", weights="raw")
+        again = load_torch(tmp_path / "x.pt")
+        for key, array in again["ema_state"].items():
+            np.testing.assert_array_equal(array, shadow[key])
+        assert again["optimizer_state"]
+        ocec.export_torch(run, tmp_path / "x.pt")
+        assert load_torch(tmp_path / "x.pt")["optimizer_state"] is None
+
+
+def _is_statistic(key: str) -> bool:
+    return "running" in key or "num_batches" in key
+
+
+def test_wrapped_state_dicts_are_read_and_bare_ones_are_not(baseline, imported):
+    want, state = imported("ocec", baseline).state.params, baseline.pop("model_state")
+    shadow = {key: array for key, array in state.items() if not _is_statistic(key)}
     layouts = [
-        state,
         {"state_dict": {f"module.{key}": array for key, array in state.items()}},
         {"model_state": state, "ema": {"decay": 0.999, "shadow": shadow}},
     ]
     for layout in layouts:
-        save_torch(tmp_path / "x.pt", layout)
-        got = ocec.read_checkpoint(tmp_path / "x.pt", config=want.config)
-        jax.tree.map(np.testing.assert_array_equal, got.params, want.params)
-        assert (got.ema_params is not None) == ("ema" in layout)
-    with pytest.raises(ValueError, match="pass the architecture as `config`"):
-        ocec.read_checkpoint(tmp_path / "x.pt")
+        run = imported("ocec", baseline | layout)
+        jax.tree.map(np.testing.assert_array_equal, run.state.params, want)
+        assert run.config.ema.enabled == ("ema" in layout)
+    with pytest.raises(ValueError, match=r"has no model_config.*convert\.from_torch\('ocec'"):
+        imported("ocec", state)
+    with pytest.raises(ValueError, match="it has no model_state: "):
+        imported("ocec", baseline)
 
 
-def test_a_warm_up_scheduler_is_no_plateau(golden, tmp_path):
-    loaded = load_torch(golden.path / "ocec/original_checkpoint__baseline.pt")
-    save_torch(tmp_path / "x.pt", loaded | {"scheduler_state": {"last_epoch": 2}})
-    assert ocec.read_checkpoint(tmp_path / "x.pt").plateau is None
+def test_a_warm_up_scheduler_is_no_plateau(baseline, imported):
+    run = imported("ocec", baseline | {"scheduler_state": {"last_epoch": 2}})
+    assert run.state.plateau is None
+    assert run.config.optim.schedule == "constant"

@@ -12,7 +12,7 @@ from jax import numpy as jnp
 
 from jaxrecipes.convert.rules import dump_tensors
 from jaxrecipes.recipes.ocec.network import OcecConfig
-from jaxrecipes.recipes.ocec.original_weights import from_torch, ocec_rules, to_torch
+from jaxrecipes.recipes.ocec.original import from_torch, ocec_rules, to_torch
 
 FIELDS = {field.name for field in dataclasses.fields(OcecConfig)}
 TRAINED = [  # every backbone and every head but the plain one

@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxrecipes.convert import ConversionError, from_torch, load_torch, save_torch, to_torch
-from jaxrecipes.convert.torch_optim import PlateauNumbers
-from jaxrecipes.recipes.universal_face.original_checkpoint import (
-    StepDecay,
-    read_checkpoint,
-    write_checkpoint,
-)
-from jaxrecipes.recipes.universal_face.original_weights import loss_to_torch
+from jaxrecipes.convert import ConversionError, from_torch, load_torch, to_torch
+from jaxrecipes.recipes.universal_face.original import export_torch, loss_to_torch
 
 ORIGINAL = "universal_face/original_checkpoint_epoch_10.pth"
 
@@ -55,24 +49,18 @@ def test_half_of_the_loss_projections_is_an_error(golden):
         from_torch("universal_face", model | {key: loss[key]}, config)
 
 
-def test_a_checkpoint_of_the_original_is_read(golden):
-    checkpoint = read_checkpoint(golden.path / ORIGINAL)
-    assert (checkpoint.epoch, checkpoint.optimizer.count) == (10, 60)
-    assert isinstance(checkpoint.scheduler, PlateauNumbers)
-    assert checkpoint.scheduler.settings["mode"] == "max"
-    assert checkpoint.best_val_cosine == checkpoint.scheduler.best
-    assert checkpoint.projections_drawn
-    assert checkpoint.args["lambda_id"] == 3.0
-
-
-def test_a_checkpoint_comes_back_to_the_bit(golden, tmp_path):
-    write_checkpoint(tmp_path / "x.pth", read_checkpoint(golden.path / ORIGINAL))
+def test_a_checkpoint_comes_back_to_the_bit(golden, imported, tmp_path):
+    export_torch(imported("universal_face", golden.path / ORIGINAL), tmp_path / "x.pth")
     want, got = load_torch(golden.path / ORIGINAL), load_torch(tmp_path / "x.pth")
-    for name in want.keys() - {"model_state_dict", "optimizer_state_dict"}:
-        assert got[name] == want[name], name
+    assert set(want) <= set(got)
     assert list(got["model_state_dict"]) == list(want["model_state_dict"])
     for key, value in want["model_state_dict"].items():
         np.testing.assert_array_equal(got["model_state_dict"][key], value)
+    assert got["scheduler_state_dict"].keys() == want["scheduler_state_dict"].keys()
+    assert {name: got["args"][name] for name in ("lambda_id", "lr", "dropout")} == {
+        name: want["args"][name] for name in ("lambda_id", "lr", "dropout")
+    }
+    assert got["epoch"] == want["epoch"] == 10
     want, got = want["optimizer_state_dict"], got["optimizer_state_dict"]
     assert got["param_groups"] == want["param_groups"]
     for index, entry in want["state"].items():
@@ -80,39 +68,38 @@ def test_a_checkpoint_comes_back_to_the_bit(golden, tmp_path):
             np.testing.assert_array_equal(got["state"][index][name], value)
 
 
-def test_the_loss_projections_are_where_the_originals_diagnostics_look(golden, tmp_path):
-    checkpoint = read_checkpoint(golden.path / ORIGINAL)
-    write_checkpoint(tmp_path / "x.pth", checkpoint)
-    assert set(load_torch(tmp_path / "x.pth")["criterion_state_dict"]) == {
-        "id_to_feat_proj.weight",
-        "feat_to_id_proj.weight",
-    }
-    again = read_checkpoint(tmp_path / "x.pth")
-    assert not again.projections_drawn
+def test_the_loss_projections_are_where_the_originals_diagnostics_look(golden, imported, tmp_path):
+    run = imported("universal_face", golden.path / ORIGINAL)
+    export_torch(run, tmp_path / "x.pth")
+    found = load_torch(tmp_path / "x.pth")["criterion_state_dict"]
+    kernels = run.state.params["loss_projections"]
+    assert set(found) == {"id_to_feat_proj.weight", "feat_to_id_proj.weight"}
     np.testing.assert_array_equal(
-        again.params["loss_projections"]["id_to_feat"]["kernel"],
-        checkpoint.params["loss_projections"]["id_to_feat"]["kernel"],
+        found["id_to_feat_proj.weight"].T, kernels["id_to_feat"]["kernel"]
     )
+    again = imported("universal_face", tmp_path / "x.pth")
+    for name, branch in again.state.params["loss_projections"].items():
+        np.testing.assert_array_equal(branch["kernel"], kernels[name]["kernel"])
 
 
-def test_the_step_decay_of_old_runs_is_read_and_written(golden, tmp_path):
+def test_the_step_decay_of_old_runs_is_read_and_written(golden, imported, tmp_path):
+    state = {"step_size": 4, "gamma": 0.5, "base_lrs": [0.002], "last_epoch": 10}
     loaded = load_torch(golden.path / ORIGINAL)
-    state = {
-        "step_size": 4,
-        "gamma": 0.5,
-        "base_lrs": [0.002],
-        "last_epoch": 10,
-        "_last_lr": [5e-4],
-    }
-    save_torch(tmp_path / "old.pth", loaded | {"scheduler_state_dict": state})
-    checkpoint = read_checkpoint(tmp_path / "old.pth")
-    assert checkpoint.scheduler == StepDecay(step_size=4, gamma=0.5, learning_rate=0.002)
-    write_checkpoint(tmp_path / "again.pth", checkpoint)
+    loaded["scheduler_state_dict"] = state | {"_last_lr": [5e-4]}
+    loaded["args"]["lr"] = 0.002
+    run = imported("universal_face", loaded)
+    assert run.config.optim.schedule == "every(step_decay(rate, step_size=4, gamma=0.5), epoch)"
+    export_torch(run, tmp_path / "again.pth")
     got = load_torch(tmp_path / "again.pth")["scheduler_state_dict"]
     assert {name: got[name] for name in state} == state
 
 
-def test_another_file_is_refused(golden, tmp_path):
-    save_torch(tmp_path / "x.pth", {"model_state_dict": {}})
+def test_a_scheduler_that_no_run_goes_on_with_is_refused(golden, imported):
+    loaded = load_torch(golden.path / ORIGINAL) | {"scheduler_state_dict": {"last_epoch": 3}}
+    with pytest.raises(ConversionError, match=r"FILE\.pt: the scheduler's state has no '_last_lr'"):
+        imported("universal_face", loaded)
+
+
+def test_another_file_is_refused(imported):
     with pytest.raises(ValueError, match="no checkpoint of the universal face program"):
-        read_checkpoint(tmp_path / "x.pth")
+        imported("universal_face", {"model_state_dict": {}})

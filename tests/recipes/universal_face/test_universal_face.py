@@ -9,8 +9,8 @@ from flax.traverse_util import flatten_dict
 from jaxrecipes.convert import from_torch
 from jaxrecipes.nn.init_variables import init_variables
 from jaxrecipes.recipes.universal_face.network import UniversalFace, UniversalFaceConfig
+from jaxrecipes.recipes.universal_face.original import template
 from jaxrecipes.recipes.universal_face.original_rules import LOSS_RULES, universal_face_rules
-from jaxrecipes.recipes.universal_face.original_weights import template
 
 CALLS = {
     "train": ("train", True),

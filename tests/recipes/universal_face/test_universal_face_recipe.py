@@ -12,7 +12,7 @@ from jaxrecipes.fields import leaves_of
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
-from jaxrecipes.recipes.universal_face.original_weights import loss_to_torch
+from jaxrecipes.recipes.universal_face.original import loss_to_torch
 from jaxrecipes.recipes.universal_face.recipe import (
     TERMS,
     check_config,
