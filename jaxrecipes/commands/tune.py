@@ -69,6 +69,9 @@ def main() -> None:
     )
     flags.add_argument("--eta", type=int, default=3, help="of how many halving keeps one (3)")
     flags.add_argument(
+        "--interval_epochs", type=int, default=1, help="from one exchange of pbt to the next (1)"
+    )
+    flags.add_argument(
         "--population",
         type=_number_or_auto,
         default=1,
@@ -103,6 +106,7 @@ def main() -> None:
         sampler=own.sampler,
         pruner=own.scheduler,
         eta=own.eta,
+        interval_epochs=own.interval_epochs,
         population=own.population,
         seeds=own.seeds,
         keep_all=own.keep == "all",
@@ -126,6 +130,7 @@ def search(
     sampler: Sampler = "tpe",
     pruner: Pruner = "median",
     eta: int = 3,
+    interval_epochs: int = 1,
     population: int | None = 1,
     seeds: int = 1,
     keep_all: bool = False,
@@ -144,6 +149,7 @@ def search(
       sampler: how values are drawn.
       pruner: which trials are stopped early.
       eta: of how many trials `halving` keeps one.
+      interval_epochs: epochs between the exchanges of `pbt`.
       population: how many trials train together; None: as many as fit the memory, up to 16.
       seeds: runs of each trial, which is judged by their mean.
       keep_all: keep the checkpoints of all trials, not of the best alone.
@@ -164,6 +170,13 @@ def search(
         raise ValueError(
             f"expected --seeds of 1 or more and --eta of 2 or more; got {seeds}, {eta}"
         )
+    if pruner == "pbt":
+        population = population or trials
+        if population != trials or population < 2 or seeds > 1 or interval_epochs < 1:
+            raise ValueError(
+                "--scheduler pbt trains all trials at the same time, 2 or more, each under one "
+                "seed, and exchanges them every 1 or more epochs: give --trials N --population N"
+            )
     if pruner == "halving" and population == 1:
         raise ValueError(
             "--scheduler halving compares the trials of a population: give --population 2 or more, "
@@ -194,6 +207,7 @@ def search(
         set_up_jax(config)
         import optuna
 
+        from jaxrecipes.tune.exchange import Exchange
         from jaxrecipes.tune.report import write_search_report
         from jaxrecipes.tune.search import Search
         from jaxrecipes.tune.study import Study
@@ -211,6 +225,9 @@ def search(
             pruner=pruner,
             seed=seed,
         )
+        exchange = None
+        if pruner == "pbt":
+            exchange = Exchange(folder, config, space, every_epochs=interval_epochs, seed=seed)
         found = Search(
             module,
             config,
@@ -219,17 +236,18 @@ def search(
             population=population,
             seeds=seeds,
             eta=eta,
+            exchange=exchange,
             keep_all=keep_all,
         )
         if not found.run(trials, timeout_s=timeout_s):
             return None
         best = write_search_report(
             study,
-            config,
             space,
             recipe=module,
             metric=found.metric,
             mode=config.select_mode,
+            config_of=found.configs.at_end,
         )
         log = logging.getLogger("jaxrecipes")
         log.info("best: trial %d, %s %.5g", best.number, found.metric, best.value)

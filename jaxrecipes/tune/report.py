@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -37,23 +37,23 @@ _SHOWN = 10
 
 def write_search_report(
     study: Study,
-    base: Any,
     space: Space,
     *,
     recipe: RecipeModule,
     metric: str,
     mode: Literal["min", "max"],
+    config_of: Callable[[int], Any],
 ) -> TrialRow:
     """Writes trials.csv, trials.json, search.json, best.py, best_config.json, plots/*.png,
     report.md and report.html into the search's folder, and a copy of a recipe that is one file.
 
     Args:
       study: the search.
-      base: the config that trials start from.
       space: what they varied.
       recipe: what they trained.
       metric: what they were compared by.
       mode: whether lower or higher is better.
+      config_of: number of a trial -> the config that it trained.
 
     Returns:
       The best trial.
@@ -65,7 +65,7 @@ def write_search_report(
     write_json(workdir / "trials.json", [dataclasses.asdict(row) for row in rows])
     write_bytes(workdir / "trials.csv", _csv(rows, list(space.parameters)).encode())
     best = best_row(rows, mode=mode)
-    config = space.config(base, best.values)
+    config = config_of(best.number)
     write_json(workdir / "best_config.json", {"recipe": recipe.name} | to_dict(config))
     if recipe.file is not None:
         write_bytes(workdir / recipe.file.name, recipe.file.content)

@@ -2,14 +2,12 @@
 
 import logging
 import math
-import shutil
 import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from optuna.trial import TrialState
 
 from jaxrecipes.files import write_bytes
 from jaxrecipes.interrupt import Interrupt
@@ -21,9 +19,11 @@ from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.nonfinite import TrainingDivergedError
+from jaxrecipes.tune.exchange import Exchange
 from jaxrecipes.tune.shared import Shared
 from jaxrecipes.tune.space import Space
-from jaxrecipes.tune.study import Claimed, Study, counted
+from jaxrecipes.tune.study import Claimed, Study
+from jaxrecipes.tune.trial_configs import TrialConfigs
 from jaxrecipes.tune.trial_runs import TrialRuns, named
 
 _MOST_AT_ONCE = 16
@@ -46,6 +46,8 @@ class Search:
         memory, 16 at most, as later draws know what came out of earlier ones.
       seeds: runs of each trial, which is judged by their mean.
       eta: of how many trials one goes on at a rung, if the study stops them by `halving`.
+      exchange: who goes on from whom in population based training, all of whose trials are under
+        way at the same time.
       keep_all: keep the checkpoints of all trials, not of the best alone.
       trainer: how their steps are taken; None: as those of runs of their own, to the bit.
 
@@ -63,10 +65,11 @@ class Search:
         population: int | None = 1,
         seeds: int = 1,
         eta: int = 3,
+        exchange: Exchange | None = None,
         keep_all: bool = False,
         trainer: Trainer | None = None,
     ):
-        self._module, self._base, self._space, self._study = module, base, space, study
+        self._module, self._base, self._study = module, base, study
         if base.parallel.coordinator_address is not None:
             raise ValueError(
                 "a search runs each trial in one process: leave out --parallel.coordinator_address "
@@ -77,8 +80,10 @@ class Search:
         self._trainer = trainer or OneByOne()
         self._mesh = make_mesh(base.parallel.fsdp_devices)
         self.shared = Shared(module, self._mesh, report_dir=study.workdir)
+        self.configs = TrialConfigs(base, space, study, self.shared, exchange)
         self._trials: dict[int, TrialRuns] = {}
         self._began: dict[int, float] = {}
+        self._answers: dict[tuple[int, int], Any] = {}
         self._data_known = False
 
     def run(self, num_trials: int, *, timeout_s: float | None = None) -> bool:
@@ -109,7 +114,7 @@ class Search:
                     if not self._train_round():
                         return False
                     if not self._keep_all:
-                        self._keep_best_checkpoints()
+                        self._study.keep_best_checkpoints()
                     if interrupt.requested():
                         return False
             finally:
@@ -143,7 +148,7 @@ class Search:
 
     def _fill(self, num_trials: int, interrupt: Interrupt) -> None:
         """Draws trials for the free lanes, until there are none of either."""
-        cohort = self._study.pruner == "halving"  # whose members are compared with each other
+        cohort = self._study.pruner in ("halving", "pbt")  # whose members begin together
         if cohort and self._trials:
             return
         start = next((t.round for t in self._trials.values()), self._study.last_round() + 1)
@@ -168,7 +173,7 @@ class Search:
                 raise
             self._data_known = True
         try:
-            config = self._space.config(self._base, claimed.values)
+            config = self.configs.at_begin(claimed)
             self._module.check_config(config)
             self._trials[number] = TrialRuns.begin(
                 claimed, config, self.shared, interrupt, seeds=self._seeds
@@ -186,7 +191,13 @@ class Search:
         at = min(trial.round for trial in self._trials.values())
         trials = {n: t for n, t in sorted(self._trials.items()) if t.round == at}
         runs = {(n, run): trial.turns[run] for n, trial in trials.items() for run in trial.due()}
-        outcomes = advance(runs, self._trainer, within=lambda name: named(trials[name[0]].claimed))
+        answers = {name: self._answers.pop(name) for name in runs if name in self._answers}
+        outcomes = advance(
+            runs,
+            self._trainer,
+            answers=answers,
+            within=lambda name: named(trials[name[0]].claimed),
+        )
         stopped = False
         for number, trial in trials.items():
             own = {run: outcome for (n, run), outcome in outcomes.items() if n == number}
@@ -196,6 +207,7 @@ class Search:
         judged = [trial for n, trial in trials.items() if n in self._trials]
         for trial in judged:
             self._report(trial)
+        self._answers |= self.configs.exchange_after(at + 1, self._trials)
         for trial in judged:
             self._decide(trial)
         return True
@@ -277,17 +289,6 @@ class Search:
         _log.warning("trial %d failed: %s", claimed.trial.number, first_line)
         if not isinstance(error, ValueError | TrainingDivergedError):
             self.shared.clear()  # an error of the device may have left it without memory
-
-    def _keep_best_checkpoints(self) -> None:
-        """The checkpoints of the best trial stay; those of others that are done go."""
-        trials = self._study.study.get_trials(deepcopy=False)
-        done = [trial for trial in counted(trials) if trial.state.is_finished()]
-        complete = any(trial.state == TrialState.COMPLETE for trial in done)
-        best = self._study.study.best_trial.number if complete else None
-        for trial in done:
-            if trial.number != best:
-                for folder in self._study.folder(trial).glob("**/checkpoints"):
-                    shutil.rmtree(folder, ignore_errors=True)
 
     def _metric_of(self, trial: TrialRuns) -> str:
         return trial.told[0].run.selected

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import shutil
 import sqlite3
 import uuid
 import zlib
@@ -13,7 +14,6 @@ from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,9 +21,16 @@ from jaxrecipes.config import diff
 from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences
 from jaxrecipes.errors import cause, telling
 from jaxrecipes.files import write_bytes
-from jaxrecipes.paths import check_output_file, user_path
 from jaxrecipes.tune import Pruner, Sampler
-from jaxrecipes.tune.space import Choice, Distribution, Float, Space, value_at
+from jaxrecipes.tune.optuna_parts import (
+    as_optuna,
+    from_stored,
+    make_pruner,
+    make_sampler,
+    open_storage,
+    to_stored,
+)
+from jaxrecipes.tune.space import Space, value_at
 
 _MAX_ATTEMPTS = 3
 # What Optuna raises for a URL, a driver that is not installed, and a file that is no journal.
@@ -94,7 +101,7 @@ class Study:
         self._lock = FileLock(workdir / ".lock")
         # Without the user and password of a URL.
         self._stored_in = re.sub("://[^/]*@", "://", storage or str(workdir / "study.db"))
-        self.distributions = {n: _distribution(d) for n, d in space.parameters.items()}
+        self.distributions = {n: as_optuna(d) for n, d in space.parameters.items()}
         with self._held():
             id_file = workdir / "study_id"
             if not id_file.exists():
@@ -102,17 +109,17 @@ class Study:
             study_id = id_file.read_text(errors="replace").strip()
             with telling(f"the search's storage {self._stored_in} cannot be used", *_NO_STORAGE):
                 self.study = optuna.create_study(
-                    storage=_storage(storage, workdir),
+                    storage=open_storage(storage, workdir),
                     study_name=study_id,
                     load_if_exists=True,
                     direction="minimize" if mode == "min" else "maximize",
-                    pruner=_pruner(pruner),
+                    pruner=make_pruner(pruner),
                 )
             stored = self.study.user_attrs.get("config")
             if stored is None:
                 values = {n: value_at(base, n) for n in space.parameters}
                 values = {n: v for n, v in values.items() if v in space.parameters[n]}
-                self.study.enqueue_trial({n: _stored(v) for n, v in values.items()})
+                self.study.enqueue_trial({n: to_stored(v) for n, v in values.items()})
                 self.study.set_user_attr("config", dict(config))
             elif changes := diff(stored, config):
                 raise ValueError(
@@ -124,7 +131,7 @@ class Study:
     def adopt(self, most: int) -> list[Claimed]:
         """Up to so many trials whose process died or stopped, to go on with, in order."""
         with self._held():
-            self.study.sampler = _make_sampler("random", 0)  # it is asked for nothing
+            self.study.sampler = make_sampler("random", 0)  # it is asked for nothing
             adopted: list[Claimed] = []
             for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
                 if len(adopted) == most:
@@ -156,7 +163,7 @@ class Study:
                 if self._sampler == "grid" and not waiting and not self._enqueue(count):
                     break
                 seed = zlib.crc32(f"{self._seed}/{count}".encode())
-                self.study.sampler = _make_sampler(self._sampler, seed)
+                self.study.sampler = make_sampler(self._sampler, seed)
                 with telling(
                     f"the search in {self.workdir} had other ranges of --search", ValueError
                 ):
@@ -171,7 +178,7 @@ class Study:
         """Puts the next point of the grid in the queue; False when there is none left."""
         point = next(itertools.islice(self._space.grid(), count - 1, None), None)
         if point is not None:
-            self.study.enqueue_trial({name: _stored(value) for name, value in point.items()})
+            self.study.enqueue_trial({name: to_stored(value) for name, value in point.items()})
         return point is not None
 
     def _claimed(self, trial: Trial, reported: frozenset[int] = frozenset()) -> Claimed | None:
@@ -248,13 +255,24 @@ class Study:
         trials = self.study.get_trials(deepcopy=False)
         return max((trial.user_attrs.get("ended", -1) for trial in trials), default=-1)
 
+    def keep_best_checkpoints(self) -> None:
+        """The checkpoints of the best trial stay; those of others that are done go."""
+        trials = self.study.get_trials(deepcopy=False)
+        done = [trial for trial in counted(trials) if trial.state.is_finished()]
+        complete = any(trial.state == TrialState.COMPLETE for trial in done)
+        best = self.study.best_trial.number if complete else None
+        for trial in done:
+            if trial.number != best:
+                for folder in self.folder(trial).glob("**/checkpoints"):
+                    shutil.rmtree(folder, ignore_errors=True)
+
     def folder(self, trial: Trial | FrozenTrial) -> pathlib.Path:
         """Where a trial runs; one that is tried again keeps its first folder."""
         return self.workdir / "trials" / f"{trial.user_attrs.get('first', trial.number):04d}"
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The config's values of Optuna's parameters."""
-        return {name: _restored(self._space.parameters[name], v) for name, v in params.items()}
+        return {name: from_stored(self._space.parameters[name], v) for name, v in params.items()}
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[None]:
@@ -294,71 +312,3 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def _previous(trial: FrozenTrial) -> int | None:
     return trial.user_attrs.get("previous")
-
-
-def _storage(storage: str | None, workdir: pathlib.Path) -> optuna.storages.BaseStorage:
-    if storage is None:
-        file = workdir / "study.db"
-
-        def connect_to() -> sqlite3.Connection:
-            # Other processes may be writing.
-            return sqlite3.connect(file, timeout=120, check_same_thread=False)
-
-        # The URL only tells the kind of database: in one, %, ? and # of a folder mean other things.
-        return optuna.storages.RDBStorage("sqlite:///study.db", {"creator": connect_to})
-    if "://" in storage:
-        # Other processes may be writing.
-        connect = {"timeout": 120} if storage.startswith("sqlite") else {}
-        return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": connect})
-    journal = user_path(storage)
-    check_output_file(journal, what="--storage")
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(journal)))
-
-
-def _make_sampler(kind: Sampler, seed: int) -> optuna.samplers.BaseSampler:
-    samplers = optuna.samplers
-    if kind in ("random", "grid"):
-        return samplers.RandomSampler(seed=seed)
-    if kind == "cmaes":
-        # What it cannot draw (choices) and its first trials are drawn at random.
-        random = samplers.RandomSampler(seed=seed)
-        return samplers.CmaEsSampler(
-            seed=seed, independent_sampler=random, warn_independent_sampling=False
-        )
-    if kind == "gp":
-        return samplers.GPSampler(seed=seed)
-    # constant_liar: trials under way count as poor ones, so that none is drawn twice.
-    return samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-
-
-def _pruner(kind: Pruner) -> optuna.pruners.BasePruner:
-    pruners = optuna.pruners
-    return {
-        "median": pruners.MedianPruner(n_startup_trials=5),
-        "percentile": pruners.PercentilePruner(75.0, n_startup_trials=5),
-        "asha": pruners.SuccessiveHalvingPruner(),
-        "hyperband": pruners.HyperbandPruner(),
-        "halving": pruners.NopPruner(),  # `tune.search` compares the members of a population
-        "none": pruners.NopPruner(),
-    }[kind]
-
-
-def _distribution(distribution: Distribution) -> optuna.distributions.BaseDistribution:
-    d = distribution
-    if isinstance(d, Choice):
-        return optuna.distributions.CategoricalDistribution([_stored(o) for o in d.options])
-    if isinstance(d, Float):
-        return optuna.distributions.FloatDistribution(d.low, d.high, log=d.log)
-    return optuna.distributions.IntDistribution(d.low, d.high, step=d.step, log=d.log)
-
-
-def _stored(value: Any) -> Any:
-    """What Optuna keeps of a value: it knows plain ones only."""
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
-
-
-def _restored(distribution: Distribution, stored: Any) -> Any:
-    if isinstance(distribution, Choice):
-        return next(option for option in distribution.options if _stored(option) == stored)
-    return stored

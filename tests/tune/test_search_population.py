@@ -28,6 +28,18 @@ def history(folder):
     return [{name: entry[name] for name in HISTORY} for entry in entries]
 
 
+def states_equal(*runs):
+    states = []
+    for run in runs:
+        with CheckpointManager(run / "checkpoints") as checkpoints:
+            step = checkpoints.latest_step
+            shapes = checkpoints.shapes(step)
+            states.append(checkpoints.restore(shapes, step=step, partial=True).tree)
+    assert states[0].keys() == states[1].keys()
+    for path, leaf in states[0].items():
+        assert np.asarray(leaf).tobytes() == np.asarray(states[1][path]).tobytes(), path
+
+
 @pytest.fixture(scope="module")
 def random_search(tmp_path_factory):
     """Seven trials, three at a time."""
@@ -54,15 +66,7 @@ def test_a_member_is_the_run_that_train_makes_of_its_config(random_search, tmp_p
     data = random_search.shared.data(config)
     fit(random_search.shared.recipe(config), data, config, tmp_path)
     assert history(tmp_path) == history(folder)
-    states = []
-    for run in (tmp_path, folder):
-        with CheckpointManager(run / "checkpoints") as checkpoints:
-            step = checkpoints.latest_step
-            shapes = checkpoints.shapes(step)
-            states.append(checkpoints.restore(shapes, step=step, partial=True).tree)
-    assert states[0].keys() == states[1].keys()
-    for path, leaf in states[0].items():
-        assert np.asarray(leaf).tobytes() == np.asarray(states[1][path]).tobytes(), path
+    states_equal(tmp_path, folder)
 
 
 def test_the_number_of_lanes_changes_no_result(random_search, tmp_path):

@@ -50,11 +50,13 @@ def study(tmp_path_factory):
 def written(study):
     best = write_search_report(
         study,
-        toy_run_config(),
         SPACE,
         recipe=RecipeModule("toy", ToyModule()),
         metric="loss_ema",
         mode="min",
+        config_of=lambda number: SPACE.config(
+            toy_run_config(), study.values(study.study.trials[number].params)
+        ),
     )
     return study.workdir, best
 

@@ -103,5 +103,11 @@ def toy_search(
     study = toy_study(workdir, space, config=config, **options)
     recipe = RecipeModule("toy", module or ToyModule())
     search = Search(recipe, config, space, study, **(together or {}))
-    search.shared = shared or search.shared
-    return types.SimpleNamespace(run=search.run, shared=search.shared, study=study, space=space)
+    search.shared = search.configs.shared = shared or search.shared
+    return types.SimpleNamespace(
+        run=search.run,
+        shared=search.shared,
+        study=study,
+        space=space,
+        configs=search.configs,
+    )
