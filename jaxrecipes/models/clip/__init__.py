@@ -1,1 +1,1 @@
-"""CLIP: both towers, the tokenizer, and published weights in and out."""
+"""CLIP: both towers, the tokenizer, and reading and writing published weights."""

@@ -16,7 +16,7 @@ normal = nn.initializers.normal
 class ClipBlock(nn.Module):
     """`x += self_attn(norm1(x))`, then `x += linear2(activation(linear1(norm2(x))))`.
 
-    Initialised as the original: a branch's last layer is the smaller the deeper the tower.
+    Initialised as in the original: the deeper the tower, the smaller the last layer of each branch.
     """
 
     config: ClipTowerConfig
@@ -45,13 +45,14 @@ class ClipBlock(nn.Module):
 
 
 class ClipTowerOutput(NamedTuple):
-    """What a tower tells of its input; all float32 but the tokens.
+    """The outputs of a tower; all float32 except the tokens.
 
     Attributes:
       features: `[B, projection_dim]`, in the joint space, not normalised.
-      pooled: `[B, width]`, the token that stands for the whole, normalised, before its projection.
-      tokens: `[B, T, width]` in the tower's dtype. Of images: the last block's, the class token
-        first, not normalised. Of texts: after the final LayerNorm.
+      pooled: `[B, width]`, the token that represents the whole input, normalised, before its
+        projection.
+      tokens: `[B, T, width]` in the tower's dtype. For images: the last block's output, class token
+        first, not normalised. For texts: after the final LayerNorm.
     """
 
     features: jax.Array

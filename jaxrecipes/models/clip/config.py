@@ -1,4 +1,4 @@
-"""Configuration of CLIP: its two towers, the published sizes, and what the shapes imply."""
+"""Configuration of CLIP: its two towers and the published sizes."""
 
 import dataclasses
 from typing import Literal
@@ -18,7 +18,7 @@ class ClipTowerConfig(Checked):
       num_heads: attention heads of each block; must divide the width.
       mlp_width: hidden channels of a block's feed-forward part.
       activation: "quick_gelu" (all of OpenAI's weights) or "gelu", the exact one (LAION's weights).
-        Weights do not tell which of the two they were trained with.
+        Weights do not say which of the two they were trained with.
       norm_eps: of every LayerNorm.
 
     Raises:
@@ -57,7 +57,7 @@ class ClipVisionConfig(ClipTowerConfig):
 
     @property
     def grid(self) -> int:
-        """Rows, and columns, of patches; pixels that do not fill a patch are not seen."""
+        """Rows, and columns, of patches; pixels that do not fill a patch are ignored."""
         return self.image_size // self.patch_size
 
 
@@ -67,7 +67,7 @@ class ClipTextConfig(ClipTowerConfig):
 
     Attributes:
       vocab_size: number of token ids.
-      context_length: most tokens of a text, both specials included.
+      context_length: largest number of tokens of a text, including the two special ones.
       end_token_id: the text's features are taken at the first token with this id; None: at the
         highest id, which is the end token of CLIP's own vocabulary (and the rule that published
         configurations mean by their `eos_token_id` of 2).
@@ -80,7 +80,7 @@ class ClipTextConfig(ClipTowerConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipConfig(Checked):
-    """CLIP (Radford et al., 2021): two towers and the space that they share.
+    """CLIP (Radford et al., 2021): two towers with a joint space.
 
     Attributes:
       vision: the image tower.

@@ -29,8 +29,8 @@ class ClipText(nn.Module):
 
         Args:
           token_ids: `[B, T]` integers, the start token first, padded after the end token.
-          mask: `[B, T]`, 1 = keep: hides padding from the tokens after it. Features do not depend
-            on it, since no token sees a later one; tokens of the padding do.
+          mask: `[B, T]`, 1 = keep: hides padding from later tokens. Features do not depend on it,
+            because no token sees a later one; only the padding's own tokens do.
 
         Raises:
           ValueError: more tokens than the tower has positions for.
@@ -63,7 +63,7 @@ class ClipText(nn.Module):
 
 
 def _end(token_ids: jax.Array, config: ClipTextConfig) -> jax.Array:
-    """`[B]`, where each text ends."""
+    """`[B]`, the position at which each text ends."""
     if config.end_token_id is None:
         return token_ids.argmax(-1)
     return (token_ids == config.end_token_id).argmax(-1)

@@ -1,7 +1,7 @@
-"""CLIP's byte-pair tokenizer; the merges of OpenAI's vocabulary are part of the package.
+"""CLIP's byte-pair tokenizer; the package includes the merges of OpenAI's vocabulary.
 
-`clip_merges.txt.gz` holds the 48,894 merges that OpenAI published with CLIP, under the MIT licence
-in `clip_merges.LICENSE.txt`.
+`merges.txt.gz` holds the 48,894 merges that OpenAI published with CLIP, under the MIT licence
+in `merges.LICENSE.txt`.
 """
 
 import functools
@@ -29,7 +29,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 _END_OF_WORD = "</w>"
 _SPECIAL = re.compile(r"(<\|startoftext\|>|<\|endoftext\|>)")
 _FIXED = re.compile(rf"{_SPECIAL.pattern}|'(?:s|t|re|ve|m|ll|d)", re.IGNORECASE)
-_RUNS = re.compile("L+|N|[.]+")  # over the kinds of characters: a word, one digit, other signs
+_RUNS = re.compile("L+|N|[.]+")  # over character classes: a word, a single digit, other characters
 
 
 class Tokens(NamedTuple):
@@ -45,15 +45,15 @@ class Tokens(NamedTuple):
 
 
 class ClipTokenizer:
-    """Texts to token ids, as OpenAI's CLIP or as Hugging Face's fast tokenizer.
+    """Turns texts into token ids, like OpenAI's CLIP or like Hugging Face's fast tokenizer.
 
-    The two differ in how a text is cleaned. Both join white space and make letters small. "openai"
-    also repairs damaged letters and unfolds HTML entities; "huggingface" only composes letters
-    (NFC). Plain texts get the same ids from both.
+    The two differ in how a text is cleaned. Both collapse white space and lower-case letters.
+    "openai" also repairs damaged letters and unescapes HTML entities; "huggingface" only composes
+    letters (NFC). Plain texts get the same ids from both.
 
-    The repair is that of the package `ftfy`, which is not required. Without it letters are composed
-    (NFC) instead, with a warning where the text is not plain ASCII: curly quotes, ligatures and
-    letters of full width then keep their form, and get other ids than OpenAI's.
+    The repair needs the package `ftfy`, which is optional. Without it letters are composed (NFC)
+    instead, with a warning if the text is not plain ASCII: curly quotes, ligatures and full-width
+    letters are then kept, and get other ids than OpenAI's.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class ClipTokenizer:
         vocab: Mapping[str, int] | None = None,
         cleaning: Cleaning = "openai",
     ):
-        """A tokenizer with these merges, the first ones first.
+        """A tokenizer with these merges, in the order of their priority.
 
         Args:
-          merges: pairs of symbols that become one.
+          merges: pairs of symbols that are merged into one.
           vocab: id of each symbol; by default the order of CLIP: bytes, bytes that end a word,
             merges, the two specials.
           cleaning: "openai" or "huggingface".
@@ -134,7 +134,8 @@ class ClipTokenizer:
             the end token. It has no influence on CLIP's features.
 
         Raises:
-          ValueError: a length below 2, or a text that is no `str` (an empty cell of a table).
+          ValueError: a length below 2, or a text that is not a `str` (such as an empty cell of a
+            table).
         """
         if length < 2:
             raise ValueError(f"length must be 2 or more, for both specials, got {length}")
@@ -196,7 +197,7 @@ class ClipTokenizer:
 
 
 def _merges(text: str) -> list[tuple[str, str]]:
-    """Pairs, one a line; a first line "#version: ..." is passed over."""
+    """Pairs, one per line; a first line "#version: ..." is skipped."""
     lines = (line.split() for line in text.splitlines() if not line.startswith("#version"))
     return [(words[0], words[1]) for words in lines if len(words) == 2]
 
@@ -210,7 +211,7 @@ def _byte_letters() -> dict[int, str]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Words, single digits and runs of other signs, between which nothing is ever merged."""
+    """Words, single digits and runs of other characters; merges never cross their borders."""
     kinds, at = "".join(map(_kind, text)), 0
     while at < len(text):
         found = _FIXED.match(text, at) or _RUNS.match(kinds, at)
@@ -235,7 +236,8 @@ def _pieces_openai(text: str) -> Iterator[str]:
 def _pieces_huggingface(text: str) -> Iterator[str]:
     for part in _SPECIAL.split(text):
         composed = unicodedata.normalize("NFC", part)
-        # Each letter alone: Python would spell a Greek sigma at the end of a word otherwise.
+        # Letter by letter, because Python lower-cases a Greek sigma differently at the end of a
+        # word.
         yield from _pieces("".join(letter.lower() for letter in composed))
 
 

@@ -1,1 +1,1 @@
-"""DINOv2: the network, and published weights in and out."""
+"""DINOv2: the network, and reading and writing published weights."""

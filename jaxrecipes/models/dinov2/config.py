@@ -29,7 +29,7 @@ class Dinov2Config(Checked):
       swiglu: whether the feed-forward part is gated (SwiGLU) instead of a perceptron with GELU.
       patch_size: height and width of a patch, in pixels.
       image_size: height and width, in pixels, of the images that the position table is made for.
-        Other sizes are taken as well: the table is then interpolated.
+        Other sizes work as well; the table is then interpolated.
       num_registers: register tokens between the class token and the patches; 0 or 4 as published.
       pos_interp: how the table is interpolated: "hf" (as Hugging Face, whose scale is the exact
         ratio), "official" (as the original without registers, whose scale has an offset of 0.1), or
@@ -73,7 +73,7 @@ class Dinov2Config(Checked):
             raise ValueError(f"{self.num_heads} heads do not divide the width {self.width}")
         if self.image_size % self.patch_size:
             raise ValueError(
-                f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}"
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
             )
 
     @property
@@ -89,12 +89,12 @@ class Dinov2Config(Checked):
 
     @property
     def interpolation(self) -> PosInterp:
-        """`pos_interp`, chosen where it is None."""
+        """`pos_interp`, or the default if it is None."""
         return self.pos_interp or ("antialias" if self.num_registers else "hf")
 
 
 def dinov2_config(size: str, *, num_registers: int = 0) -> Dinov2Config:
-    """A published size; `dataclasses.replace` changes its further fields.
+    """The config of a published size; change other fields with `dataclasses.replace`.
 
     Args:
       size: "vit_s_14", "vit_b_14", "vit_l_14" or "vit_g_14".

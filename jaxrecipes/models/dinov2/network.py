@@ -1,6 +1,6 @@
-"""DINOv2 (Oquab et al., 2023): images to features, without labels learned.
+"""DINOv2 (Oquab et al., 2023): image features learned without labels.
 
-Weights are read and written by `jaxrecipes.models.dinov2.network.weights`.
+Weights are read and written by `jaxrecipes.models.dinov2.weights`.
 """
 
 import jax
@@ -33,8 +33,8 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 class Dinov2Block(nn.Module):
     """`x += layer_scale1 * self_attn(norm1(x))`, then `x += layer_scale2 * mlp(norm2(x))`.
 
-    The feed-forward part is `linear2(gelu(linear1(x)))`; with SwiGLU `linear1` gives gate and value
-    side by side, for `linear2(silu(gate) * value)`.
+    The feed-forward part is `linear2(gelu(linear1(x)))`; with SwiGLU `linear1` computes gate and
+    value side by side, for `linear2(silu(gate) * value)`.
     """
 
     config: Dinov2Config
@@ -91,7 +91,7 @@ class Dinov2(nn.Module):
             dtype=dtype,
         )
         self.cls_token = self.param("cls_token", normal, (1, config.width), jnp.float32)
-        # Of no use here: kept.
+        # Unused, but kept for conversion.
         self.mask_token = self.param("mask_token", zeros, (config.width,), jnp.float32)
         self.position_embedding = self.param(
             "position_embedding",
@@ -116,7 +116,7 @@ class Dinov2(nn.Module):
 
         Returns:
           `[B, 1 + R + (S / patch_size)^2, C]` tokens after the final LayerNorm: the class token, R
-          registers, patches row by row. `without_registers` takes the second away.
+          registers, patches row by row. `without_registers` drops the registers.
 
         Raises:
           ValueError: images that are not square, or not made of whole patches.
@@ -124,10 +124,10 @@ class Dinov2(nn.Module):
         return self.with_hidden_states(images)[0]
 
     def with_hidden_states(self, images: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-        """(what the call gives, hidden states); `apply(..., method=Dinov2.with_hidden_states)`.
+        """(the result of the call, hidden states); `apply(..., method=Dinov2.with_hidden_states)`.
 
-        The `depth + 1` hidden states, of the shape of the first, are the embedded image and what
-        each block gives, none of them normalised.
+        The `depth + 1` hidden states, of the shape of the first, are the embedded image and each
+        block's output, not normalised.
         """
         states = [self._embed(images)]
         for block in self.blocks:
@@ -156,7 +156,8 @@ def without_registers(tokens: jax.Array, num_registers: int) -> jax.Array:
 
 
 def _normal(std: float) -> Initializer:
-    # The original cuts the normal distribution at +-2, which is a hundred deviations away.
+    # The original truncates the normal distribution at +-2, which is a hundred standard deviations
+    # away.
     return nn.initializers.normal(std)
 
 

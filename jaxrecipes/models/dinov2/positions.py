@@ -12,12 +12,12 @@ def interpolate_positions(positions: jax.Array, grid: int, pos_interp: PosInterp
 
     Args:
       positions: `[1 + n * n, C]` float32, the class token's row first, then patches row by row.
-      grid: rows, and columns, of patches that are wanted.
+      grid: rows, and columns, of patches.
       pos_interp: see `Dinov2Config`.
 
     Returns:
-      `[1 + grid * grid, C]` float32; the class token's row is untouched, and for `grid == n` all
-      are.
+      `[1 + grid * grid, C]` float32; the class token's row is unchanged, and so are all rows if
+      `grid == n`.
     """
     old = round((len(positions) - 1) ** 0.5)
     if grid == old:

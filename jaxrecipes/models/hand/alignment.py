@@ -1,4 +1,6 @@
-"""The similarity (scale, rotation, shift) that takes one set of points nearest to another."""
+"""The similarity transform (scale, rotation, translation) that best aligns one set of points with
+another.
+"""
 
 from typing import NamedTuple
 
@@ -35,15 +37,15 @@ class Similarity(NamedTuple):
 def similarity(
     source: ArrayLike, target: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Similarity:
-    """The similarity that takes `source` nearest to `target` in the least squares sense.
+    """The similarity transform that best aligns `source` with `target` in the least-squares sense.
 
     Args:
       source: `[..., N, 3]`.
       target: `[..., N, 3]`.
-      mask: `[..., N]`, 1 = the point counts; None: all count.
+      mask: `[..., N]`, 1 = use the point; None: use all.
 
     Returns:
-      `Similarity`. Its scale is 0 where all of `source` is one point, or no point counts.
+      `Similarity`. Its scale is 0 if all points of `source` coincide, or no point is used.
 
     Raises:
       ValueError: the shapes differ or do not end in 3.

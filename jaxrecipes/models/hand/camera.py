@@ -1,4 +1,4 @@
-"""Pinhole cameras: projection, and turning, stretching or re-centring the view of a camera.
+"""Pinhole cameras: projection, and rotating, stretching or re-centring the view of a camera.
 
 The camera frame is x right, y down, z forward, in mm; pixels are (x, y). A camera is its focal
 lengths and its principal point, `[..., 2]` each, in pixels.
@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxrecipes.broadcasting import as_array, same_rank
 from jaxrecipes.models.hand.rotations import axis_angle_to_matrix
 
-_HIGHEST = jax.lax.Precision.HIGHEST  # faster formats of a GPU lose pixels
+_HIGHEST = jax.lax.Precision.HIGHEST  # faster formats of a GPU are off by pixels
 
 
 def project(points: ArrayLike, focal: ArrayLike, princpt: ArrayLike, *, eps: float = 1e-8) -> Array:
@@ -22,7 +22,7 @@ def project(points: ArrayLike, focal: ArrayLike, princpt: ArrayLike, *, eps: flo
       points: `[..., 3]` in the camera frame.
       focal: `[..., 2]`, broadcast against the points.
       princpt: `[..., 2]`, likewise.
-      eps: depths below it count as it.
+      eps: lower bound of the depths.
 
     Returns:
       `[..., 2]`.
@@ -52,7 +52,7 @@ def turn_in_plane(angle: ArrayLike) -> Array:
 
 
 def view_change_3d(angle: ArrayLike, scale_z: ArrayLike, rotation: ArrayLike) -> Array:
-    """What a change of view does to points: turned in the plane, stretched in depth, turned.
+    """What a change of view does to points: an in-plane rotation, a stretch in depth, a rotation.
 
     Args:
       angle: `[...]` radians about the optical axis, applied first.
@@ -77,8 +77,8 @@ def view_change_2d(
 ) -> Array:
     """What the same change does to the image, from one camera to another.
 
-    The projection of a point by `focal` and `princpt` is taken onto the projection of the point
-    that `view_change_3d` moves, by `new_focal` and `new_princpt`.
+    It maps the projection of a point by `focal` and `princpt` to the projection, by `new_focal` and
+    `new_princpt`, of the point that `view_change_3d` moved.
 
     Args:
       angle: as in `view_change_3d`.
@@ -98,7 +98,7 @@ def view_change_2d(
 
 
 def turn_to_axis(pixel: ArrayLike, focal: ArrayLike, princpt: ArrayLike) -> Array:
-    """The smallest rotation that takes the ray through a pixel onto the optical axis.
+    """The smallest rotation that maps the ray through a pixel to the optical axis.
 
     Args:
       pixel: `[..., 2]`.
@@ -106,7 +106,7 @@ def turn_to_axis(pixel: ArrayLike, focal: ArrayLike, princpt: ArrayLike) -> Arra
       princpt: `[..., 2]`.
 
     Returns:
-      `[..., 3, 3]`; the identity where the ray is within 1e-7 of the axis.
+      `[..., 3, 3]`; the identity if the ray is within 1e-7 of the axis.
     """
     pixel, focal, princpt = same_rank(pixel, focal, princpt)
     ray = (pixel - princpt) / focal
@@ -119,12 +119,12 @@ def turn_to_axis(pixel: ArrayLike, focal: ArrayLike, princpt: ArrayLike) -> Arra
 
 
 def transform_points(matrix: ArrayLike, points: ArrayLike, *, eps: float = 1e-8) -> Array:
-    """Pixels taken through a projective matrix.
+    """Maps pixels by a projective matrix.
 
     Args:
       matrix: `[..., 3, 3]`.
       points: `[..., N, 2]`.
-      eps: where the third coordinate is no larger, no division takes place.
+      eps: there is no division if the third coordinate is not larger.
 
     Returns:
       `[..., N, 2]`.

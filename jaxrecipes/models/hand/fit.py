@@ -1,4 +1,4 @@
-"""Pose, shape and place of a hand model fitted to 21 joints, for data that has no more than joints.
+"""Fits pose, shape and position of a hand model to 21 joints, for data that has only joints.
 
 Levenberg-Marquardt on every hand alone, batched: squared distances of the joints, plus what makes
 the answer one that a hand can take where joints leave it open (a turn about a bone does not move
@@ -34,11 +34,15 @@ _FINGER_LIMITS = (
     ((-10, 10), (-25, 100), (-10, 10)),
 )
 _THUMB_LIMITS = (((-45, 45), (-60, 60), (-60, 60)),) * 2 + (((-20, 20), (-40, 100), (-60, 60)),)
-"""Degrees from the flat hand, for each joint of a finger: about the bone, to the palm, sideways."""
+"""Limits in degrees from the flat hand, for each joint of a finger: about the bone, to the palm,
+sideways.
+"""
 
 
 _CAUTION = 30.0
-"""By how much joints count as less exact at first, so that fingers bend the way they can."""
+"""By how much joints are treated as less accurate at first, so that fingers bend in possible
+directions.
+"""
 
 
 class HandFit(NamedTuple):
@@ -48,7 +52,7 @@ class HandFit(NamedTuple):
       pose: `[N, 48]` radians, as `hand_geometry` takes it.
       betas: `[N, 10]`.
       root: `[N, 3]` mm, the wrist.
-      error: `[N]` mm, the mean distance of the valid joints; infinite where there are none.
+      error: `[N]` mm, the mean distance of the valid joints; infinite if there are none.
     """
 
     pose: Array
@@ -70,24 +74,25 @@ def fit_hands(
     shape_std: ArrayLike = 1.0,
     limit_std: ArrayLike = 0.1,
 ) -> HandFit:
-    """The hands whose joints lie nearest to given ones.
+    """The hands whose joints are closest to the given ones.
 
     Args:
       model: the right hand to fit; mirror the joints of left ones.
-      joints: `[N, 21, 3]` mm in the order of `hand_joints.JOINT_NAMES`.
+      joints: `[N, 21, 3]` mm in the order of `joints.JOINT_NAMES`.
       valid: `[N, 21]`, 1 = the joint is known.
       num_steps: of Levenberg-Marquardt.
-      batch_size: hands that are fitted at once.
-      joint_std: mm, how exact the joints are; the greater, the nearer the hand stays to the mean.
-      pose_std: radians, how far the joints of hands turn from the mean hand.
-      shape_std: how far shapes are from the mean one.
-      limit_std: radians, how far beyond its limits a joint may turn.
+      batch_size: number of hands fitted at once.
+      joint_std: mm, standard deviation of the joints; the larger, the closer the hand stays to the
+        mean.
+      pose_std: radians, standard deviation of the joints' rotations from the mean hand.
+      shape_std: standard deviation of the shape parameters.
+      limit_std: radians, tolerance beyond a joint's limits.
 
     Returns:
       `HandFit`.
 
     Raises:
-      ValueError: joints or valid of another shape.
+      ValueError: joints or valid have another shape.
     """
     joints, valid = jnp.asarray(joints, jnp.float32), jnp.asarray(valid, jnp.float32)
     if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 3) or valid.shape != joints.shape[:2]:
@@ -142,7 +147,7 @@ def _split(numbers: Array) -> tuple[Array, Array, Array]:
 
 
 def _start(rest: Array, target: Array, known: Array) -> Array:
-    """The mean hand, laid upon the joints; above all on the palm, which does not bend."""
+    """The mean hand, aligned with the joints, and above all with the palm, which does not bend."""
     palm = np.full(NUM_JOINTS, 0.05, np.float32)
     palm[[0, *(chain[0] for chain in CHAINS.values())]] = 1.0
     placed = similarity(rest, target, mask=palm * known.astype(jnp.float32))
@@ -154,7 +159,7 @@ def _start(rest: Array, target: Array, known: Array) -> Array:
 def _least_squares(
     residuals: Callable[[Array, Array], Array], start: Array, num_steps: int
 ) -> Array:
-    """Levenberg-Marquardt: a step that does not help is taken back, and the next one is shorter.
+    """Levenberg-Marquardt: a step that does not help is undone, and the next one is shorter.
 
     `residuals` is called with numbers and with how cautiously to follow the joints, from
     `_CAUTION` at first to 1 in the second half of the steps.
@@ -196,7 +201,7 @@ def _unit(vectors: Array) -> Array:
 
 
 def _limits() -> tuple[np.ndarray, np.ndarray]:
-    """`[15, 3]` least and most, radians, in the axes of `_joint_axes`."""
+    """`[15, 3]` lower and upper limits, radians, about the axes of `_joint_axes`."""
     limits = [
         (_THUMB_LIMITS if name.startswith("Thumb") else _FINGER_LIMITS)[int(name[-1]) - 1]
         for name in MANO_JOINTS[1:]

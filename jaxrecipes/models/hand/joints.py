@@ -1,7 +1,7 @@
-"""The joints of a hand: their order, how they hang together, and published statistics.
+"""The joints of a hand: their order, how they are connected, and published statistics.
 
-All arrays of 21 joints are in the order of `JOINT_NAMES`. MANO turns 16 joints, in an order of its
-own: `MANO_JOINTS`.
+All arrays of 21 joints are in the order of `JOINT_NAMES`. MANO rotates 16 joints, in its own order:
+`MANO_JOINTS`.
 """
 
 FINGERS = ("Thumb", "Index", "Middle", "Ring", "Pinky")
@@ -23,7 +23,7 @@ MANO_JOINTS = (
     "Wrist",
     *(f"{f}_{part}" for f in ("Index", "Middle", "Pinky", "Ring", "Thumb") for part in (1, 2, 3)),
 )
-"""The 16 joints that MANO turns, in its order: little finger before ring finger, no tips."""
+"""The 16 joints that MANO rotates, in its order: little finger before ring finger, no tips."""
 
 NUM_ROTATIONS = len(MANO_JOINTS)
 
@@ -31,7 +31,7 @@ MANO_PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 0, 10, 11, 0, 13, 14)
 """The parent of each of `MANO_JOINTS`."""
 
 MANO_TO_HAND = tuple(JOINT_NAMES.index(name) for name in MANO_JOINTS)
-"""Where each of `MANO_JOINTS` is among `JOINT_NAMES`."""
+"""The index of each of `MANO_JOINTS` in `JOINT_NAMES`."""
 
 POSE_SIZE = 3 * NUM_ROTATIONS
 SHAPE_SIZE = 10
@@ -42,7 +42,7 @@ NORM_JOINTS = CHAINS["Middle"]
 # Statistics of the published training set. x right, y down, z forward.
 NORM_ROOT_MEAN = (-0.27450442, 0.0307872, 10.432839)
 NORM_ROOT_STD = (1.4501408, 1.2677814, 2.2520287)
-"""Of the wrist's position in units of the hand's scale."""
+"""Mean and spread of the wrist's position in units of the hand's scale."""
 
 ROOT_MEAN = (-24.414896, 2.2917128, 910.08026)
 ROOT_STD = (118.75197, 102.83254, 219.12888)

@@ -31,7 +31,7 @@ FINGERTIPS = (745, 317, 445, 556, 673)
 regressor of the InterWild family, which the published network was trained with."""
 
 SMPLX_FINGERTIPS = (744, 320, 443, 554, 671)
-"""The same as the package smplx has them."""
+"""The same in the package smplx."""
 
 _BENDS = 9 * (NUM_ROTATIONS - 1)
 _SHAPES: dict[str, tuple[int | str, ...]] = {
@@ -44,9 +44,9 @@ _SHAPES: dict[str, tuple[int | str, ...]] = {
     "f": ("F", 3),
     "hands_mean": (3 * (NUM_ROTATIONS - 1),),
 }
-"""The fields that are read; the rest of a file (PCA of poses, ...) is left alone."""
+"""The fields that are read; the rest of a file (PCA of poses, ...) is ignored."""
 
-_MOST_UNPACKED = 256 * 2**20  # bytes of an npz; a hand takes 4 million
+_MOST_UNPACKED = 256 * 2**20  # in bytes, for an npz; a hand takes 4 million
 
 
 def load_mano(
@@ -59,9 +59,9 @@ def load_mano(
 
     Args:
       path: `MANO_RIGHT.pkl`, or an npz of the same names (`convert_mano` writes one). Pickles are
-        read without running code that they may hold.
+        read without running any code in them.
       fingertips: the vertices at the tips of thumb, index, middle, ring and little finger.
-      regressor: an npy file, `[21, V]` in the order of `hand_joints.JOINT_NAMES`, in place of
+      regressor: an npy file, `[21, V]` in the order of `joints.JOINT_NAMES`, in place of
         the file's joints and the fingertips.
 
     Returns:

@@ -1,8 +1,8 @@
-"""A hand of 16 turning joints as blend shapes, a kinematic chain and linear blend skinning.
+"""A hand with 16 rotating joints: blend shapes, a kinematic chain and linear blend skinning.
 
-Source: MANO (Romero, Tzionas, Black, "Embodied Hands", SIGGRAPH Asia 2017) as smplx computes it,
-with the mean pose added, and the 21 joints read off the posed vertices. The numbers are data: a
-user's MANO file (`jaxrecipes.models.hand.mano`) or the procedural hand.
+Source: MANO (Romero, Tzionas, Black, "Embodied Hands", SIGGRAPH Asia 2017) as computed by smplx,
+with the mean pose added and the 21 joints regressed from the posed vertices. The numbers are data:
+a user's MANO file (`jaxrecipes.models.hand.mano`) or the procedural hand.
 """
 
 from collections.abc import Sequence
@@ -24,23 +24,23 @@ from jaxrecipes.models.hand.joints import (
 )
 from jaxrecipes.models.hand.rotations import rodrigues
 
-_HIGHEST = jax.lax.Precision.HIGHEST  # faster formats of a GPU lose tenths of a millimetre
+_HIGHEST = jax.lax.Precision.HIGHEST  # faster formats of a GPU are off by tenths of a millimetre
 
 
 @struct.dataclass
 class HandModel:
-    """What describes a right hand; a pytree of arrays, in metres.
+    """The description of a right hand; a pytree of arrays, in metres.
 
-    Joints are those of `hand_joints.MANO_JOINTS`, and hang together as its `MANO_PARENTS`.
+    Joints are those of `joints.MANO_JOINTS`, connected as in its `MANO_PARENTS`.
 
     Attributes:
       v_template: `[V, 3]` vertices at rest.
-      shapedirs: `[V, 3, 10]` what each shape number adds to them.
-      posedirs: `[V, 3, 135]` what each element of the 15 rotations, less the identity, adds.
+      shapedirs: `[V, 3, 10]`, what each shape parameter adds to them.
+      posedirs: `[V, 3, 135]`, what each element of the 15 rotations minus the identity adds.
       J_regressor: `[16, V]` joints from vertices at rest.
-      weights: `[V, 16]` skinning weights; rows add up to 1.
+      weights: `[V, 16]` skinning weights; rows sum to 1.
       hands_mean: `[45]` radians, added to the pose of the 15 joints after the wrist.
-      joint_regressor: `[21, V]` the joints of `hand_joints.JOINT_NAMES` from posed vertices.
+      joint_regressor: `[21, V]` the joints of `joints.JOINT_NAMES` from posed vertices.
       faces: `[F, 3]` int32 triangles.
     """
 
@@ -61,7 +61,7 @@ class HandGeometry(NamedTuple):
       joint_rel: `[..., 21, 3]` mm from the wrist.
       verts_rel: `[..., V, 3]` mm from the wrist.
       vertices: `[..., V, 3]` m, as MANO places them.
-      joints16: `[..., 16, 3]` m, the joints that turn.
+      joints16: `[..., 16, 3]` m, the rotating joints.
     """
 
     joint_rel: jax.Array
@@ -80,7 +80,7 @@ def hand_geometry(model: HandModel, pose: ArrayLike, betas: ArrayLike) -> HandGe
       betas: `[..., 10]` shape.
 
     Returns:
-      `HandGeometry`, whose millimetres are relative to the regressed wrist. No gradient runs
+      `HandGeometry`, whose millimetres are relative to the regressed wrist. No gradient flows
       through that wrist.
 
     Raises:
@@ -102,14 +102,14 @@ def hand_geometry(model: HandModel, pose: ArrayLike, betas: ArrayLike) -> HandGe
 
 
 def joint_regressor(J_regressor: np.ndarray, tips: Sequence[int]) -> np.ndarray:
-    """The regressor of 21 joints: that of the joints that turn, and one vertex for each tip.
+    """The regressor of 21 joints: that of the rotating joints, and one vertex for each tip.
 
     Args:
       J_regressor: `[16, V]` in MANO's order.
       tips: the vertices at the tips of thumb, index, middle, ring and little finger.
 
     Returns:
-      `[21, V]` float32 in the order of `hand_joints.JOINT_NAMES`.
+      `[21, V]` float32 in the order of `joints.JOINT_NAMES`.
 
     Raises:
       ValueError: not five vertices of the V.

@@ -1,13 +1,13 @@
-"""A hand of capsules and rings: a hand model that needs no licence.
+"""A hand made of capsules and rings: a hand model without a licence.
 
-It has the fields of a MANO file and goes through the same forward kinematics and skinning. At rest
-it is a flat right hand with its wrist at the origin, the fingers along -x, the thumb at +z and the
-palm facing -y. Proportions are those of an adult hand: the middle finger's chain is 87 mm, as in
-the published mean of hand scales, and 177 mm lie between the wrist and that finger's tip.
+It has the fields of a MANO file and uses the same forward kinematics and skinning. At rest it is a
+flat right hand with its wrist at the origin, the fingers along -x, the thumb at +z and the palm
+facing -y. Proportions are those of an adult hand: the middle finger's chain is 87 mm, as in the
+published mean of hand scales, and 177 mm lie between the wrist and that finger's tip.
 
 A joint has a ring of 8 vertices whose mean it is, skinned half to the joint and half to its parent;
-a fingertip is one vertex. So the joints that are regressed from the posed vertices are those of the
-kinematic chain, and no pose or shape changes the one without the other.
+a fingertip is one vertex. So the joints regressed from the posed vertices are always those of the
+kinematic chain, for any pose and shape.
 """
 
 from dataclasses import dataclass
@@ -94,12 +94,12 @@ def procedural_hand() -> HandModel:
 
 
 def thickness(betas: np.ndarray) -> np.ndarray:
-    """What the radii of hands of shape `betas` `[..., 10]` are multiplied by, `[...]`."""
+    """The factors of the radii of hands with shape `betas` `[..., 10]`, `[...]`."""
     return 1.0 + _SIZE_STEP * betas[..., 0] + _RADII_STEP * betas[..., 8]
 
 
 def _rings() -> tuple[np.ndarray, np.ndarray]:
-    """`[V, 3]` mm: the joint that a vertex belongs to, and where it lies around that joint."""
+    """`[V, 3]` mm: the joint that a vertex belongs to, and its position relative to that joint."""
     turn = 2 * np.pi * np.arange(_RING) / _RING
     up, side = np.array([0.0, 1, 0]), np.array([0.0, 0, 1])
     centres = [np.zeros((_RING, 3))]

@@ -1,6 +1,6 @@
 """Rotations as axis-angle vectors, matrices, quaternions and pairs of columns ("6-D").
 
-Conventions: matrices turn column vectors; quaternions are (w, x, y, z); 6-D is the first column,
+Conventions: matrices rotate column vectors; quaternions are (w, x, y, z); 6-D is the first column,
 then the second (Zhou et al., "On the Continuity of Rotation Representations", CVPR 2019). All
 functions take any leading axes, and have finite gradients everywhere, the identity included.
 
@@ -18,7 +18,7 @@ from jaxrecipes.broadcasting import aligned
 from jaxrecipes.errors import unknown_name
 
 JointType = Literal["3", "6d", "quat"]
-"""How a pose holds its rotations: axis-angle, 6-D, or quaternion."""
+"""How a pose represents rotations: axis-angle, 6-D, or quaternion."""
 
 _WIDTHS: dict[str, int] = {"3": 3, "6d": 6, "quat": 4}
 
@@ -48,7 +48,7 @@ def axis_angle_to_matrix(axis_angle: ArrayLike) -> Array:
 
 
 def rodrigues(axis_angle: ArrayLike) -> Array:
-    """`[..., 3]` radians to `[..., 3, 3]` as MANO's layer has it.
+    """`[..., 3]` radians to `[..., 3, 3]`, as in MANO's layer.
 
     1e-8 is added to each component before the angle is measured.
     """
@@ -83,7 +83,7 @@ def quaternion_to_axis_angle(quaternion: ArrayLike) -> Array:
 
 
 def matrix_to_quaternion(matrix: ArrayLike) -> Array:
-    """`[..., 3, 3]` to `[..., 4]`; w is positive unless the turn is nearly a half one."""
+    """`[..., 3, 3]` to `[..., 4]`; w is positive unless the rotation is almost a half turn."""
     m = _check_matrix(matrix)
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     wx, wy, wz = (
@@ -144,10 +144,10 @@ def sixd_to_matrix(sixd: ArrayLike) -> Array:
 
 
 def to_axis_angle(pose: ArrayLike, joint_type: JointType) -> Array:
-    """`[..., J * width]` of a type to `[..., J * 3]` radians; "3" is returned as it is.
+    """`[..., J * width]` of a type to `[..., J * 3]` radians; "3" is returned unchanged.
 
     Raises:
-      ValueError: an unknown type, or a width that is no multiple of its own.
+      ValueError: an unknown type, or a width that is not a multiple of its own.
     """
     rotations = _split(pose, rotation_width(joint_type))
     if joint_type == "6d":

@@ -49,7 +49,7 @@ SMALL = ClipConfig(
     text=ClipTextConfig(width=64, depth=2, num_heads=4, mlp_width=128, context_length=32),
     projection_dim=64,
 )
-"""A CLIP that learns from scratch on embedded data within minutes."""
+"""A CLIP that learns from scratch on synthetic data within minutes."""
 
 SIZES = {
     "vit_b_32": "ViT-B/32",
@@ -57,7 +57,7 @@ SIZES = {
     "vit_l_14": "ViT-L/14",
     "vit_l_14_336": "ViT-L/14@336",
 }
-"""Names of the published sizes here, and in `jaxrecipes.models.clip.network.PUBLISHED`."""
+"""Names of the published sizes here, and in `jaxrecipes.models.clip.config.PUBLISHED`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,9 @@ class ClipSource(Checked):
     """Folder of Hugging Face or open_clip, or file of weights, to start from. None: from scratch,
     which is for small towers."""
     from_scratch: bool = False
-    """Train a published size without weights, init_from or first_stage. Size custom needs no such
-    word."""
+    """Allow training a published size without weights, init_from or first_stage. Not needed for
+    size custom.
+    """
     activation: Activation = "quick_gelu"
     """Of a published size: quick_gelu for OpenAI's weights, gelu for most of LAION's."""
     image_size: Pixels | None = None
@@ -116,15 +117,17 @@ class FreezeConfig(Checked):
     """Which part of CLIP is not trained. What is frozen has no gradient, moments or decay."""
 
     mode: Literal["none", "clip", "partial"] = "none"
-    """none: all is trained. clip: the heads alone. partial: all embeddings and the first layers of
-    both towers are frozen."""
+    """none: everything is trained. clip: only the heads are. partial: all embeddings and the first
+    layers of both towers are frozen.
+    """
     layers: CountOrZero = 8
-    """partial: layers that are frozen, from the first; more than a tower has: all of them."""
+    """partial: number of frozen layers, from the first on; all of them if a tower has fewer."""
     plan: dict[Count, CountOrZero] = dataclasses.field(default_factory=dict)
     """partial: progressive unfreezing. Epoch, from 1 -> layers from then on, in place of layers."""
     restart: bool = False
-    """With plan: each of its stages begins with new moments and a learning rate that begins anew,
-    warm-up included, for the length of the stage. Off: one optimizer and one schedule."""
+    """With plan: each stage begins with new moments and with a learning-rate schedule of its own,
+    warm-up included, for the length of the stage. Off: one optimizer and one schedule.
+    """
     pre_norm: bool = False
     """partial: freeze the norm before the image tower's first layer, too, so that the backward
     pass ends at the first trained layer. The original trains it."""
@@ -159,7 +162,7 @@ class LossConfig(Checked):
     """Weight of the explanation's term, which is a mean over the embedding and so at most 4 / its
     dimension."""
     explanations: bool = False
-    """Learn from explanations as well; the data must have them."""
+    """Also learn from explanations, which the data must have."""
     label_smoothing: Hparam[Share] = hparam(0.0)
     """Share of a target that is replaced by 0.5, the middle of the scale."""
 
@@ -173,11 +176,11 @@ class AugmentConfig(Checked):
     """Augmentation inside the step."""
 
     enabled: bool = True
-    """Crop and flip the training images. Off: they are seen as in evaluation."""
+    """Crop and flip the training images. Off: they are treated as in evaluation."""
     crop_scale_min: Hparam[Area] = hparam(0.8, when=_is_enabled)
-    """Smallest share of an image's area that a crop has."""
+    """Smallest area of a crop, as a share of the image's."""
     crop_scale_max: Hparam[Area] = hparam(1.0, when=_is_enabled)
-    """Largest share of an image's area that a crop has."""
+    """Largest area of a crop, as a share of the image's."""
     flip_prob: Hparam[Probability] = hparam(0.5, when=_is_enabled)
     """Horizontal flip."""
 
@@ -192,24 +195,26 @@ class AugmentConfig(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IqaDataConfig(DataConfig):
-    """Rated images and their prompts. `path` is a CSV file or parquet; None: drawn scenes."""
+    """Rated images and their prompts. `path` is a CSV file or parquet; None: synthetic scenes."""
 
     batch_size: Count = 32
     """Global batch: examples of all devices together, in one micro-batch."""
     eval_batch_size: Count = 64
     """Global batch of validation and test."""
     image_folder: str | None = None
-    """Where the images of a CSV lie. None: beside it."""
+    """Folder of the images of a CSV file. None: the file's own."""
     image_embeddings: bool = False
-    """Learn from the column image_embedding of the parquet in place of images: what a network that
-    is not trained says of each. clip.custom.projection_dim is their length; the image tower is not
-    used."""
+    """Learn from the parquet column image_embedding instead of images: embeddings from a network
+    that is not trained. clip.custom.projection_dim is their length; the image tower is not used.
+    """
     explanation_column: str = "explanation"
-    """Column of the explanations, where loss.explanations is on. An image with an empty cell learns
-    from its scores alone."""
+    """Column of the explanations, if loss.explanations is on. An image with an empty cell is
+    trained on its scores only.
+    """
     split: Literal["auto", "rows", "prompts"] = "auto"
-    """auto: the column `split` where the data has one, else rows. rows: as the original, which has
-    the same prompts on both sides. prompts: each prompt is on one side alone."""
+    """auto: the column `split` if the data has one, else rows. rows: as in the original, so the two
+    sides share prompts. prompts: they share none.
+    """
     test_size: Fraction = 0.2
     """Share of the rows, or of the prompts, that is held out."""
     split_seed: Seed = 42
@@ -218,26 +223,29 @@ class IqaDataConfig(DataConfig):
     """Evaluate on a central crop with bicubic resampling, as CLIP's authors do. Off: the whole
     image, squashed, bilinear."""
     eval_size: Count | None = None
-    """Height and width that images get in evaluation; the network sees the middle. None: what the
-    network takes, so that it sees all."""
+    """Height and width to which images are resized in evaluation; the network sees the centre.
+    None: the network's own size, so that it sees everything.
+    """
     cleaning: Cleaning = "huggingface"
-    """Cleaning of texts before they are tokenised; the two differ for odd characters alone."""
+    """Cleaning of texts before they are tokenised; the two differ only for unusual characters."""
     stored_size: Count | None = None
-    """Training images that are larger are stored with this height and width, and cropped from
-    there. None: 8/7 of what the network takes."""
+    """Larger training images are stored with this height and width, and cropped from there. None:
+    8/7 of the network's size.
+    """
     exif_orientation: bool = True
-    """Turn images as their EXIF orientation says. Off: pixels as they are stored, as in the
-    original."""
+    """Turn images as their EXIF orientation says. Off: keep pixels as they are stored, like the
+    original.
+    """
     decode_workers: Count | None = None
     """Threads that decode images, once. None: one per core."""
     cache_dir: str | None = None
     """Where decoded images are kept. None: the user's cache folder."""
     on_unreadable: Literal["skip", "error"] = "error"
-    """Images that are missing or cannot be decoded: go on without them, or stop."""
+    """Images that are missing or cannot be decoded: continue without them, or stop."""
     embedded_train: Count = 4000
-    """Embedded data: number of training scenes."""
+    """Synthetic data: number of training scenes."""
     embedded_val: Count = 600
-    """Embedded data: number of validation scenes, with captions of their own."""
+    """Synthetic data: number of validation scenes, which have other captions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,9 @@ from jaxrecipes.report.progress import Progress
 _log = logging.getLogger("jaxrecipes")
 
 _LENGTHS = (16, 24, 32, 48, 77)
-"""Texts get the least of these lengths that holds them all, so that few programs are compiled."""
+"""Texts are padded to the smallest of these lengths that holds them all, so that few programs are
+compiled.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What frozen towers give, computed once in place of every step."""
+"""The outputs of frozen towers, computed once instead of in every step."""
 
 import logging
 from collections.abc import Callable

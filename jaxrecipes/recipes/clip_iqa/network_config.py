@@ -18,8 +18,9 @@ class HeadsConfig(Checked):
     """The heads."""
 
     mode: HeadsMode = "residual"
-    """residual: a simple score and a bounded correction, for each of the two. traditional: one
-    score each."""
+    """residual: each score is a simple one plus a bounded correction. traditional: no
+    corrections.
+    """
     residual_scale_q: Hparam[NonNegative] = hparam(0.2, search=(0.1, 0.5), when=_is_residual)
     """residual: how far the correction can move the quality."""
     residual_scale_c: Hparam[NonNegative] = hparam(0.2, search=(0.1, 0.5), when=_is_residual)
@@ -27,14 +28,13 @@ class HeadsConfig(Checked):
     hidden_dim_q: Count = 128
     """residual: hidden width of the correction of the quality."""
     hidden_dim_c: Count = 256
-    """Hidden width of what the consistency is computed with; in residual mode a second hidden layer
-    of 64 follows."""
+    """Hidden width for the consistency; in residual mode a second hidden layer of 64 follows."""
     dropout: Hparam[Probability] = hparam(
         0.1, name="dropout_rate", when=_is_residual, off_at_zero=True
     )
     """residual: dropout rate of the corrections."""
     two_branch: bool = False
-    """traditional: average the score with one that is made of the cosine alone."""
+    """traditional: average the consistency with a score computed from the cosine alone."""
     refinement: bool = False
     """traditional: correct the consistency with a small transformer."""
     refinement_layers: Layers = 4
@@ -69,7 +69,7 @@ class HeadsConfig(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipIqaConfig(Checked):
-    """A CLIP with heads on it.
+    """A CLIP with heads.
 
     Attributes:
       clip: the two towers.

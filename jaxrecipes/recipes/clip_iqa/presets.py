@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _OPTIM = IqaRunConfig().optim
 
-# A small CLIP from scratch on embedded scenes: done within three minutes on two cores.
+# A small CLIP from scratch on synthetic scenes: takes less than three minutes on two cores.
 DEFAULT = IqaRunConfig(
     epochs=12,
     optim=replace(_OPTIM, learning_rate=1e-3, learning_rate_factors={"^(?!clip/)": 5.0}),

@@ -1,9 +1,9 @@
-"""Generated images with their prompts and people's opinions of them: a CSV beside a folder of
-images, or parquet files with the images inside.
+"""Generated images with their prompts and human ratings: a CSV file with a folder of images, or
+parquet files that contain the images.
 
 Columns: `name` (an image file), `prompt`, `mos_quality` and `mos_align` (0 to 5), and optionally an
 explanation, `generator` and `split`; parquet files may have `image_bytes`, an encoded image file,
-and `image_embedding`, numbers that some network says of it. Others are left alone.
+and `image_embedding`, computed by some network. Other columns are ignored.
 """
 
 import contextlib

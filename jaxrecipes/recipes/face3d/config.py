@@ -39,10 +39,10 @@ class LossConfig(Checked):
     cosine_weight: Hparam[NonNegative] = hparam(0.7, name="loss_weight/cosine", when=_is_combined)
     """combined: weight of 1 - cosine."""
     focal_gamma: Hparam[NonNegative] = hparam(0.0, when=_weighs_pairs)
-    """Weigh a pair by ((1 - cosine) / 2) to this power: hard pairs count more. An extension; 0:
-    off."""
+    """Weight a pair by ((1 - cosine) / 2) to this power, so that hard pairs count more. An
+    extension; 0: off."""
     angle_kappa: Hparam[NonNegative] = hparam(0.0, when=_weighs_pairs)
-    """Weigh a pair by 1 + this times its angle / 90 degrees (data.yaw_index says which). An
+    """Weight a pair by 1 + this times its angle / 90 degrees (data.yaw_index says which angle). An
     extension; 0: off."""
 
 
@@ -72,12 +72,13 @@ class Face3DRunConfig(RunConfig):
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     pose_text_clip: str | None = None
     """decoder_only_clip with model.use_clip_pose_encoder: folder or file of a CLIP, whose text
-    tower a new run reads. "checkpoint": what it said is in the run's checkpoint already (imported
-    runs have this)."""
+    tower a new run reads. "checkpoint": its features are already in the run's checkpoint (as in
+    imported runs).
+    """
     pose_text_dropout: Hparam[Share] = hparam(
         0.1,
         name="pose_text_dropout_rate",
         when=lambda config: config.model.encodes_text,
         off_at_zero=True,
     )
-    """The same networks: dropout of the codes of phrases, whatever model.dropout is."""
+    """The same networks: dropout of the phrase codes, whatever model.dropout is."""

@@ -16,7 +16,7 @@ def load_data(
     train: bool = True,
     run_dir: pathlib.Path | None = None,
 ) -> dict[str, FacePairs]:
-    """The splits that have pairs; see `face_data.load_data`."""
+    """The splits that have pairs; see `faces.data.load_data`."""
     return face_data.load_data(
         config,
         feat_dim=config.model.feature_size,
@@ -28,7 +28,7 @@ def load_data(
 
 
 def load_inputs(config: Face3DRunConfig, inputs: Sequence[pathlib.Path]) -> FacePairs:
-    """Embeddings and poses to predict with; see `face_inputs.load_inputs`.
+    """Embeddings and poses to predict with; see `faces.inputs.load_inputs`.
 
     Raises:
       ValueError: also for inputs without poses, which the network cannot do without.

@@ -1,8 +1,8 @@
 """Parts that the face3d networks share. Every sequence has one token, so tokens are `[B, C]`.
 
-Over a single key, queries and keys cannot change what attention gives (see `SingleKeyAttention`).
-Their parameters stay in the tree, for loading and saving alone: they get no gradient, and only
-decay (`INERT`).
+With a single key, queries and keys cannot affect the result of attention (see
+`SingleKeyAttention`). Their parameters stay in the tree only for loading and saving: they get no
+gradient, and only decay (`INERT`).
 """
 
 from typing import Any

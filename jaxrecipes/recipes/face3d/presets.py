@@ -14,7 +14,7 @@ from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig, PlateauCon
 if TYPE_CHECKING:
     from jaxrecipes.tune.space import Space
 
-# A small network on embedded data: done within two minutes on two cores.
+# A small network on synthetic data: takes less than two minutes on two cores.
 DEFAULT = Face3DRunConfig(
     epochs=40,
     optim=OptimConfig(
@@ -60,8 +60,8 @@ BEFORE = replace(
     early_stopping=EarlyStoppingConfig(),
 )
 
-# For a few dozen people or fewer, with embeddings of 512 numbers: made-up identities keep the
-# network from learning the training faces by heart.
+# For a few dozen people or fewer, with embeddings of 512 numbers: new identities keep the network
+# from memorising the training faces.
 FEW_PEOPLE = replace(
     DEFAULT,
     epochs=60,

@@ -1,4 +1,4 @@
-"""Augmentation of the face recipes, inside the step: people reflected into made-up identities."""
+"""Augmentation of the face recipes, inside the step: reflecting people into new identities."""
 
 import jax
 
@@ -7,7 +7,7 @@ from jaxrecipes.train.recipe import Batch, Hparams
 
 
 def augment(key: jax.Array, batch: Batch, hparams: Hparams) -> Batch:
-    """A training batch with some of its people reflected; as it is without the hyperparameter."""
+    """A training batch with some of its people reflected; unchanged without the hyperparameter."""
     if "reflect_prob" not in hparams:
         return batch
     return reflect_people(key, batch, hparams["reflect_prob"])

@@ -25,32 +25,34 @@ Degrees = Annotated[float, Interval(ge=-360, le=360)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FaceDataConfig(DataConfig):
-    """Embeddings of faces. `path` is a folder of face features; None: made-up faces drawn from the
-    seed.
+    """Embeddings of faces. `path` is a folder of face features; None: synthetic faces drawn from
+    the seed.
     """
 
     batch_size: Count = 32
     min_yaw_angle: Degrees | None = None
-    """Leave out pairs whose angle, without its sign, is below this, in degrees. None: no limit."""
+    """Leave out pairs whose absolute angle is below this, in degrees. None: no limit."""
     max_yaw_angle: Degrees | None = None
-    """Leave out pairs whose angle, without its sign, is above this, in degrees. None: no limit."""
+    """Leave out pairs whose absolute angle is above this, in degrees. None: no limit."""
     yaw_index: Annotated[int, Interval(ge=0, le=2)] = 0
-    """Entry of the pose that these limits are about. 0: the original's, in truth the in-plane tilt.
-    1: the true yaw."""
+    """Entry of the pose to which these limits apply. 0: the original's, which is in fact the
+    in-plane tilt. 1: the true yaw.
+    """
     train_fraction: Annotated[float, Interval(gt=0, le=1)] = 0.6
     """Share of the people whose pairs are trained on."""
     val_fraction: Probability = 0.3
     """Share of the people for validation; the others are the test split."""
     split_seed: Seed = 42
-    """Seeds which people go into which split."""
+    """Seed of the split of people."""
     reflect_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
-    """Chance that a person of a batch gets random signs on the coordinates of the features, source
-    and target alike: more identities than there are, for data of few people. Not in the
-    original."""
+    """Probability that a person in a batch gets random signs on the coordinates of the features,
+    the same for source and target. Makes new identities from data of few people. Not in the
+    original.
+    """
     embedded_people: Count = 300
-    """Embedded data: number of people, of all splits together."""
+    """Synthetic data: number of people in all splits together."""
     embedded_views: Count = 10
-    """Embedded data: side views of each."""
+    """Synthetic data: side views per person."""
 
     def __post_init__(self):
         super().__post_init__()

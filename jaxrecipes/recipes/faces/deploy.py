@@ -1,4 +1,4 @@
-"""Made-up inputs of the face networks, to check their files with."""
+"""Random inputs for the face networks, to check exported files with."""
 
 import numpy as np
 

@@ -72,7 +72,7 @@ def pose_text_table(
     """CLIP's features of the 45 phrases.
 
     Args:
-      config: the architecture, as `jaxrecipes.models.clip.network.weights.read_clip` gives it.
+      config: the architecture, as `jaxrecipes.models.clip.weights.read_clip` gives it.
       params: of `Clip`; only the text tower's are used.
       tokenizer: by default CLIP's own.
 

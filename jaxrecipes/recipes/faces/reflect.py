@@ -1,4 +1,4 @@
-"""Made-up identities: pairs of embeddings whose coordinates change sign together."""
+"""New identities: pairs of embeddings whose coordinates change sign together."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ def reflect_people(
     and `tgt`.
 
     Lengths and the cosine between source and target stay as they are, and so does who is the same
-    as whom; but the pair lies in another place, as if it were somebody else's. So a network
-    trained on few people learns what holds anywhere, such as which coordinates to trust, and not
-    their faces by heart. What is lost is a drift that has the same direction for everybody.
+    as whom; but the pair lies in another place, as if it were somebody else's. So a network trained
+    on few people learns what is true of everybody, such as which coordinates to trust, instead of
+    memorising their faces. What is lost is a drift that has the same direction for everybody.
 
     Our own, for data with few people; not part of the original.
 

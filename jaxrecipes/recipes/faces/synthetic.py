@@ -1,9 +1,9 @@
-"""Made-up face features with identities, poses and keypoints: embedded data of the face recipes.
+"""Synthetic face features with identities, poses and keypoints, for the face recipes.
 
-An identity is a unit vector in a subspace of 12 dimensions. A side view turns that vector within
-its subspace, plane by plane, by angles that follow yaw and nod; so what a pose does to a face
-depends on who it is, in the same way for everybody. It also adds a drift within that subspace that
-yaw and nod alone determine, and noise. All features have unit length.
+An identity is a unit vector in a subspace of 12 dimensions. A side view rotates that vector within
+the subspace, plane by plane, by angles that depend on yaw and nod; so the effect of a pose depends
+on the person, by the same rule for everybody. It also adds noise, and a drift within that subspace
+that depends only on yaw and nod. All features have unit length.
 """
 
 import numpy as np

@@ -51,7 +51,7 @@ class HandCrop:
       crop: where the pixels of an augmented or normalised crop are: "affine" puts those at the
         edges on the edges of its box (as an unchanged view always has them), "warp" leaves one step
         between the last and the edge.
-      persp_rot_root_fix: see `hand_augment.drawn_view`.
+      persp_rot_root_fix: see `augment.drawn_view`.
       perspective_normalization: turn the camera to look at the hand's centre, in validation, too.
       joint_type: how `mano_pose` comes out.
     """
@@ -79,8 +79,8 @@ class HandCrop:
 
         Args:
           batch: see the class.
-          draws: of `hand_augment.draw`.
-          ranges: see `hand_augment.drawn_view`.
+          draws: of `augment.draw`.
+          ranges: see `augment.drawn_view`.
         """
         box = batch["hand_bbox"]
         view = drawn_view(

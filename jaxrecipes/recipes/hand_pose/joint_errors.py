@@ -2,7 +2,7 @@
 do not change them.
 
 "micro" is the sum of errors over the number of joints of the whole set. Arrays are `[B, T, ...]`,
-clips of T frames; joints are those of `models.hand_joints`, the wrist first.
+clips of T frames; joints are those of `models.hand.joints`, the wrist first.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """What a hand network's outputs say in millimetres and pixels, and the terms of its loss.
 
-Arrays are `[B, T, ...]`, clips of T frames. Joints are the 21 of `models.hand_joints`, the wrist
+Arrays are `[B, T, ...]`, clips of T frames. Joints are the 21 of `models.hand.joints`, the wrist
 first. Terms come per clip, so that `composite_loss` can weigh and mask them.
 """
 

@@ -67,7 +67,7 @@ def make_hand_shards(
     """Writes `OUTPUT/SPLIT/hands-000000.tar` and so on. Images are kept byte for byte.
 
     Columns: `K` (9 numbers, row-major intrinsics in pixels), `joints_cam_mm` (63, joints in the
-    order of `hand_joints.JOINT_NAMES`, NaN where not known), `joints_uv` (42, pixels),
+    order of `joints.JOINT_NAMES`, NaN where not known), `joints_uv` (42, pixels),
     `image_bytes` (JPEG, PNG or WebP), `split`; and, if they are there, `name`, `block` and `frame`:
     rows of one block that follow each other become one sequence, `frame` gives the time. Without
     block each row is a sequence. The box is that of the known joints; a frame whose joints span

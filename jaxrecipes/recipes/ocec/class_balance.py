@@ -1,4 +1,4 @@
-"""Weights that make up for a class that is rarer than the other."""
+"""Weights that compensate for unequal classes."""
 
 import warnings
 

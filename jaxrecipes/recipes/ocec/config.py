@@ -34,19 +34,21 @@ class EyeDataConfig(DataConfig):
     weighted_sampling: bool = False
     """Draw training examples with replacement, both classes equally often."""
     exif_orientation: bool = True
-    """Turn images as their EXIF orientation says. Off: pixels as they are stored, as in the
-    original."""
+    """Turn images as their EXIF orientation says. Off: keep pixels as they are stored, like the
+    original.
+    """
     decode_workers: Count | None = None
     """Threads that decode images, once. None: one per core."""
     cache_dir: str | None = None
     """Where decoded images are kept. None: the user's cache folder."""
     on_unreadable: Literal["skip", "error"] = "skip"
-    """Images that cannot be decoded: list them in the run's folder and go on without them, or
-    stop."""
+    """Images that cannot be decoded: list them in the run's folder and continue without them, or
+    stop.
+    """
     embedded_train: Count = 8000
-    """Embedded data: number of training eyes."""
+    """Synthetic data: number of training eyes."""
     embedded_val: Count = 2000
-    """Embedded data: number of validation eyes."""
+    """Synthetic data: number of validation eyes."""
 
 
 def _is_focal(loss: "LossConfig") -> bool:
@@ -85,11 +87,11 @@ class AugmentConfig(Checked):
     crop_padding: CountOrZero = 4
     """Pixels of padding on each side."""
     mixup_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
-    """Batches that are mixed by Mixup."""
+    """Share of the batches that are mixed by Mixup."""
     mixup_alpha: Hparam[Positive] = hparam(0.2, when=lambda augment: augment.mixup_prob != 0)
     """Mixup's Beta(alpha, alpha)."""
     cutmix_prob: Hparam[Probability] = hparam(0.0, off_at_zero=True)
-    """Batches that are mixed by CutMix."""
+    """Share of the batches that are mixed by CutMix."""
     cutmix_alpha: Hparam[Positive] = hparam(1.0, when=lambda augment: augment.cutmix_prob != 0)
     """CutMix's Beta(alpha, alpha)."""
 

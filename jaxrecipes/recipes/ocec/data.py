@@ -1,4 +1,4 @@
-"""The data of the OCEC recipe: a parquet of eye crops, or embedded procedural eyes."""
+"""The data of the OCEC recipe: eye crops from parquet files, or procedural eyes."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
 from jaxrecipes.recipes.ocec.examples import Eyes
 from jaxrecipes.report.progress import Progress
 
-# Embedded eyes are drawn by index; validation starts far above any training set.
+# Procedural eyes are drawn by index; validation starts far above any training set.
 _FIRST_VAL_INDEX = 2**30
 
 
@@ -37,7 +37,9 @@ def load_data(
     """
     if config.data.path is None:
         return _embedded(config.data, config.seed, train)
-    from jaxrecipes.recipes.ocec import image_data  # which loads all that decodes
+    from jaxrecipes.recipes.ocec import (
+        image_data,
+    )  # here, because it imports everything that decodes
 
     return image_data.load_splits(config.data, train=train, report_dir=report_dir)
 

@@ -1,4 +1,4 @@
-"""Eye crops from files: the splits of a parquet, and inputs to predict."""
+"""Eye crops from files: the splits of parquet files, and images to predict."""
 
 import logging
 import pathlib

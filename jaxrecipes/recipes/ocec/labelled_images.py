@@ -2,7 +2,7 @@
 
 Columns: `split` (train, val, test and their aliases), `image_path`, `class_id` (1 = open,
 0 = closed) or else `label` ("open", "closed"), and optionally `source` and `image_bytes` (an
-encoded image file, which wins over the path).
+encoded image file, used instead of the path).
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class LabelledImages(StoredImages):
     base_frame: np.ndarray
 
     def split_counts(self) -> dict[str, int]:
-        """How many rows each split has."""
+        """The number of rows of each split."""
         return {name: int(np.sum(self.split == name)) for name in SPLITS}
 
     def subset(self, split: str) -> "LabelledImages":
@@ -63,8 +63,8 @@ def read_labelled_images(data_root: str | Path) -> LabelledImages:
     """Reads everything but the images themselves.
 
     Rows of an unknown split or a blank path are left out, and a warning counts and names them.
-    `class_id` is the label where it is not null, the text of `label` otherwise. Relative paths
-    start at the first file's folder. A null path counts as blank and a null source as unknown.
+    `class_id` is the label if it is not null, otherwise `label`. Paths are relative to the first
+    file's folder. A null path counts as blank and a null source as unknown.
 
     Args:
       data_root: see `find_parquet_files`.
@@ -103,7 +103,9 @@ def read_labelled_images(data_root: str | Path) -> LabelledImages:
 
 
 def image_files(paths: Sequence[Path]) -> LabelledImages:
-    """Image files without labels, to be predicted: label 0 stands in, and all are in test."""
+    """Image files without labels, to be predicted: all have the placeholder label 0 and the split
+    test.
+    """
     count = len(paths)
     names = [path.as_posix() for path in paths]
     return LabelledImages(
@@ -120,7 +122,7 @@ def image_files(paths: Sequence[Path]) -> LabelledImages:
 
 
 def _read_text_columns(file: Path) -> tuple[dict[str, list[Any]], int]:
-    """The columns by name, of nulls where the file lacks one; and the number of rows."""
+    """The columns by name (all null if the file lacks one), and the number of rows."""
     names = column_names(file)
     missing = [name for name in ("split", "image_path") if name not in names]
     if not {"class_id", "label"} & set(names):
@@ -178,7 +180,7 @@ def _text(value: object, where: str) -> str:
 
 
 def _class_number(class_id: Any, label: str, where: str) -> int:
-    if class_id is not None and class_id == class_id:  # NaN is what pandas makes of null
+    if class_id is not None and class_id == class_id:  # pandas turns null into NaN
         try:
             number = int(class_id)
             exact = number == (float(class_id) if isinstance(class_id, str) else class_id)

@@ -1,4 +1,4 @@
-"""A folder of images, or annotation files, to the parquet that the recipe reads."""
+"""Makes the parquet file that the recipe reads from a folder of images or annotation files."""
 
 import collections
 import csv
@@ -119,7 +119,7 @@ def make_parquet(
 
 
 def split_by_label(labels: dict[Path, str], train_ratio: float, seed: int) -> dict[Path, str]:
-    """Assigns train or val, label by label in sorted order, with one generator for all."""
+    """Assigns train or val, label by label in sorted order, with a single generator."""
     generator = random.Random(seed)
     splits: dict[Path, str] = {}
     for label in sorted(set(labels.values())):
@@ -144,7 +144,7 @@ def source_of(path: Path) -> str:
 
 
 def count_classes(files: Sequence[Path]) -> dict[str, dict[str, int]]:
-    """How many images of each class the splits of these files have: split, then class."""
+    """The number of images of each class in each split of these files: split, then class."""
     counts: dict[str, collections.Counter[str]] = {}
     names = {number: name for name, number in CLASS_IDS.items()}
     for file in files:

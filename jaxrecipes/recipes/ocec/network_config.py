@@ -27,7 +27,7 @@ def _word(value: Any, empty: str) -> Any:
 
 
 def _grid(value: Any) -> Any:
-    """A pair of positive numbers as it is, and (3, 2) for another pair, as the original."""
+    """A pair of positive numbers unchanged, and (3, 2) for any other pair, as in the original."""
     if not isinstance(value, list | tuple) or not all(type(n) is int for n in value):
         return value
     return tuple(value) if len(value) == 2 and min(value) > 0 else (3, 2)
@@ -37,8 +37,8 @@ def _grid(value: Any) -> Any:
 class OcecConfig(Checked):
     """Architecture of an open/closed eye classifier; the original's `model_config`.
 
-    Values that the original tolerates are made regular here: counts below 1 become 1, a reduction
-    below 0 becomes 0, texts become lower case, an empty `arch_variant` is "baseline", and a grid
+    Values that the original tolerates are normalised here: counts below 1 become 1, a reduction
+    below 0 becomes 0, strings become lower case, an empty `arch_variant` is "baseline", and a grid
     that is not a pair of positive numbers is (3, 2).
 
     Attributes:
@@ -95,7 +95,7 @@ class OcecConfig(Checked):
 
     @property
     def head(self) -> HeadVariant:
-        """The head in use, "auto" resolved."""
+        """The head in use, with "auto" resolved."""
         return _AUTO_HEAD[self.arch_variant] if self.head_variant == "auto" else self.head_variant
 
     @property

@@ -19,7 +19,7 @@ from jaxrecipes.train.config import EmaConfig, LoopConfig, OptimConfig, PlateauC
 if TYPE_CHECKING:
     from jaxrecipes.tune.space import Space
 
-# A small model on embedded data: done in under three minutes on two cores.
+# A small model on synthetic data: takes less than three minutes on two cores.
 DEFAULT = OcecRunConfig(
     epochs=15,
     optim=OptimConfig(
@@ -104,7 +104,7 @@ BALANCED = _proposal(
     loss="focal",
 )
 
-# The real 24x24 eyes of the CEW set; bring it with --data.path.
+# The real 24x24 eyes of the CEW dataset, which the user supplies with --data.path.
 CEW = replace(
     DEFAULT,
     epochs=30,
@@ -145,7 +145,7 @@ def get_config(preset: str = "default") -> OcecRunConfig:
 
 
 def search_space(config: OcecRunConfig) -> "Space":
-    """What `tune` varies: numbers, so that one compiled program serves all trials."""
+    """What `tune` varies: only numbers, so that one compiled program serves all trials."""
     from jaxrecipes.tune.space import Float, declared_space
 
     decay = {"optim.weight_decay": Float(1e-5, 1e-1, log=True)}

@@ -1,5 +1,5 @@
-"""The OCEC recipe: open or closed eyes. Its network, losses, metrics and augmentation, wired for
-the generic step.
+"""The OCEC recipe, open or closed eyes: its network, losses, metrics and augmentation as the step
+needs them.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,8 @@ CLASS_NAMES = ("closed", "open")
 
 
 def check_config(config: OcecRunConfig) -> None:
-    """Raises a ValueError for what could not train, or would select by a metric that is not there.
+    """Raises a ValueError for a config that could not train, or would select by a metric that does
+    not exist.
 
     Images too small for the network, a token grid that does not divide them, a monitored metric
     that the recipe does not have or whose better end is the other one.
@@ -94,7 +95,7 @@ def make_recipe(config: OcecRunConfig, data: DataInfo) -> Recipe:
     def metrics(logits: jax.Array, batch: Batch, hparams: Hparams) -> dict[str, Any]:
         del hparams
         labels = batch["label"]
-        if "mix_lambda" in batch:  # the label that dominates the mixture
+        if "mix_lambda" in batch:  # the dominant label of the mixture
             labels = jnp.where(batch["mix_lambda"] >= 0.5, labels, batch["label_mixed"])
         probs = jax.nn.sigmoid(logit_scale(config) * logits)
         return {"classification": BinaryCounts.from_probs(probs, labels, batch.get("mask"))}

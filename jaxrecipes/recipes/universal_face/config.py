@@ -32,14 +32,15 @@ class LossConfig(Checked):
     lambda_similarity_protection: Hparam[NonNegative] = hparam(
         1.0, name="loss_weight/similarity_protection"
     )
-    """Weight of similarity_protection: what the identity code loses against the features it is made
-    from."""
+    """Weight of similarity_protection: what the identity code loses compared with the features it
+    is made from.
+    """
     lambda_pose_consistency: Hparam[NonNegative] = hparam(0.1, name="loss_weight/pose_consistency")
     """Weight of pose_consistency: cross entropy of the pose code over the prototypes."""
     temperature: Hparam[Positive] = hparam(0.1, search=(0.05, 0.5), log=True)
     """Of the contrast term."""
     protection_margin: Hparam[NonNegative] = hparam(0.01)
-    """Loss of cosine that similarity_protection lets pass."""
+    """Loss of cosine similarity that similarity_protection tolerates."""
     exclude_self: bool = False
     """contrast: leave a row itself out of its denominator. The original leaves exp(1 / temperature)
     - 1 of it in."""
@@ -71,15 +72,17 @@ class UniversalFaceRunConfig(RunConfig):
     """Dropout of the attention probabilities, whatever model.dropout is."""
     pose_text_clip: str | None = None
     """model.use_clip_pose_encoder: folder or file of a CLIP, whose text tower a new run reads.
-    "checkpoint": what it said is in the run's checkpoint already (imported runs have this)."""
+    "checkpoint": its features are already in the run's checkpoint (as in imported runs).
+    """
     pose_text_dropout: Hparam[Share] = hparam(
         0.1,
         name="pose_text_dropout_rate",
         when=lambda config: config.model.use_clip_pose_encoder,
         off_at_zero=True,
     )
-    """model.use_clip_pose_encoder: dropout of the codes of phrases."""
+    """model.use_clip_pose_encoder: dropout of the phrase codes."""
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train_loss_projections: bool = True
-    """Train the map from identity codes to embeddings. Off: it stays at its random draw, as in the
-    original, whose optimizer does not see it."""
+    """Train the map from identity codes to embeddings. Off: it keeps its random initial values, as
+    in the original, whose optimizer does not include it.
+    """

@@ -16,7 +16,7 @@ def load_data(
     train: bool = True,
     run_dir: pathlib.Path | None = None,
 ) -> dict[str, FacePairs]:
-    """The splits that have pairs; see `face_data.load_data`."""
+    """The splits that have pairs; see `faces.data.load_data`."""
     return face_data.load_data(
         config,
         feat_dim=config.model.feat_dim,
@@ -27,5 +27,5 @@ def load_data(
 
 
 def load_inputs(config: UniversalFaceRunConfig, inputs: Sequence[pathlib.Path]) -> FacePairs:
-    """Embeddings to predict with, and poses if known; see `face_inputs.load_inputs`."""
+    """Embeddings to predict with, and poses if known; see `faces.inputs.load_inputs`."""
     return face_inputs.load_inputs(inputs, feat_dim=config.model.feat_dim)

@@ -1,4 +1,4 @@
-"""The universal face network: identity apart from pose in embeddings of faces seen sideways."""
+"""The universal face network: separates identity from pose in embeddings of faces."""
 
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ _POSE_HEAD_WIDTH = 256  # fixed in the original
 
 
 class IdentityEnhancer(nn.Module):
-    """Takes a gated linear image of the pose code away from the identity code."""
+    """Subtracts a gated linear map of the pose code from the identity code."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -205,8 +205,10 @@ class UniversalFace(nn.Module):
         return self.norm(x).mean(1)
 
     def _towards_prototype(self, pose_code: jax.Array) -> jax.Array:
-        """A tenth of the way to the prototype whose direction is nearest; no gradient into it."""
+        """Moves a tenth of the way to the prototype with the nearest direction; no gradient flows
+        into the prototype.
+        """
         prototypes = jnp.asarray(self.pose_prototypes.value)
         likeness = unit(pose_code.astype(jnp.float32)) @ unit(prototypes).T
-        nearest = prototypes[likeness.argmax(-1)]  # the first of equals
+        nearest = prototypes[likeness.argmax(-1)]  # the first in a tie
         return pose_code + 0.1 * (nearest.astype(pose_code.dtype) - pose_code)

@@ -10,7 +10,7 @@ from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRu
 from jaxrecipes.recipes.universal_face.network import UniversalFaceConfig
 from jaxrecipes.train.config import OptimConfig
 
-# A small model on embedded data: done in under two minutes on two cores.
+# A small model on synthetic data: takes less than two minutes on two cores.
 DEFAULT = UniversalFaceRunConfig(
     epochs=20,
     optim=OptimConfig(

@@ -179,7 +179,7 @@ def test_images_that_do_not_fit_are_refused(params, shape, words):
     [
         ({"num_heads": 3}, "3 heads do not divide the width 16"),
         ({"depth": 0}, "depth is 0; expected 1 <= depth"),
-        ({"image_size": 71}, "71 is no multiple of patch_size 14"),
+        ({"image_size": 71}, "71 is not a multiple of patch_size 14"),
         ({"pos_interp": "offical"}, "did you mean 'official'"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Procedural eyes, the embedded data."""
+"""Procedural eyes, the recipe's synthetic data."""

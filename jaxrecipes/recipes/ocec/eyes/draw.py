@@ -1,7 +1,7 @@
-"""Procedural eyes, open and closed: the embedded data of the OCEC recipe.
+"""Procedural eyes, open and closed: the synthetic data of the OCEC recipe.
 
 Each image is a function of (seed, index, size) alone: lids, lashes, iris, gaze, brow, skin, light,
-glasses, crop, blur, noise and compression are drawn from the tables in `synthetic_eyes_ranges`.
+glasses, crop, blur, noise and compression are drawn from the tables in `ranges`.
 """
 
 import numpy as np

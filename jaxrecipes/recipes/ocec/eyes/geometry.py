@@ -50,7 +50,7 @@ class Draws:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where each pixel lies in the eye's coordinates, and the curves of the lids there."""
+    """The position of each pixel in the eye's coordinates, and the curves of the lids there."""
 
     u: np.ndarray
     v: np.ndarray
@@ -71,7 +71,7 @@ def ridge(distance: np.ndarray, width: np.ndarray | float, pixel: np.ndarray) ->
 
 
 def cover(inside: np.ndarray, pixel: np.ndarray) -> np.ndarray:
-    """How much of a pixel lies inside an edge that is `inside` away (positive: within)."""
+    """The share of a pixel that lies inside an edge at distance `inside` (positive: within)."""
     return np.clip(inside / pixel + np.float32(0.5), 0.0, 1.0)
 
 

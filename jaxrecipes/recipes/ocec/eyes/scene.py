@@ -2,7 +2,7 @@
 
 Every shape is a closed formula of the eye's own coordinates, evaluated at the pixel centres with an
 edge as wide as a pixel, so that nothing has to be supersampled. What varies is in the tables of
-`synthetic_eyes_ranges`; the constants here only fix the form of a brush.
+`ranges`; the constants here only fix the form of a brush.
 """
 
 import numpy as np
