@@ -4,15 +4,16 @@ fastest.
   jaxrecipes find_lr --config NAME[:PRESET] [--output FOLDER] [--start_rate 1e-7]
                             [--end_rate 1] [--num_steps 100] [--FIELD VALUE ...]
 
-Prints one JSON object (the rate of the steepest descent, and that of the lowest loss) and leaves a
-plot and the curve in FOLDER. Fields of the config are flags, as for train.
+Prints one JSON object (the rate of the steepest descent, that of the lowest loss, and the command
+that trains with the first) and leaves a page (report.html), a plot and the curve in FOLDER. Fields
+of the config are flags, as for train.
 """
 
 import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,11 +25,17 @@ from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import check_one_stage, with_init_from
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
+from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.runs.runtime import set_up_jax
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state, starting_weights
-from jaxrecipes.tune.lr_finder import RangeTest, check_rates, find_learning_rate
+from jaxrecipes.tune.lr_finder import (
+    RangeTest,
+    check_rates,
+    find_learning_rate,
+    train_command,
+)
 
 
 def main() -> None:
@@ -55,14 +62,21 @@ def main() -> None:
     module.check_config(config)
     check_one_stage(config, "find_lr")
     folder = own.output or new_folder(output, "find_lr")
-    result = find_lr(config, folder, **options)
+    words = ("--config", own.config, *overrides)
+    result = _find(module, config, folder, words=words, **options)
     if result.suggestion is None:
         logging.getLogger("jaxrecipes").warning(
             "the loss diverged at once: try a lower --start_rate"
         )
-    rates = {"suggestion": result.suggestion, "lowest_loss_rate": result.lowest_loss_rate}
-    plot = str(folder / "learning_rate.png")
-    print(json.dumps(rates | {"steps": len(result.losses), "plot": plot}))
+    found = {
+        "suggestion": result.suggestion,
+        "lowest_loss_rate": result.lowest_loss_rate,
+        "steps": len(result.losses),
+        "train": train_command(result, *words),
+        "plot": str(folder / "learning_rate.png"),
+        "page": str(folder / "report.html"),
+    }
+    print(json.dumps(found))
 
 
 def find_lr(
@@ -88,11 +102,34 @@ def find_lr(
       ValueError: rates out of bounds, or a config or data that cannot be trained.
     """
     _check_test(start_rate, end_rate, num_steps)
+    words: list[str] = []  # none for a config that no command can name
+    if isinstance(config, str):
+        given = (fields or {}).items()
+        words = ["--config", config, *(w for n, v in given for w in (f"--{n}", str(v)))]
     module, config = chosen(config, fields)
     module.check_config(config)
     check_one_stage(config, "find_lr")
     folder = user_path(output)
     check_output_folder(folder, what="--output")
+    options: dict[str, Any] = {
+        "start_rate": start_rate,
+        "end_rate": end_rate,
+        "num_steps": num_steps,
+    }
+    return _find(module, config, folder, words=words, **options)
+
+
+def _find(
+    module: RecipeModule,
+    config: Any,
+    folder: pathlib.Path,
+    *,
+    words: Sequence[str],
+    start_rate: float,
+    end_rate: float,
+    num_steps: int,
+) -> RangeTest:
+    """The test; `words` are the config and its flags on a command line, or empty."""
     set_up_jax(config)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -120,6 +157,7 @@ def find_lr(
         num_steps=num_steps,
     )
     from jaxrecipes.report.plots import learning_rate_finder
+    from jaxrecipes.tune.lr_page import write_lr_page
 
     learning_rate_finder(
         result.learning_rates,
@@ -129,6 +167,8 @@ def find_lr(
     )
     curve = {name: value.tolist() for name, value in vars(result).items() if name != "suggestion"}
     write_json(folder / "learning_rate.json", {"suggestion": result.suggestion, **curve})
+    train = train_command(result, *words) if words else ""
+    write_lr_page(result, folder, train=train)
     return result
 
 

@@ -19,6 +19,7 @@ and plots in DIR.
 import importlib.util
 import logging
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -114,7 +115,9 @@ def main() -> None:
     )
     if best is not None:
         logging.getLogger("jaxrecipes").info(
-            "jaxrecipes train --config %s; report: %s", workdir / "best.py", workdir / "report.html"
+            "train the best: %s; report: %s",
+            shlex.join(["jaxrecipes", "train", "--config", str(workdir / "best.py")]),
+            workdir / "report.html",
         )
 
 

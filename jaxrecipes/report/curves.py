@@ -115,9 +115,11 @@ def svg_curve(
     *,
     xlabel: str,
     best: tuple[float, float] | None = None,
+    best_label: str = "best",
+    logarithmic: bool = False,
 ) -> str:
     """Lines (label, colour, width, x, y) as an SVG that fits the first screen of a page; "" for no
-    finite number. A line without a width is drawn as points.
+    finite number. A line without a width is drawn as points; the x axis may be logarithmic.
     """
     lines = [line for line in lines if np.isfinite(np.asarray(line[4], np.float64)).any()]
     if not lines:
@@ -130,10 +132,13 @@ def svg_curve(
         marker = "o" if few else None
         axes.plot(x, values, color=color, linewidth=width, label=label, marker=marker, markersize=3)
     if best is not None:
-        axes.plot(*best, "o", color=lines[-1][1], markersize=7, label="best")
+        axes.plot(*best, "o", color=lines[-1][1], markersize=7, label=best_label)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK)
     _scale(axes, np.concatenate([np.asarray(values, np.float64) for *_, values in lines]))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if logarithmic:
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return svg_of(figure)
 
 

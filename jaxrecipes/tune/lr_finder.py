@@ -5,6 +5,7 @@ and the suggestion are those of the original's finder.
 """
 
 import dataclasses
+import shlex
 from typing import Any
 
 import jax
@@ -134,6 +135,9 @@ def range_test(
 ) -> RangeTest:
     """The test's result from the losses of its steps, up to the first that is not finite or that
     stops it.
+
+    Raises:
+      ValueError: the first loss is not finite.
     """
     smoothed: list[float] = []
     for loss in losses:
@@ -145,6 +149,11 @@ def range_test(
         if smoothed[-1] > _DIVERGED_AT * min(smoothed):
             break
     count = len(smoothed)
+    if not count:
+        raise ValueError(
+            f"the loss of the first step is {losses[0]}, before any rate can matter: look for "
+            "numbers in the data, the weights or the config that are not finite"
+        )
     rates = start_rate * (end_rate / start_rate) ** (np.arange(count) / (num_steps - 1))
     trimmed = np.asarray(smoothed[_SKIP_START : max(_SKIP_START, count - _SKIP_END)])
     suggestion = None
@@ -153,3 +162,13 @@ def range_test(
     return RangeTest(
         rates, np.asarray(losses[:count], np.float64), np.asarray(smoothed), suggestion
     )
+
+
+def train_command(test: RangeTest, *words: str) -> str:
+    """The command that trains with the suggestion: `words` are the config and its flags; "" without
+    a suggestion.
+    """
+    if test.suggestion is None:
+        return ""
+    rate = f"{test.suggestion:.3g}"
+    return shlex.join(["jaxrecipes", "train", *words, "--optim.learning_rate", rate])

@@ -2,11 +2,15 @@
 
 import csv
 import json
+import pathlib
+import shlex
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from script_runs import read_json, run
+
+from jaxrecipes.runs.recipe_config import recipe_and_config
 
 
 @pytest.fixture(scope="module")
@@ -70,4 +74,11 @@ def test_find_lr_prints_a_suggestion_and_leaves_a_plot(tiny, tmp_path):
     assert 1e-7 < said["suggestion"] < 10
     assert said["suggestion"] == read_json(output / "learning_rate.json")["suggestion"]
     assert (output / "learning_rate.png").stat().st_size > 1000
+    words = shlex.split(said["train"])
+    assert words[:2] == ["jaxrecipes", "train"]
+    assert words[-2] == "--optim.learning_rate"
+    assert float(words[-1]) == pytest.approx(said["suggestion"], rel=0.01)
+    _, config = recipe_and_config(words[3], words[4:])  # as train takes them
+    assert config.optim.learning_rate == float(words[-1])
+    assert f"{words[-1]}</p>" in pathlib.Path(said["page"]).read_text()
     assert done.stderr == ""
