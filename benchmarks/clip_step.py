@@ -37,7 +37,7 @@ from timing import (
 )
 
 from jaxrecipes.models.clip.network import IMAGE_MEAN, IMAGE_STD
-from jaxrecipes.recipes.clip_iqa import original_weights as clip_iqa
+from jaxrecipes.recipes.clip_iqa import original as clip_iqa
 from jaxrecipes.recipes.clip_iqa.config import (
     AugmentConfig,
     ClipSource,

@@ -1,13 +1,9 @@
-"""The rule table of the clip_iqa network.
-
-The original packs queries, keys and values of the refinement's attentions in one tensor; the rules
-are for trees in which ours are joined as well (see `face3d_rules.packed`).
-"""
+"""The rule table of the clip_iqa network."""
 
 import dataclasses
 from collections.abc import Iterator
 
-from jaxrecipes.convert.rules import LINEAR, Rule
+from jaxrecipes.convert.rules import LINEAR, Rule, attention_rules, norm_rules, weight_rules
 from jaxrecipes.models.clip.rules import clip_rules
 from jaxrecipes.recipes.clip_iqa.network_config import ClipIqaConfig
 
@@ -36,9 +32,9 @@ def _clip(config: ClipIqaConfig) -> Iterator[Rule]:
 def _residual() -> list[Rule]:
     return [
         *_scalars("c_base_scale", "c_base_bias"),
-        *_linear("q_base_head", "q_base_head"),
-        *_linear("q_delta_head.0", "q_delta_head/dense1"),
-        *_linear("q_delta_head.3", "q_delta_head/dense2"),
+        *weight_rules("q_base_head", "q_base_head"),
+        *weight_rules("q_delta_head.0", "q_delta_head/dense1"),
+        *weight_rules("q_delta_head.3", "q_delta_head/dense2"),
         *_normed("c_delta_head", {1: "dense1", 4: "dense2", 6: "dense3"}),
     ]
 
@@ -48,7 +44,7 @@ def _traditional(config: ClipIqaConfig) -> list[Rule]:
     widths = {"seq_proj_img": clip.vision.width, "seq_proj_txt": clip.text.width}
     return [
         *_scalars("c_scale", "c_bias", "filip_scale", "filip_bias"),
-        *_linear("q_head", "q_head"),
+        *weight_rules("q_head", "q_head"),
         *(
             Rule(f"{name}.weight", f"{name}_kernel", LINEAR)
             for name, width in widths.items()
@@ -61,21 +57,18 @@ def _traditional(config: ClipIqaConfig) -> list[Rule]:
 
 def _refinement(layers: int) -> Iterator[Rule]:
     yield Rule(f"{REFINEMENT}.residual_scale", f"{REFINEMENT}/residual_scale")
-    yield from _linear(f"{REFINEMENT}.input_proj.0", f"{REFINEMENT}/input_proj")
-    yield from _norm(f"{REFINEMENT}.input_proj.1", f"{REFINEMENT}/input_norm")
+    yield from weight_rules(f"{REFINEMENT}.input_proj.0", f"{REFINEMENT}/input_proj")
+    yield from norm_rules(f"{REFINEMENT}.input_proj.1", f"{REFINEMENT}/input_norm")
     for i in range(layers):
         theirs, ours = f"{REFINEMENT}.transformer.layers.{i}", f"{REFINEMENT}/layers_{i}"
-        packed = f"{ours}/self_attn/in_proj"
-        yield Rule(f"{theirs}.self_attn.in_proj_weight", f"{packed}/kernel", LINEAR)
-        yield Rule(f"{theirs}.self_attn.in_proj_bias", f"{packed}/bias")
-        yield from _linear(f"{theirs}.self_attn.out_proj", f"{ours}/self_attn/out_proj")
+        yield from attention_rules(f"{theirs}.self_attn", f"{ours}/self_attn")
         for name in ("linear1", "linear2"):
-            yield from _linear(f"{theirs}.{name}", f"{ours}/{name}")
+            yield from weight_rules(f"{theirs}.{name}", f"{ours}/{name}")
         for name in ("norm1", "norm2"):
-            yield from _norm(f"{theirs}.{name}", f"{ours}/{name}")
-    yield from _norm(f"{REFINEMENT}.residual_head.0", f"{REFINEMENT}/head_norm")
-    yield from _linear(f"{REFINEMENT}.residual_head.1", f"{REFINEMENT}/head1")
-    yield from _linear(f"{REFINEMENT}.residual_head.4", f"{REFINEMENT}/head2")
+            yield from norm_rules(f"{theirs}.{name}", f"{ours}/{name}")
+    yield from norm_rules(f"{REFINEMENT}.residual_head.0", f"{REFINEMENT}/head_norm")
+    yield from weight_rules(f"{REFINEMENT}.residual_head.1", f"{REFINEMENT}/head1")
+    yield from weight_rules(f"{REFINEMENT}.residual_head.4", f"{REFINEMENT}/head2")
 
 
 def _scalars(*names: str) -> Iterator[Rule]:
@@ -83,18 +76,8 @@ def _scalars(*names: str) -> Iterator[Rule]:
         yield Rule(name, name)
 
 
-def _linear(source: str, target: str) -> Iterator[Rule]:
-    yield Rule(f"{source}.weight", f"{target}/kernel", LINEAR)
-    yield Rule(f"{source}.bias", f"{target}/bias")
-
-
-def _norm(source: str, target: str) -> Iterator[Rule]:
-    yield Rule(f"{source}.weight", f"{target}/scale")
-    yield Rule(f"{source}.bias", f"{target}/bias")
-
-
 def _normed(name: str, layers: dict[int, str]) -> Iterator[Rule]:
     """A norm and the linear layers after it, by their numbers in the original's sequence."""
-    yield from _norm(f"{name}.0", f"{name}/norm")
+    yield from norm_rules(f"{name}.0", f"{name}/norm")
     for number, ours in layers.items():
-        yield from _linear(f"{name}.{number}", f"{name}/{ours}")
+        yield from weight_rules(f"{name}.{number}", f"{name}/{ours}")

@@ -14,7 +14,7 @@ from jaxrecipes.convert.rules import ConversionError
 from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.losses import mean_squared_error
 from jaxrecipes.models.clip.network import ClipText
-from jaxrecipes.recipes.clip_iqa import original_weights as clip_iqa
+from jaxrecipes.recipes.clip_iqa import original as clip_iqa
 from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 
 

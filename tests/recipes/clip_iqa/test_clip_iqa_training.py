@@ -11,7 +11,7 @@ from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.models.clip.network import IMAGE_MEAN, IMAGE_STD
 from jaxrecipes.optim import leaves_by_path, merge, parameter_paths, split_frozen
-from jaxrecipes.recipes.clip_iqa import original_weights as clip_iqa
+from jaxrecipes.recipes.clip_iqa import original as clip_iqa
 from jaxrecipes.recipes.clip_iqa.config import (
     AugmentConfig,
     ClipSource,
@@ -89,10 +89,7 @@ def originals_keys(network, paths):
     """The original's names of parameters whose paths here are in `paths`."""
     names = set()
     for rule in clip_iqa_rules(network):
-        target = rule.target
-        if target.startswith("refinement_module/"):
-            target = target.replace("/in_proj/", "/value/")
-        if target in paths:
+        if not paths.isdisjoint(rule.targets):
             names |= set(rule.sources)
     return names
 
