@@ -183,5 +183,5 @@ def test_help_says_what_changes_without_a_compile(capsys):
     with pytest.raises(SystemExit):
         load_config("configs/ocec.py", ["--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Weight decay, on every parameter that no_decay does not name. Changes without" in shown
+    assert "Weight decay of all parameters that no_decay does not match. Changes without" in shown
     assert "Passes over the training data, in all (a resumed run goes on up to it). (def" in shown

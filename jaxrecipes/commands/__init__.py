@@ -1,4 +1,4 @@
-"""The commands of `jaxrecipes`, a module each; `scripts/*.py` call the same ones."""
+"""The commands of `jaxrecipes`, one module each; `scripts/*.py` call the same ones."""
 
 import ast
 import importlib
@@ -40,12 +40,12 @@ def _overview() -> str:
         [
             "usage: jaxrecipes COMMAND ...",
             "",
-            "Trains recipes in JAX, and does what comes before and after.",
+            "Trains, evaluates, tunes and exports recipes in JAX.",
             "",
             *lines,
             "",
-            "`jaxrecipes COMMAND --help` describes a command, `jaxrecipes --version` says which "
-            "version this is.",
+            "`jaxrecipes COMMAND --help` describes a command, `jaxrecipes --version` shows the "
+            "version.",
         ]
     )
 

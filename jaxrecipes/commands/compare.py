@@ -1,13 +1,13 @@
-"""Trains several presets of a recipe, one after the other, and puts them beside each other.
+"""Trains several presets of a recipe, one after the other, and compares them.
 
   jaxrecipes compare --config NAME --presets A B ... --workdir DIR
                             [--metrics NAME ...] [--FIELD VALUE ...]
 
-Each preset is a run of its own in DIR/PRESET, just as by train; fields of the config are flags
-and hold for all of them. Prints what the runs reached, the change against the first, how steady
-validation was and how far from training, and the settings that differ, and leaves that as
-comparison.md, .json and .png in DIR, and as a page that begins with the best run (report.html). The
-same command goes on where it was stopped.
+Each preset is an ordinary run in DIR/PRESET; fields of the config are flags, which apply to all of
+them. Prints what the runs reached, the change against the first, how steady validation was and how
+far from training, and the settings that differ, and leaves that as comparison.md, .json and .png in
+DIR, and as a page that begins with the best run (report.html). The same command goes on where it
+was stopped.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Brings a PyTorch checkpoint in, or writes one that the original program loads.
+"""Imports a PyTorch checkpoint, or writes one that the original program loads.
 
   jaxrecipes convert ocec --from-torch FILE.pt --output RUN
   jaxrecipes convert ocec --to-torch FILE.pt --checkpoint RUN [--weights raw]
@@ -7,7 +7,7 @@ RUN is then a run's folder: evaluate, predict, export it, or train on with
   jaxrecipes train --config RUN/config.json --workdir RUN --data.path DATA --epochs N
                           --allow_config_change
 with --steps N for hand_pose, which counts steps, and whose FILE may be the folder checkpoint-STEP.
-Files are read without running code that they may hold.
+Files are read without running any code in them.
 """
 
 import pathlib

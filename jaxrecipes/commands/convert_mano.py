@@ -1,8 +1,8 @@
-"""Turns a MANO file into an npz of the same names, which needs neither Python 2 nor chumpy.
+"""Converts a MANO file to an npz with the same names, which needs neither Python 2 nor chumpy.
 
   jaxrecipes convert_mano MANO_RIGHT.pkl --output MANO_RIGHT.npz
 
-The pickle is read without running code that it may hold. MANO's licence holds for the npz too.
+The pickle is read without running any code in it. MANO's licence also applies to the npz.
 """
 
 from jaxrecipes import cli

@@ -1,4 +1,4 @@
-"""Suggests a learning rate: trains for a moment while the rate grows, and sees where the loss falls
+"""Suggests a learning rate: trains briefly with a growing rate, and finds where the loss falls
 fastest.
 
   jaxrecipes find_lr --config NAME[:PRESET] [--output FOLDER] [--start_rate 1e-7]

@@ -2,7 +2,7 @@
 
   jaxrecipes new NAME [--folder FOLDER]
 
-It goes on with `jaxrecipes train --config NAME.py`; docs/tutorial.md goes through such a file.
+Then train it with `jaxrecipes train --config NAME.py`; docs/tutorial.md explains such a file.
 """
 
 import pathlib

@@ -1,9 +1,10 @@
-"""Predicts files or folders with a trained model, into a CSV.
+"""Runs a trained model on files or folders, and writes its predictions as CSV.
 
   jaxrecipes predict --checkpoint RUN --inputs PATH [PATH ...] --output FILE.csv
 
 For ocec these are images, folders of images or parquet files, and the columns path, logit and
-prob_open; docs/ describes those of the other recipes. What cannot be read is left out and counted.
+prob_open; docs/ describes those of the other recipes. Files that cannot be read are left out and
+counted.
 """
 
 import csv

@@ -1,12 +1,13 @@
-"""Searches hyperparameters: many short runs, the poor ones stopped early, the best written as a
-config.
+"""Searches hyperparameters: many short runs, of which poor ones are stopped early and the best is
+saved as a config.
 
   jaxrecipes tune --config NAME[:PRESET] [--workdir DIR] [--trials N]
                          [--search FIELD=LOW:HIGH[:log] ...] [--FIELD VALUE ...]
 
-What is searched lies beside the config (its `search_space`); a FIELD that is given a value is not
-searched, and --search adds a field or changes its range: --search optim.learning_rate=1e-4:1e-2:log
---search model.num_blocks=2:6 --search loss.kind=bce,focal.
+By default the fields that declare a search range are searched, or what the recipe's or the config
+file's `search_space` returns. A FIELD that is given a value is not searched, and --search adds a
+field or changes its range: --search optim.learning_rate=1e-4:1e-2:log --search model.num_blocks=2:6
+--search loss.kind=bce,focal.
 
 The same command on the same DIR goes on where the search was stopped or killed, up to N trials in
 all. Several processes, on one host or many, share the trials when all are given the same DIR (and

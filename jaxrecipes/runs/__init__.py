@@ -1,1 +1,1 @@
-"""A run of a recipe: found by its name, trained, opened again, exported."""
+"""Runs of recipes: finding a recipe by name, training it, opening the run again, exporting it."""

@@ -34,7 +34,7 @@ def recipe_data(
 
 
 def fingerprint_of(splits: Mapping[str, Examples]) -> Fingerprint:
-    """What the splits are recognised by when a run or a search goes on."""
+    """How the splits are recognised when a run or a search is resumed."""
     return {
         name: of_split(split.identity, left_out=split.left_out) for name, split in splits.items()
     }

@@ -1,4 +1,4 @@
-"""What predict and export do for a recipe that says nothing of it."""
+"""What predict and export do for a recipe without hooks of its own."""
 
 import dataclasses
 import pathlib
@@ -34,7 +34,7 @@ def load_inputs(trained: Trained, inputs: Sequence[pathlib.Path]) -> Examples:
 
 
 def prediction_columns(examples: Examples, outputs: Any) -> dict[str, Sequence[Any]]:
-    """The texts of the examples, or their numbers, and each number of the outputs."""
+    """The strings of the examples, or their row numbers, and every number of the outputs."""
     columns: dict[str, Sequence[Any]] = {**getattr(examples, "texts", {})}
     columns = columns or {"example": range(len(examples))}
     for name, array in named_outputs(outputs).items():
@@ -46,7 +46,7 @@ def prediction_columns(examples: Examples, outputs: Any) -> dict[str, Sequence[A
 
 
 def deployed(trained: Trained) -> Deployed:
-    """The function that evaluation computes, in float32, of the arrays that it reads."""
+    """The function that evaluation computes from the arrays that it reads, in float32."""
     config = dataclasses.replace(trained.config, precision="float32")
     example = example_of(trained.recipe)
     data = DataInfo(steps_per_epoch=trained.metadata["steps_per_epoch"], example=example)
@@ -65,7 +65,7 @@ def deployed(trained: Trained) -> Deployed:
 
 
 def named_outputs(outputs: Any) -> dict[str, Any]:
-    """The arrays of a pytree by name: its keys joined by "_", `output` for an array alone."""
+    """The arrays of a pytree by name: its keys joined by "_", or `output` for a single array."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(outputs)
     return {
         "_".join(str(getattr(k, "key", getattr(k, "idx", k))) for k in path) or "output": leaf

@@ -1,4 +1,4 @@
-"""What evaluation reads and returns, found by tracing it on shapes alone."""
+"""What evaluation reads and returns, found by tracing it with shapes only."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -62,13 +62,13 @@ def read_names(recipe: Recipe) -> list[str]:
 
 
 def check_watched(config: RunConfig, recipe: Recipe) -> None:
-    """Checks that there are the metrics that the run selects, schedules and stops by.
+    """Checks that the metrics for selection, plateau and early stopping exist.
 
     Raises:
       ValueError: one is not there; names the nearest.
     """
     if recipe.pass_metrics is not None:
-        return  # what these are called is known when they are computed
+        return  # their names are known only when they are computed
 
     def evaluate(hparams: Any, variables: Any, batch: dict[str, Any]) -> Any:
         outputs, batch = outputs_of(recipe, hparams, variables, batch)

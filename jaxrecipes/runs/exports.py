@@ -1,4 +1,4 @@
-"""A trained model as a file for other programs: ONNX, StableHLO, or its weights alone."""
+"""Exports a trained model as a file for other programs: ONNX, StableHLO, or only its weights."""
 
 import dataclasses
 import json
@@ -25,8 +25,9 @@ class Deployed:
     Attributes:
       function: `(variables, inputs) -> outputs`: of `{"params": ..., "batch_stats": ...}` and
         arrays `[B, ...]` by name to arrays `[B, ...]` by name; traceable for any B.
-      examples: eight made-up examples of each input, to check a file with.
-      metadata: further texts to store in an ONNX file.
+      examples: eight random examples of each input, to check a file with.
+      metadata: additional
+        strings to store in an ONNX file.
     """
 
     function: Callable[[Any, dict[str, Any]], dict[str, Any]]
@@ -45,7 +46,7 @@ class Deployed:
 def export(
     trained: Trained, path: pathlib.Path, format: Format, *, weights: Weights, opset: int
 ) -> str:
-    """Writes the file of a trained model; says what there is to say of it."""
+    """Writes the file of a trained model; returns a sentence about it."""
     if format == "onnx":
         return export_onnx(trained, path, weights=weights, opset=opset)
     write = export_stablehlo if format == "stablehlo" else export_safetensors
@@ -53,7 +54,7 @@ def export(
 
 
 def export_onnx(trained: Trained, path: pathlib.Path, *, weights: Weights, opset: int) -> str:
-    """Writes ONNX, checked in onnxruntime; says by how much it differs from JAX."""
+    """Writes ONNX, checked in onnxruntime; returns how much it differs from JAX."""
     deployed, variables = trained.module.deployed(trained), _variables(trained, weights)
     model = onnx_model(
         deployed.function,

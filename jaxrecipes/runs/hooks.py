@@ -1,4 +1,4 @@
-"""The names of a recipe's module: the three that it must have, and the hooks that it may have."""
+"""The names in a recipe's module: the three required ones, and the optional hooks."""
 
 import dataclasses
 import difflib
@@ -13,8 +13,9 @@ class Hook:
 
     Attributes:
       call: its arguments; those after "*" are passed by name.
-      file: of a package: the file that it lies in.
-      purpose: what a recipe without it cannot do; empty for what has a default.
+      file: for recipes that are packages, the file that contains it.
+      purpose: what a recipe cannot
+        do without it; empty if there is a default.
     """
 
     call: str
@@ -59,11 +60,11 @@ def check_names(names: Any, where: str) -> None:
 
     Args:
       names: the module.
-      where: what it is called in messages.
+      where: its name in messages.
 
     Raises:
-      ValueError: one that it must have is missing, a function that takes other arguments, or a
-        function whose name is almost that of a hook.
+      ValueError: a required name is missing, a function takes other arguments, or its name is
+        almost that of a hook.
     """
     for name, what in _ESSENTIALS.items():
         if not hasattr(names, name):
@@ -71,7 +72,7 @@ def check_names(names: Any, where: str) -> None:
             meant = f" (did you mean {name} by {near[0]}?)" if near else ""
             raise ValueError(f"{where} has no {name}{meant}; a recipe has {what}")
     if not isinstance(names.Config, type) or not dataclasses.is_dataclass(names.Config):
-        raise ValueError(f"{where}: Config is no dataclass; expected {_ESSENTIALS['Config']}")
+        raise ValueError(f"{where}: Config is not a dataclass; expected {_ESSENTIALS['Config']}")
     for name, hook in {**_CALLS, **HOOKS}.items():
         function = getattr(names, name, None)
         if function is not None:
@@ -91,7 +92,7 @@ def check_names(names: Any, where: str) -> None:
 
 
 def check_call(function: Any, name: str, hook: Hook, where: str) -> None:
-    """Raises a ValueError for what is no function, or takes other arguments than the hook's."""
+    """Raises a ValueError for what is not a function, or takes other arguments than the hook's."""
     if not callable(function) or not hook.fits(function):
         has = f"{name}{inspect.signature(function)}" if callable(function) else repr(function)
         raise ValueError(f"{where} has {has}; it is called as {name}({hook.call})")

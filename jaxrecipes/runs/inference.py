@@ -13,7 +13,9 @@ from jaxrecipes.train.run_data import make_split
 
 
 def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Evaluation]:
-    """Metrics and outputs of one split with each of some sets of weights, on all local devices."""
+    """Metrics and outputs of one split with each of several kinds of weights, on all local
+    devices.
+    """
     mesh = make_mesh()
     data = trained.config.data
     batch_size = -(-min(data.eval_batch_size, len(examples)) // mesh.size) * mesh.size
@@ -38,9 +40,7 @@ def evaluate(trained: Trained, examples: Examples, *weights: Weights) -> list[Ev
 
 
 def evaluate_all(trained: Trained, examples: Examples) -> dict[str, float]:
-    """Metrics of the raw weights, and of the averaged ones as `NAME_ema` where the run keeps
-    them.
-    """
+    """Metrics of the raw weights, and of the averaged ones as `NAME_ema` if the run keeps them."""
     kinds: list[Weights] = ["raw", "ema"] if trained.recipe.ema else ["raw"]
     suffixes = ["", "_ema"]
     return {
@@ -51,7 +51,7 @@ def evaluate_all(trained: Trained, examples: Examples) -> dict[str, float]:
 
 
 def split_of(trained: Trained, name: str) -> Examples:
-    """One split of the data that a model is looked at with: "train", "val" or "test".
+    """One split of the data to evaluate a model on: "train", "val" or "test".
 
     Raises:
       ValueError: there is no such split.
@@ -70,13 +70,15 @@ def with_data_path(trained: Trained, path: str | None) -> Trained:
     if path is None:
         return trained
     data = trained.config.data
-    # Some recipes have a path of their own for validation, which is of the run's data.
+    # Some recipes have a separate path for validation, which belongs to the run's data.
     elsewhere = {"val_path": None} if hasattr(data, "val_path") else {}
     data = dataclasses.replace(data, path=path, **elsewhere)
     config = dataclasses.replace(trained.config, data=data)
-    return dataclasses.replace(trained, config=config, folder=None)  # its split is of its own data
+    return dataclasses.replace(
+        trained, config=config, folder=None
+    )  # a recorded split is for the run's own data
 
 
 def as_json(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Metrics for strict JSON: what is not finite becomes null."""
+    """Metrics for strict JSON: non-finite values become null."""
     return {name: float(value) if np.isfinite(value) else None for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""A run as Python and notebooks see it: `load_run("runs/x")`."""
+"""A run for Python and notebooks: `load_run("runs/x")`."""
 
 import dataclasses
 import pathlib
@@ -22,7 +22,7 @@ class LoadedRun:
     Attributes:
       folder: of the run.
       trained: the checkpoint with its whole training state.
-      which: the weights that are used: "auto" takes the averaged ones where the run keeps them.
+      which: the weights that are used: "auto" takes the averaged ones if the run keeps them.
     """
 
     folder: pathlib.Path
@@ -51,7 +51,7 @@ class LoadedRun:
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
-        """What `history.json` has of each epoch up to the checkpoint."""
+        """The entries of `history.json`, one per epoch, up to the checkpoint."""
         return [e for e in self.trained.metadata["history"] if e["step"] <= self.step]
 
     @cached_property
@@ -103,7 +103,7 @@ class LoadedRun:
         format: Literal["onnx", "stablehlo", "safetensors"] = "onnx",
         opset: int = 17,
     ) -> str:
-        """Writes the model as a file for other programs; returns what there is to say of it.
+        """Writes the model as a file for other programs; returns a sentence about it.
 
         Raises:
           ValueError: the file cannot be written there.
@@ -155,14 +155,14 @@ def load_run(
     Args:
       folder: of the run (`--workdir`).
       step: the best checkpoint by the run's own measure, the newest, or that of a step.
-      weights: "raw", "ema", or "auto": the averaged ones where the run keeps them.
+      weights: "raw", "ema", or "auto": the averaged ones if the run keeps them.
 
     Raises:
       ValueError: there is no checkpoint, or it is one that this version does not know.
       CheckpointCorrupt: it is damaged.
     """
     trained = open_trained(folder, step=step)
-    trained.weights(weights)  # what is wrong is said now
+    trained.weights(weights)  # so that errors are reported now
     assert trained.folder is not None
     return LoadedRun(trained.folder, trained, weights)
 

@@ -11,11 +11,13 @@ def new_recipe(name: str, folder: pathlib.Path) -> list[pathlib.Path]:
     """Writes `NAME.py` and `test_NAME.py`.
 
     Args:
-      name: of the recipe, as runs and checkpoints will call it.
-      folder: where to; it is made if need be.
+      name: of the recipe, also used in runs and checkpoints.
+      folder: where to write; created if
+        needed.
 
     Raises:
-      ValueError: the name is no Python name, or a recipe of the library's, or a file is there.
+      ValueError: the name is not a Python identifier, belongs to a recipe of the library, or a file
+        exists already.
     """
     if not name.isidentifier() or name in package_names():
         raise ValueError(
@@ -26,7 +28,7 @@ def new_recipe(name: str, folder: pathlib.Path) -> list[pathlib.Path]:
     files = {f"{prefix}{name}.py": f"{prefix}recipe.py" for prefix in ("", "test_")}
     for file in files:
         if (folder / file).exists():
-            raise ValueError(f"{folder / file} is there already; choose another name")
+            raise ValueError(f"{folder / file} exists already; choose another name")
     for file, template in files.items():
         text = templates.joinpath(template).read_text()
         text = text.replace("recipe.py", f"{name}.py").replace("runs/recipe", f"runs/{name}")

@@ -21,7 +21,7 @@ from jaxrecipes.train.config import RunConfig
 
 
 def recipe_and_config(spec: str, overrides: Sequence[str] = ()) -> tuple[RecipeModule, Any]:
-    """The recipe and its config, with the flags after it.
+    """The recipe and its config, changed by the flags after it.
 
     Args:
       spec: one of
@@ -32,7 +32,8 @@ def recipe_and_config(spec: str, overrides: Sequence[str] = ()) -> tuple[RecipeM
       overrides: flags of fields.
 
     Raises:
-      ValueError: what `load_config` and `load_recipe` raise, or a file that is no run's config.
+      ValueError: what `load_config` and `load_recipe` raise, or the file is not the config of a
+        run.
     """
     if spec.endswith(".json"):
         return _of_run(user_path(spec), overrides, spec)
@@ -56,14 +57,14 @@ def recipe_and_config(spec: str, overrides: Sequence[str] = ()) -> tuple[RecipeM
 
 
 def chosen(config: Any, fields: Mapping[str, Any] | None = None) -> tuple[RecipeModule, Any]:
-    """The recipe and its config, from either, with other values by dotted names.
+    """The recipe and its config, with some values replaced by dotted name.
 
     Args:
       config: a recipe's config, or what `recipe_and_config` takes.
-      fields: field -> value in its place, such as `{"optim.learning_rate": 3e-4}`.
+      fields: field -> new value, such as `{"optim.learning_rate": 3e-4}`.
 
     Raises:
-      ValueError: what `recipe_and_config` raises, or a field that is not there.
+      ValueError: what `recipe_and_config` raises, or there is no such field.
     """
     if isinstance(config, str):
         recipe, config = recipe_and_config(config)

@@ -55,7 +55,7 @@ class RecipeModule:
         return f"the recipe {self.name}" if self.file is None else self.file.name
 
     def hook(self, name: str) -> Callable[..., Any] | None:
-        """An optional function of the recipe; None where it has none."""
+        """An optional function of the recipe; None if it has none."""
         found, folder = getattr(self.names, name, None), getattr(self.names, "__path__", None)
         if found is None and folder is not None:
             file = f"{self.names.__name__}.{HOOKS[name].file}"
@@ -66,7 +66,7 @@ class RecipeModule:
         return found
 
     def _call(self, name: str, *args: Any, **options: Any) -> Any:
-        """What the hook returns; None where there is none."""
+        """What the hook returns; None if there is none."""
         found, hook = self.hook(name), HOOKS[name]
         if found is not None:
             return found(*args, **options)
@@ -91,12 +91,12 @@ class RecipeModule:
         Args:
           config: the run's.
           train: whether the training split is wanted, or only those that are evaluated.
-          report_dir: where the reader may leave notes.
+          report_dir: where the loader may write notes.
           run_dir: of the run; what it holds out is on record there, see `data.held_out`.
 
         Raises:
-          ValueError: no training split where one is wanted, a split of another name, or arrays that
-            do not fit together; and what the recipe raises.
+          ValueError: the training split is missing, a split has another name, or arrays do not fit
+            together; and what the recipe raises.
         """
         options = {"train": train, "report_dir": report_dir, "run_dir": run_dir}
         taken = inspect.signature(self.names.load_data).parameters
@@ -115,7 +115,7 @@ class RecipeModule:
         }
 
     def make_recipe(self, config: Any, data: DataInfo) -> Recipe:
-        """The recipe, with what a run stores of where it comes from."""
+        """The recipe, with its origin, which runs store."""
         recipe = self.names.make_recipe(config, data)
         if not isinstance(recipe, Recipe):
             raise ValueError(
@@ -143,7 +143,7 @@ class RecipeModule:
     def write_samples(
         self, recipe: Recipe, examples: Examples, hparams: Any, path: pathlib.Path
     ) -> None:
-        """A picture of training examples as the step sees them."""
+        """Writes a picture of training examples as the step sees them."""
         self._call("write_samples", recipe, examples, hparams, path)
 
     def load_inputs(self, trained: Any, inputs: Sequence[pathlib.Path]) -> Examples:
@@ -189,7 +189,7 @@ class RecipeModule:
 
 
 def load_recipe(name: object, folder: pathlib.Path | None = None) -> RecipeModule:
-    """The recipe called `name`, which may come from a file and be anything.
+    """The recipe with this name, which may come from a file and be anything.
 
     Args:
       name: of a package, or `FILE.py`.
@@ -215,7 +215,7 @@ def load_recipe(name: object, folder: pathlib.Path | None = None) -> RecipeModul
 
 
 def recipe_file(path: pathlib.Path) -> RecipeModule:
-    """The recipe that one file is.
+    """The recipe in a single file.
 
     Raises:
       ValueError: the file does not run, is no recipe, or is called like a recipe of the library.

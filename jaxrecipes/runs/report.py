@@ -1,4 +1,4 @@
-"""What a finished run leaves to look at: plots and a page."""
+"""The plots and the page of a finished run."""
 
 import pathlib
 from collections.abc import Mapping

@@ -1,5 +1,5 @@
-"""Process-wide settings that only scripts make: logging, devices and processes, the compilation
-cache, the allocator.
+"""Process-wide settings, which only the commands make: logging, devices and processes, the
+compilation cache, the allocator.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ def set_up_logging() -> None:
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(console)
-    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax tells each step of each save
+    logging.getLogger("absl").setLevel(logging.WARNING)  # orbax logs each step of each save
 
 
 @contextlib.contextmanager
@@ -88,7 +88,7 @@ def start_devices() -> None:
 def set_up_compilation_cache(folder: str) -> None:
     """Keeps compiled programs in `folder`; empty: nowhere.
 
-    A folder that cannot be written costs time and nothing else: it is warned of and not used.
+    If the folder is not writable, which only costs time, a warning says so and it is not used.
     """
     if not folder:
         return
@@ -107,6 +107,7 @@ def set_up_compilation_cache(folder: str) -> None:
         )
         return
     jax.config.update("jax_compilation_cache_dir", str(path))
-    # Small programs too: a run has two dozen, and each takes longer to compile than to read.
+    # Small programs, too: a run has two dozen of them, each of which takes longer to compile than
+    # to read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

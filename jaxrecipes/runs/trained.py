@@ -1,4 +1,4 @@
-"""A trained model from a run's folder: what evaluate, predict, export and convert start from."""
+"""A trained model from a run's folder, from which evaluate, predict, export and convert start."""
 
 import dataclasses
 import pathlib
@@ -18,7 +18,7 @@ from jaxrecipes.train.step import current_hparams
 from jaxrecipes.train.timeline import Timeline
 
 Weights = Literal["auto", "raw", "ema"]
-"""Which weights: auto takes the averaged ones where a run keeps them."""
+"""Which weights to use: auto takes the averaged ones if a run keeps them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Trained:
       state: its training state (moments and all).
       step: its step.
       metadata: what was stored beside the arrays.
-      folder: of the run; None: the model is looked at apart from its run.
+      folder: of the run; None: the model is used apart from its run.
     """
 
     module: RecipeModule
@@ -48,9 +48,7 @@ class Trained:
 
     @property
     def final_hparams(self) -> dict[str, jax.Array]:
-        """The hyperparameters of the run's last step, which its validation losses are weighed
-        by.
-        """
+        """The hyperparameters of the run's last step, which weight its validation losses."""
         last_step = Timeline.stored(self.metadata).end(self.config) - 1
         return current_hparams(self.recipe, self.state, step=last_step)
 
@@ -58,7 +56,7 @@ class Trained:
         """`(params, batch_stats)`; auto: the averaged ones where the run keeps them.
 
         Raises:
-          ValueError: averaged weights are asked of a run without EMA.
+          ValueError: averaged weights are requested from a run without EMA.
         """
         if which == "ema" and not self.recipe.ema:
             raise ValueError(
@@ -76,7 +74,7 @@ def open_trained(
 
     Args:
       folder: the run's folder (`--workdir`), or its `checkpoints`.
-      step: the best by the run's own measure (the newest where none has a score), the newest, or a
+      step: the best by the run's own metric (the newest if none has a score), the newest, or a
         step.
 
     Raises:

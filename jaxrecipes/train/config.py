@@ -1,4 +1,4 @@
-"""The parts of a config that every recipe shares. Numbers carry their unit in the field's name."""
+"""The parts of a config that all recipes share. The name of a field includes its unit."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -44,30 +44,29 @@ class OptimConfig(Checked):
     """The optimizer, and how the learning rate moves."""
 
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """adamw decays weights apart from the gradient; adam and sgd add the decay to the gradient
+    """adamw decays weights separately from the gradient; adam and sgd add the decay to the gradient
     (L2)."""
     learning_rate: Hparam[NonNegative] = hparam(1e-3, search=(0.1, 10.0), log=True, relative=True)
-    """Base learning rate, which `schedule` moves. A schedule here takes the place of `schedule` and
-    its warm-up; a plateau still acts on it."""
+    """Base learning rate, to which `schedule` applies. A schedule here replaces `schedule` and its
+    warm-up; a plateau still acts on it."""
     reference_batch_size: Count | None = None
-    """Linear scaling: the rate is learning_rate * effective batch / this. None: learning_rate as it
-    is."""
+    """Linear scaling: the rate is learning_rate * effective batch / this. None: no scaling."""
     schedule: str = shapes_schedules("plateau")
-    """How the rate moves: plateau (see the fields of `plateau`), constant or cosine, between epochs
-    as PyTorch's schedulers do; with warmup_ratio cosine, linear and constant, every step. Or a
-    schedule in which `rate` stands for the learning rate, such as "one_cycle(10*rate,
+    """How the rate changes: plateau (see the fields of `plateau`), constant or cosine, between
+    epochs like PyTorch's schedulers; with warmup_ratio cosine, linear or constant, at every step.
+    Or a schedule in which `rate` stands for the learning rate, such as "one_cycle(10*rate,
     total_steps=run)"."""
     warmup_epochs: CountOrZero = 0
     """plateau, constant, cosine: epoch e of the first W runs at e / W of the rate."""
     warmup_ratio: Share | None = None
-    """constant, cosine, linear: share of the run's steps in which the rate rises from 0; what
-    follows then moves every step and ends with the run. None: warmup_epochs."""
+    """constant, cosine, linear: share of the run's steps in which the rate rises from 0; the
+    schedule then changes at every step and ends with the run. None: warmup_epochs."""
     min_learning_rate: NonNegative = shapes_schedules(0.0)
     """plateau, cosine, linear: the lowest rate."""
     weight_decay: Hparam[NonNegative] = hparam(1e-4, search=(1e-6, 1e-2), log=True)
-    """Weight decay, on every parameter that no_decay does not name."""
+    """Weight decay of all parameters that no_decay does not match."""
     no_decay: tuple[str, ...] = ()
-    """Regular expressions over parameter paths (a/b/c) that are not decayed."""
+    """Regular expressions over parameter paths (a/b/c); matching parameters are not decayed."""
     b1: Hparam[Share] = hparam(0.9, when=_is_adam)
     """Adam's first moment decay."""
     b2: Hparam[Share] = hparam(0.999, when=_is_adam)
@@ -81,7 +80,7 @@ class OptimConfig(Checked):
     accumulation_steps: Count = 1
     """Micro-batches of data.batch_size in one update."""
     frozen: tuple[str, ...] = ()
-    """Regular expressions over parameter paths that are not trained."""
+    """Regular expressions over parameter paths; matching parameters are not trained."""
     learning_rate_factors: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
     """Parameter groups: regular expression over paths -> factor on the learning rate; the first
     match wins."""
@@ -121,10 +120,12 @@ def _check_rate_schedule(text: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PlateauConfig(Checked):
-    """optim.schedule plateau: when the learning rate falls, as torch's ReduceLROnPlateau."""
+    """optim.schedule plateau: when the learning rate is reduced, as by torch's
+    ReduceLROnPlateau.
+    """
 
     factor: Fraction = 0.5
-    """What the rate is multiplied by."""
+    """Factor by which the rate is multiplied."""
     patience_epochs: CountOrZero = 2
     """Validations without improvement that are tolerated; the next one reduces the rate."""
     threshold: NonNegative = 1e-4
@@ -134,7 +135,7 @@ class PlateauConfig(Checked):
     cooldown_epochs: CountOrZero = 0
     """Validations after a reduction that are not counted."""
     eps: NonNegative = 1e-8
-    """A change of the rate that is not larger is left out."""
+    """A change of the rate that is not larger than this is skipped."""
     monitor: str = "loss"
     """The validation metric it watches; the EMA's when EMA is on. The train metric without a val
     split."""
@@ -179,8 +180,8 @@ class LoopConfig(Checked):
     """The training loop."""
 
     steps_per_call: Count | None = None
-    """Steps in one call of the compiled program; more save dispatches and memory traffic. None: 8,
-    or on CPU 1 for a step with convolutions, which are slow inside a loop there."""
+    """Steps per call of the compiled program; more save dispatches and memory traffic. None: 8, or
+    on CPU 1 for a step with convolutions, which are slow inside a loop there."""
     log_every_steps: Count = 50
     """How often the step's numbers go to TensorBoard and to the progress line."""
     validate_every_steps: Count | None = None
@@ -191,18 +192,18 @@ class LoopConfig(Checked):
     keep_latest: Count = 2
     """How many of the newest checkpoints are kept."""
     keep_best: Count = 1
-    """How many of the best checkpoints are kept beside them."""
+    """How many of the best checkpoints are kept in addition."""
     max_skipped_in_row: Count = 20
     """Stop the run after this many steps in a row whose gradients were not finite."""
     keep_freed_memory: bool = False
-    """On CPU, under glibc: keep what a call of the program has freed for the next one, rather than
-    give it back to the system. Faster where a step uses hundreds of megabytes, slower where it is
-    small."""
+    """On CPU, under glibc: keep memory that a call of the program has freed for the next call,
+    instead of returning it to the system. Faster where a step uses hundreds of megabytes, slower
+    where it is small."""
     aim_repo: str | None = None
     """Log to this Aim repository (a folder, or aim://HOST:PORT) as well, under the names of
     TensorBoard. None: off."""
     compilation_cache: str = "~/.cache/jaxrecipes/xla"
-    """Folder of compiled programs, so that the next start is faster; empty: none."""
+    """Folder for compiled programs, so that the next start is faster; empty: none."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -210,8 +211,8 @@ class ParallelConfig(Checked):
     """Devices and processes. All devices share each global batch."""
 
     fsdp_devices: Count = 1
-    """Over how many devices params, moments and averages are split; 1: each device holds them
-    whole."""
+    """Number of devices over which params, moments and averages are split; 1: each device holds all
+    of them."""
     coordinator_address: str | None = None
     """HOST:PORT of process 0, when several processes train together."""
     num_processes: Count | None = None
@@ -225,7 +226,7 @@ class DataConfig(Checked):
     """Where the data comes from, and how it is batched. Recipes add their own fields."""
 
     path: str | None = None
-    """Where the data lies. None: embedded data, made from the seed."""
+    """Path of the data. None: synthetic data, generated from the seed."""
     batch_size: Count = 128
     """Global batch: examples of all devices together, in one micro-batch."""
     eval_batch_size: Count = 512
@@ -250,9 +251,9 @@ class RunConfig(Checked):
     seed: Seed = 42
     """Seeds the initial weights, the order of the data, augmentation and dropout."""
     epochs: Count = 30
-    """Passes over the training data, in all (a resumed run goes on up to it)."""
+    """Passes over the training data in total (including those before a run was resumed)."""
     steps: Count | None = None
-    """Optimizer steps in all; when given, it takes the place of epochs."""
+    """Optimizer steps in total; if given, it replaces epochs."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the network; params, statistics and averages stay float32. float16 adds a
     dynamic loss scale."""
@@ -261,8 +262,8 @@ class RunConfig(Checked):
     select_mode: Literal["min", "max"] = "min"
     """Whether lower or higher is better."""
     init_from: str | None = None
-    """Folder of another run, whose best weights (averaged where it keeps them) a new run starts
-    from, as far as paths and shapes agree. Optimizer, schedules and averages begin anew."""
+    """Folder of another run, from whose best weights (averaged if it keeps them) a new run starts,
+    where paths and shapes match. Optimizer, schedules and averages begin anew."""
     first_stage: dict[str, str] | None = None
     """Flag -> value, as on the command line: a run under these changes comes first, in
     WORKDIR/stage1, and this one starts from its best weights."""

@@ -21,6 +21,6 @@ def test_a_name_that_cannot_be_a_recipes_is_refused(tmp_path, name):
 
 def test_no_file_is_overwritten(tmp_path):
     (tmp_path / "test_mine.py").write_text("kept")
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="exists already"):
         new_recipe("mine", tmp_path)
     assert not (tmp_path / "mine.py").exists()

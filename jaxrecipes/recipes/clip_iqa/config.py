@@ -71,8 +71,7 @@ class ClipSource(Checked):
     which is for small towers."""
     from_scratch: bool = False
     """Allow training a published size without weights, init_from or first_stage. Not needed for
-    size custom.
-    """
+    size custom."""
     activation: Activation = "quick_gelu"
     """Of a published size: quick_gelu for OpenAI's weights, gelu for most of LAION's."""
     image_size: Pixels | None = None
@@ -118,16 +117,14 @@ class FreezeConfig(Checked):
 
     mode: Literal["none", "clip", "partial"] = "none"
     """none: everything is trained. clip: only the heads are. partial: all embeddings and the first
-    layers of both towers are frozen.
-    """
+    layers of both towers are frozen."""
     layers: CountOrZero = 8
     """partial: number of frozen layers, from the first on; all of them if a tower has fewer."""
     plan: dict[Count, CountOrZero] = dataclasses.field(default_factory=dict)
     """partial: progressive unfreezing. Epoch, from 1 -> layers from then on, in place of layers."""
     restart: bool = False
     """With plan: each stage begins with new moments and with a learning-rate schedule of its own,
-    warm-up included, for the length of the stage. Off: one optimizer and one schedule.
-    """
+    warm-up included, for the length of the stage. Off: one optimizer and one schedule."""
     pre_norm: bool = False
     """partial: freeze the norm before the image tower's first layer, too, so that the backward
     pass ends at the first trained layer. The original trains it."""
@@ -205,16 +202,13 @@ class IqaDataConfig(DataConfig):
     """Folder of the images of a CSV file. None: the file's own."""
     image_embeddings: bool = False
     """Learn from the parquet column image_embedding instead of images: embeddings from a network
-    that is not trained. clip.custom.projection_dim is their length; the image tower is not used.
-    """
+    that is not trained. clip.custom.projection_dim is their length; the image tower is not used."""
     explanation_column: str = "explanation"
     """Column of the explanations, if loss.explanations is on. An image with an empty cell is
-    trained on its scores only.
-    """
+    trained on its scores only."""
     split: Literal["auto", "rows", "prompts"] = "auto"
     """auto: the column `split` if the data has one, else rows. rows: as in the original, so the two
-    sides share prompts. prompts: they share none.
-    """
+    sides share prompts. prompts: they share none."""
     test_size: Fraction = 0.2
     """Share of the rows, or of the prompts, that is held out."""
     split_seed: Seed = 42
@@ -224,18 +218,15 @@ class IqaDataConfig(DataConfig):
     image, squashed, bilinear."""
     eval_size: Count | None = None
     """Height and width to which images are resized in evaluation; the network sees the centre.
-    None: the network's own size, so that it sees everything.
-    """
+    None: the network's own size, so that it sees everything."""
     cleaning: Cleaning = "huggingface"
     """Cleaning of texts before they are tokenised; the two differ only for unusual characters."""
     stored_size: Count | None = None
     """Larger training images are stored with this height and width, and cropped from there. None:
-    8/7 of the network's size.
-    """
+    8/7 of the network's size."""
     exif_orientation: bool = True
     """Turn images as their EXIF orientation says. Off: keep pixels as they are stored, like the
-    original.
-    """
+    original."""
     decode_workers: Count | None = None
     """Threads that decode images, once. None: one per core."""
     cache_dir: str | None = None

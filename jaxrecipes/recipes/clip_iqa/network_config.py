@@ -19,8 +19,7 @@ class HeadsConfig(Checked):
 
     mode: HeadsMode = "residual"
     """residual: each score is a simple one plus a bounded correction. traditional: no
-    corrections.
-    """
+    corrections."""
     residual_scale_q: Hparam[NonNegative] = hparam(0.2, search=(0.1, 0.5), when=_is_residual)
     """residual: how far the correction can move the quality."""
     residual_scale_c: Hparam[NonNegative] = hparam(0.2, search=(0.1, 0.5), when=_is_residual)

@@ -73,8 +73,7 @@ class Face3DRunConfig(RunConfig):
     pose_text_clip: str | None = None
     """decoder_only_clip with model.use_clip_pose_encoder: folder or file of a CLIP, whose text
     tower a new run reads. "checkpoint": its features are already in the run's checkpoint (as in
-    imported runs).
-    """
+    imported runs)."""
     pose_text_dropout: Hparam[Share] = hparam(
         0.1,
         name="pose_text_dropout_rate",

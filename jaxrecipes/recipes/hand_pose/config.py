@@ -59,7 +59,7 @@ SMALL = HandPoseConfig(
         num_layer=2, num_head=4, dim_head=24, dim_mlp=192, heatmap_resolution=(64, 64, 128)
     ),
 )
-"""A network that learns from scratch on embedded data within minutes."""
+"""A network that learns from scratch on synthetic data within minutes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,19 +74,17 @@ class BackboneSource(Checked):
     """Folder of Hugging Face, or file of weights, to start from. None: from scratch, which is for
     small networks."""
     from_scratch: bool = False
-    """Train a published size without weights, init_from or first_stage. Not needed for size
-    custom."""
+    """Allow training a published size without weights, init_from or first_stage. Not needed for
+    size custom."""
     pos_interp: PosInterp | None = None
-    """Of a published size: how the table of positions is interpolated. None: as Hugging Face
-    does."""
+    """Of a published size: how the position table is interpolated. None: as Hugging Face does."""
     remat: bool = False
-    """Compute the inside of each block anew in the backward pass: less memory, a third more
-    work."""
+    """Recompute each block's activations in the backward pass: less memory, a third more work."""
     learning_rate: Hparam[NonNegative | None] = hparam(
         1e-5, name="backbone_rate_factor", search=(0.1, 10.0), log=True, relative=True
     )
-    """Its learning rate at the peak of optim's schedule, which moves it too: the log has it as a
-    factor on that one. None: the backbone is frozen."""
+    """Its learning rate at the peak of optim's schedule, which it follows; the log shows it as a
+    factor on optim's rate. None: freeze the backbone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,16 +92,16 @@ class DropoutConfig(Checked):
     """Progressive dropout of the decoder: none at first, then a rate."""
 
     rate: Hparam[Share] = hparam(0.1, name="dropout_rate", search=(0.0, 0.3))
-    """What it reaches. A schedule here takes the place of warmup_steps and ramp_steps."""
+    """The final rate. A schedule here replaces warmup_steps and ramp_steps."""
     warmup_steps: CountOrZero = 10_000
     """Updates without dropout."""
     ramp_steps: CountOrZero = 0
     """Updates over which it then rises to its rate. 0: at once."""
     scope: Literal["all", "listed"] = "all"
-    """all: every dropout of the decoder. listed: what the attentions give keeps the rate from the
-    first step on, as in the source document's code."""
+    """all: every dropout of the decoder. listed: the dropout of attention outputs has the full rate
+    from the first step on, as in the source document's code."""
     output_rate: Hparam[Share | None] = hparam(None, name="output_dropout_rate")
-    """Rate of what the attentions give. None: as scope says."""
+    """Dropout rate of attention outputs. None: as scope says."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,7 +121,7 @@ class LossConfig(Checked):
     fk_grad: bool = True
     """Let the joints' terms reach the pose. Off: they do not, as in the source document's code."""
     norm_eps: Hparam[NonNegative] = hparam(1e-6, in_program=True)
-    """Least length of a hand, which keeps the loss finite where all joints coincide."""
+    """Lower bound of a hand's length, which keeps the loss finite if all joints coincide."""
     reproj_type: Literal["l1", "robust_l1"] = "l1"
     """The error in the image: absolute, or damped from reproj_delta on."""
     reproj_delta: Hparam[Positive] = hparam(84.0, when=lambda loss: loss.reproj_type == "robust_l1")
@@ -133,7 +131,8 @@ class LossConfig(Checked):
     heatmap_sigma: Hparam[Positive] = hparam(0.09, when=lambda loss: loss.supervise_heatmap)
     """Width of the soft targets, in the unit of the root; at least 0.7 of the bins' spacing."""
     reduction: Literal["all", "valid"] = "all"
-    """Means over all elements, unlabelled ones counting as zero, or over the labelled ones."""
+    """Means over all elements, with unlabelled ones counting as zero, or only over the labelled
+    ones."""
 
 
 Tilt = Annotated[float, Interval(ge=0, lt=math.pi / 2)]
@@ -145,7 +144,7 @@ def _in_pixels(_: "PixelStrengths") -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PixelStrengths(Checked):
-    """Strengths in place of those of augment.pixels; None: as that has it."""
+    """Strengths that replace those of augment.pixels; None: keep those."""
 
     jitter_prob: Hparam[Probability | None] = hparam(None, when=_in_pixels)
     """Colour jitter."""
@@ -156,13 +155,13 @@ class PixelStrengths(Checked):
     saturation: Hparam[NonNegative | None] = hparam(None, when=_in_pixels)
     """Its factor is uniform in 1 +- this."""
     hue: Hparam[Turn | None] = hparam(None, when=_in_pixels)
-    """The turn is uniform in +- this share of the colour circle."""
+    """The rotation of the hue is uniform in +- this share of the colour circle."""
     blur_prob: Hparam[Probability | None] = hparam(None, when=_in_pixels)
     """Gaussian blur."""
     blur_sigma_min: Hparam[Positive | None] = hparam(None, when=_in_pixels)
-    """Its least standard deviation, in pixels."""
+    """Its smallest standard deviation, in pixels."""
     blur_sigma_max: Hparam[Positive | None] = hparam(None, when=_in_pixels)
-    """Its greatest standard deviation, in pixels."""
+    """Its largest standard deviation, in pixels."""
     noise_prob: Hparam[Probability | None] = hparam(None, when=_in_pixels)
     """Gaussian noise."""
     noise_std: Hparam[NonNegative | None] = hparam(None, when=_in_pixels)
@@ -174,28 +173,28 @@ class AugmentConfig(Checked):
     """How patches are cut out, and how training varies them."""
 
     expansion_ratio: Positive = 2.0
-    """Side of the patch, in longer sides of the hand's box."""
+    """Side of the patch, as a multiple of the longer side of the hand's box."""
     crop: Literal["warp", "affine"] = "warp"
     """Sampling of augmented patches: a homography, or the affine crop of the source document's
     code. Validation is always affine."""
     scale_z_min: Hparam[Positive] = hparam(0.9)
-    """Least factor on the hand's depth."""
+    """Smallest factor on the hand's depth."""
     scale_z_max: Hparam[Positive] = hparam(1.1)
     """Largest factor on the hand's depth."""
     scale_f_min: Hparam[Positive] = hparam(0.9)
-    """Least factor on the focal length."""
+    """Smallest factor on the focal length."""
     scale_f_max: Hparam[Positive] = hparam(1.1)
     """Largest factor on the focal length."""
     in_plane_rot_max: Hparam[NonNegative] = hparam(math.pi)
-    """Largest turn of the image either way, in radians. pi: any."""
+    """Largest rotation of the image in either direction, in radians. pi: any."""
     persp_rot_max: Hparam[Tilt] = hparam(0.0)
     """Largest rotation of the camera, in radians."""
     persp_rot_root_fix: bool = True
-    """Rotate the labelled hand with that camera. Off: as the source document's code."""
+    """Rotate the labelled hand with that camera. Off: do not, as in the source document's code."""
     perspective_normalization: bool = False
-    """Turn the camera towards the hand, in validation too; then persp_rot_max is without effect."""
+    """Turn the camera towards the hand, in validation too; persp_rot_max then has no effect."""
     princpt_noise: Hparam[NonNegative] = hparam(PRINCPT_NOISE)
-    """Spread of the principal point, in its distance from the image's corner."""
+    """Spread of the principal point, as a fraction of its distance from the image's corner."""
     pixels: PixelGroup = "default"
     """Changes of colour, noise and blur, with the strengths of the source document."""
     strengths: PixelStrengths = dataclasses.field(default_factory=PixelStrengths)
@@ -229,36 +228,36 @@ class HandDataConfig(DataConfig):
     val_path: str | None = None
     """Shards to validate on. None: data.path holds folders `train` and `val`."""
     stride: Count = 1
-    """Frames from one training clip's start to the next one's."""
+    """Frames between the starts of consecutive training clips."""
     val_stride: Count = 1
-    """The same in validation."""
+    """The same for validation."""
     val_seed: Seed = 42
-    """Which clips are validated on, and in which order; nothing else has a say in it."""
+    """Seed that alone decides which clips are validated on, and in which order."""
     max_val_clips: Count | None = 32_000
-    """At most so many clips are validated on. None: all."""
+    """Largest number of validation clips. None: all."""
     decode: Decode = "cache"
-    """cache: images are decoded once and kept on disk as pixels. lazy: for each batch, for sets
-    that are too large for that."""
+    """cache: images are decoded once and kept on disk as pixels. lazy: they are decoded for each
+    batch, for data sets that are too large for that."""
     exif_orientation: bool = True
-    """Turn images as their EXIF orientation says. Off: pixels as they are stored; labels
-    are in pixels of what then is there."""
+    """Turn images as their EXIF orientation says. Off: keep pixels as they are stored. Labels refer
+    to the pixels after that."""
     cache_dir: str | None = None
     """Where decoded images and labels are kept. None: the user's cache folder."""
     order: Literal["shuffle", "shards"] = "shuffle"
     """Training order: all clips shuffled, or shards one after the other through shuffle buffers,
-    which reads large sets nearly from front to back."""
+    which reads large data sets almost sequentially."""
     depth_bins: Count | None = None
-    """Sample so that each of so many equal bins of depth is as likely. None: off."""
+    """Sample so that each of this many equal bins of depth is equally likely. None: off."""
     source_weights: dict[str, NonNegative] = dataclasses.field(default_factory=dict)
     """Source of the clips -> how likely it is to be sampled. Empty: off."""
     embedded_train: Count = 4000
-    """Embedded data: number of training clips."""
+    """Synthetic data: number of training clips."""
     embedded_val: Count = 500
-    """Embedded data: number of validation clips."""
+    """Synthetic data: number of validation clips."""
     embedded_image_size: Pixels = 128
-    """Embedded data: height and width of the rendered images."""
+    """Synthetic data: height and width of the rendered images."""
     embedded_max_angle: Annotated[float, Interval(ge=0, le=180)] = 180.0
-    """Embedded data: hands are turned by up to this many degrees. 180: any way."""
+    """Synthetic data: hands are rotated by up to this many degrees. 180: any direction."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -275,12 +274,13 @@ class HandDataConfig(DataConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HandSource(Checked):
-    """The hand that poses are poses of."""
+    """The hand model."""
 
     file: str | None = None
     """MANO_RIGHT.pkl, or an .npz with its fields. None: the procedural hand."""
     joint_regressor: str | None = None
-    """An .npy of `[21, V]`, the joints from the vertices. None: MANO's joints and `fingertips`."""
+    """An .npy file `[21, V]` that regresses the joints from the vertices. None: MANO's joints and
+    `fingertips`."""
     fingertips: tuple[CountOrZero, CountOrZero, CountOrZero, CountOrZero, CountOrZero] = FINGERTIPS
     """Vertices of `file` at the tips of thumb, index, middle, ring and little finger."""
 
@@ -295,7 +295,7 @@ class HandSource(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HandRunConfig(RunConfig):
-    """Pose, shape, place and joints of a hand in an image: DINOv2 and a transformer decoder."""
+    """Pose, shape, position and joints of a hand in an image: DINOv2 and a transformer decoder."""
 
     RECIPE: ClassVar[str] = "hand_pose"
 
@@ -342,8 +342,8 @@ class HandRunConfig(RunConfig):
 
     @classmethod
     def upgraded(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """What an earlier version stored, where schedules had the names that they have in the log,
-        as this one stores it.
+        """Converts what an earlier version stored, in which schedules had the names that they have
+        in the log.
         """
         texts, dropout = dict(stored.get("schedules", {})), dict(stored.get("dropout", {}))
         own = {name: number_or_text(texts.pop(name)) for name in _STRENGTHS if name in texts}
@@ -352,7 +352,7 @@ class HandRunConfig(RunConfig):
             values["augment"] = {**values.get("augment", {}), "strengths": own}
         if "dropout_rate" in texts:
             text = texts.pop("dropout_rate")
-            # A schedule even where it is a number: the warm-up is not for it.
+            # A schedule even if it is a number, because the warm-up does not apply to it.
             text = f"constant({text})" if isinstance(number_or_text(text), float) else text
             values["dropout"] = dropout | {"rate": text}
             if dropout.get("scope") == "listed":

@@ -1,4 +1,4 @@
-"""Configuration of the hand_pose network, and what it reads from files when it is initialised."""
+"""Configuration of the hand_pose network, and of the files that it reads when it is initialised."""
 
 import dataclasses
 from typing import Annotated, Literal
@@ -27,11 +27,11 @@ _RANGE_STDS = 5.0
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PerspectiveConfig(Checked):
-    """What the features are told of the camera that looks through the patch."""
+    """How the features learn about the camera's view through the patch."""
 
     type: PerspectiveType = "ca"
-    """ca: the features attend to a grid of viewing rays. dense: a perceptron turns the rays into
-    one vector that is added to the features. none: nothing."""
+    """ca: the features attend to a grid of viewing rays. dense: an MLP turns the rays into one
+    vector that is added to the features. none: nothing."""
     num_sample: Count = 8
     """Rays along each side of the patch."""
     pie_fusion: PieFusion = "all"
@@ -48,7 +48,7 @@ class PerspectiveConfig(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HandDecoderConfig(Checked):
-    """The decoder of one token and the heads on it; its dropout rates are hyperparameters."""
+    """The decoder with a single token, and its heads; its dropout rates are hyperparameters."""
 
     num_layer: Count = 4
     """Layers of self-attention, cross-attention and feed-forward part."""
@@ -83,7 +83,7 @@ class HandDecoderConfig(Checked):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TemporalConfig(Checked):
-    """The refiner of stage 2, which lets the tokens of a clip attend to those before them."""
+    """The refiner of stage 2, in which the tokens of a clip attend to earlier ones."""
 
     layers: Layers = 2
     """Layers of self-attention and feed-forward part."""
@@ -109,17 +109,17 @@ class HandPoseConfig(Checked):
     img_mean: Triple = (0.485, 0.456, 0.406)
     """Subtracted from patches in [0, 1] before the network."""
     img_std: Stds = (0.229, 0.224, 0.225)
-    """What they are then divided by."""
+    """Divisor of the patches after that."""
     num_frame: Count = 1
     """Frames of a clip."""
     joint_type: JointType = "3"
-    """How a pose holds its rotations: axis-angle, 6d, or quat."""
+    """Representation of rotations: 3 is axis-angle, 6d, or quat."""
     norm_by_hand: bool = True
     """Whether the root's position is in units of the hand's scale, else in mm."""
     norm_mean: Triple = NORM_ROOT_MEAN
     """Mean of the root's position in units of the hand's scale."""
     norm_std: Stds = NORM_ROOT_STD
-    """Its standard deviation; the bins reach over five of them on both sides."""
+    """Its standard deviation; the bins extend over five of them on both sides."""
     mean: Triple = ROOT_MEAN
     """Mean of the root's position in mm."""
     std: Stds = ROOT_STD
@@ -127,8 +127,8 @@ class HandPoseConfig(Checked):
     drop_cls: bool = False
     """Leave out the class token."""
     infusion_layer: tuple[CountOrZero, ...] | None = None
-    """Hidden states of the backbone that are fused to the features (0: the embedding, i: block i);
-    None: the last one alone."""
+    """Hidden states of the backbone that are fused into the features (0: the embedding, i: block
+    i); None: only the last one."""
     persp_info_embed: PerspectiveConfig = dataclasses.field(default_factory=PerspectiveConfig)
     """Perspective information."""
     handec: HandDecoderConfig = dataclasses.field(default_factory=HandDecoderConfig)
@@ -140,7 +140,7 @@ class HandPoseConfig(Checked):
         super().__post_init__()
         if self.img_size % self.backbone.patch_size:
             raise ValueError(
-                f"img_size {self.img_size} is no multiple of the backbone's patches of "
+                f"img_size {self.img_size} is not a multiple of the backbone's patches of "
                 f"{self.backbone.patch_size} pixels"
             )
         for layer in self.infusion_layer or ():
@@ -161,7 +161,7 @@ class HandPoseConfig(Checked):
             )
         if self.temporal is not None and self.width % (2 * self.temporal.heads):
             raise ValueError(
-                f"temporal.heads {self.temporal.heads} do not part the token's {self.width} "
+                f"temporal.heads {self.temporal.heads} do not divide the token's {self.width} "
                 "channels into heads of an even width"
             )
 

@@ -24,7 +24,7 @@ from jaxrecipes.train.config import LoopConfig, OptimConfig
 if TYPE_CHECKING:
     from jaxrecipes.tune.space import Space
 
-# A small network from scratch on rendered hands: done within three minutes on two cores.
+# A small network from scratch on rendered hands: takes less than three minutes on two cores.
 DEFAULT = HandRunConfig(
     steps=1500,
     select_metric="micro_mpjpe_rel",
@@ -69,7 +69,7 @@ STAGE1 = HandRunConfig(
     backbone=BackboneSource(weights="dinov2-large"),
 )
 
-# The source document's code, to the bit of its quirks.
+# The source document's code, quirks included.
 STAGE1_SEED = replace(
     STAGE1,
     precision="float32",
@@ -80,7 +80,7 @@ STAGE1_SEED = replace(
     ),
 )
 
-# What the source document compares its changes with.
+# The baseline of the source document's comparison.
 BEFORE = replace(
     STAGE1,
     dropout=DropoutConfig(warmup_steps=0),

@@ -35,16 +35,14 @@ class EyeDataConfig(DataConfig):
     """Draw training examples with replacement, both classes equally often."""
     exif_orientation: bool = True
     """Turn images as their EXIF orientation says. Off: keep pixels as they are stored, like the
-    original.
-    """
+    original."""
     decode_workers: Count | None = None
     """Threads that decode images, once. None: one per core."""
     cache_dir: str | None = None
     """Where decoded images are kept. None: the user's cache folder."""
     on_unreadable: Literal["skip", "error"] = "skip"
     """Images that cannot be decoded: list them in the run's folder and continue without them, or
-    stop.
-    """
+    stop."""
     embedded_train: Count = 8000
     """Synthetic data: number of training eyes."""
     embedded_val: Count = 2000

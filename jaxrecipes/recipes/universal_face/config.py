@@ -33,8 +33,7 @@ class LossConfig(Checked):
         1.0, name="loss_weight/similarity_protection"
     )
     """Weight of similarity_protection: what the identity code loses compared with the features it
-    is made from.
-    """
+    is made from."""
     lambda_pose_consistency: Hparam[NonNegative] = hparam(0.1, name="loss_weight/pose_consistency")
     """Weight of pose_consistency: cross entropy of the pose code over the prototypes."""
     temperature: Hparam[Positive] = hparam(0.1, search=(0.05, 0.5), log=True)
@@ -72,8 +71,7 @@ class UniversalFaceRunConfig(RunConfig):
     """Dropout of the attention probabilities, whatever model.dropout is."""
     pose_text_clip: str | None = None
     """model.use_clip_pose_encoder: folder or file of a CLIP, whose text tower a new run reads.
-    "checkpoint": its features are already in the run's checkpoint (as in imported runs).
-    """
+    "checkpoint": its features are already in the run's checkpoint (as in imported runs)."""
     pose_text_dropout: Hparam[Share] = hparam(
         0.1,
         name="pose_text_dropout_rate",
@@ -84,5 +82,4 @@ class UniversalFaceRunConfig(RunConfig):
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train_loss_projections: bool = True
     """Train the map from identity codes to embeddings. Off: it keeps its random initial values, as
-    in the original, whose optimizer does not include it.
-    """
+    in the original, whose optimizer does not include it."""
