@@ -81,6 +81,12 @@ def main() -> None:
         help="trials that train together (1); auto: as many as fit the memory, up to 16",
     )
     flags.add_argument(
+        "--chunk",
+        type=_number_or_auto,
+        metavar="auto|N",
+        help="trials whose steps a vmap takes; 1 is exact to the bit (auto: 1 on CPU, else 8)",
+    )
+    flags.add_argument(
         "--seeds", type=int, default=1, help="runs of each trial, judged by their mean (1)"
     )
     flags.add_argument(
@@ -110,6 +116,7 @@ def main() -> None:
         eta=own.eta,
         interval_epochs=own.interval_epochs,
         population=own.population,
+        chunk=own.chunk,
         seeds=own.seeds,
         keep_all=own.keep == "all",
         seed=own.search_seed,
@@ -136,6 +143,7 @@ def search(
     eta: int = 3,
     interval_epochs: int = 1,
     population: int | None = 1,
+    chunk: int | None = None,
     seeds: int = 1,
     keep_all: bool = False,
     seed: int = 0,
@@ -155,6 +163,8 @@ def search(
       eta: of how many trials `halving` keeps one.
       interval_epochs: epochs between the exchanges of `pbt`.
       population: how many trials train together; None: as many as fit the memory, up to 16.
+      chunk: how many trials' steps one `vmap` takes; 1: each is bit for bit a run of its own; None:
+        1 on a CPU, 8 elsewhere, but no more than the population.
       seeds: runs of each trial, which is judged by their mean.
       keep_all: keep the checkpoints of all trials, not of the best alone.
       seed: of the draws.
@@ -170,6 +180,8 @@ def search(
         raise ValueError(f"--trials is {trials}; expected 1 or more")
     if population is not None and population < 1:
         raise ValueError(f"--population is {population}; expected auto, or 1 or more")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"--chunk is {chunk}; expected auto, or 1 or more")
     if seeds < 1 or eta < 2:
         raise ValueError(
             f"expected --seeds of 1 or more and --eta of 2 or more; got {seeds}, {eta}"
@@ -209,8 +221,11 @@ def search(
     folder.mkdir(parents=True, exist_ok=True)
     with logged_to(folder / "tune.log"):
         set_up_jax(config)
+        import jax
         import optuna
 
+        from jaxrecipes.population.chunks import Chunks, default_chunk
+        from jaxrecipes.population.together import OneByOne
         from jaxrecipes.tune.exchange import Exchange
         from jaxrecipes.tune.report import write_search_report
         from jaxrecipes.tune.search import Search
@@ -232,6 +247,12 @@ def search(
         exchange = None
         if pruner == "pbt":
             exchange = Exchange(folder, config, space, every_epochs=interval_epochs, seed=seed)
+        chunk = min(chunk or default_chunk(), (population or trials) * seeds)
+        if chunk > 1 and jax.device_count() > 1:
+            raise ValueError(
+                f"--chunk {chunk} trains on one device, and there are {jax.device_count()}: give "
+                "--chunk 1, or let the search see one device and start it once for each"
+            )
         found = Search(
             module,
             config,
@@ -242,6 +263,7 @@ def search(
             eta=eta,
             exchange=exchange,
             keep_all=keep_all,
+            trainer=OneByOne() if chunk == 1 else Chunks(chunk),
         )
         if not found.run(trials, timeout_s=timeout_s):
             return None

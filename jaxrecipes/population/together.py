@@ -29,7 +29,13 @@ Outcome: TypeAlias = EpochOver | Ended | Exception
 
 
 class Trainer(Protocol):
-    """How the steps that several runs ask for are taken."""
+    """How the steps that several runs ask for are taken.
+
+    Attributes:
+      chunk: the steps of how many runs are taken at once.
+    """
+
+    chunk: int
 
     def train(self, calls: Sequence[Call]) -> list[Any]:
         """What each call is answered with: `(state, sums, log)`, or the exception it met."""
@@ -44,6 +50,8 @@ class OneByOne:
     All calls are dispatched before any is waited for, so the host works on one run while the
     device trains another.
     """
+
+    chunk = 1
 
     def train(self, calls: Sequence[Call]) -> list[Any]:
         """See `Trainer`."""

@@ -208,6 +208,7 @@ class Programs:
       evaluate: the evaluation of another stage of the same run, which this one shares.
 
     Attributes:
+      recipe: as given.
       frozen, late: what tells one stage's training program from another's.
       abstract_state: shapes of the state.
       train, evaluate: the programs.
@@ -225,7 +226,7 @@ class Programs:
         late: Iterable[str] = (),
         evaluate: EvalProgram | None = None,
     ):
-        self.frozen, self.late = recipe.frozen, frozenset(late)
+        self.recipe, self.frozen, self.late = recipe, recipe.frozen, frozenset(late)
 
         def create(key, hparams, given=({}, {})):
             return create_state(recipe, key, hparams=hparams, late=late, given=given)

@@ -131,7 +131,11 @@ class Search:
     # --- who takes part
 
     def _that_fit(self, num_trials: int) -> int:
-        fit = members_that_fit(self.shared.programs(self._base), self.shared.data(self._base))
+        fit = members_that_fit(
+            self.shared.programs(self._base),
+            self.shared.data(self._base),
+            together=self._trainer.chunk,
+        )
         population = min(fit // self._seeds or 1, num_trials, _MOST_AT_ONCE)
         _log.info("%d trials at a time; the memory holds %d runs", population, fit)
         return population
@@ -234,7 +238,7 @@ class Search:
     def _report(self, trial: TrialRuns) -> None:
         """Puts the trial's metric after its newest epoch on record."""
         epoch = trial.epoch
-        value = trial.score(self._metric_of(trial))
+        value = trial.score()
         if math.isfinite(value) and epoch not in trial.claimed.reported:
             trial.claimed.trial.report(value, epoch)
 
@@ -244,7 +248,7 @@ class Search:
         took = duration(time.monotonic() - self._began[number])
         if trial.over:
             self._leave(trial)
-            values = trial.values(self._metric_of(trial))
+            values = trial.values()
             value = sum(values) / len(values)
             if not math.isfinite(value):
                 study.fail(claimed, f"{self.metric} was never finite", ended=trial.round)
@@ -289,9 +293,6 @@ class Search:
         _log.warning("trial %d failed: %s", claimed.trial.number, first_line)
         if not isinstance(error, ValueError | TrainingDivergedError):
             self.shared.clear()  # an error of the device may have left it without memory
-
-    def _metric_of(self, trial: TrialRuns) -> str:
-        return trial.told[0].run.selected
 
 
 def _shown(value: Any) -> str:

@@ -104,6 +104,11 @@ class TrialRuns:
         return self.checked + 1
 
     @property
+    def metric(self) -> str:
+        """What it is judged by."""
+        return self.told[0].run.selected
+
+    @property
     def over(self) -> bool:
         """Whether all runs ended."""
         return len(self.finished) == len(self.turns)
@@ -117,20 +122,20 @@ class TrialRuns:
             and (len(told.position.history) <= self.checked or told.is_last)
         ]
 
-    def score(self, metric: str) -> float:
-        """The mean over the runs of a metric after the epoch that is judged next; a run that ended
+    def score(self) -> float:
+        """The mean over the runs of the metric after the epoch that is judged next; a run that ended
         counts with its last one. NaN where one has none.
         """
         return _mean(
             [
-                _metric(told.position.history[: self.checked + 1], metric)
+                _metric(told.position.history[: self.checked + 1], self.metric)
                 for told in self.told.values()
             ]
         )
 
-    def values(self, metric: str) -> list[float]:
+    def values(self) -> list[float]:
         """The best of the metric of each run; NaN where it was never finite."""
-        best = [run.summary["best"].get(metric) for _, run in sorted(self.finished.items())]
+        best = [run.summary["best"].get(self.metric) for _, run in sorted(self.finished.items())]
         return [math.nan if value is None else float(value) for value in best]
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from test_search import outcomes, rows
 from toy_search import toy_run_config, toy_search
 
 from jaxrecipes.checkpoint import CheckpointManager
+from jaxrecipes.population.chunks import Chunks
 from jaxrecipes.train.fit import fit
 from jaxrecipes.train.outcome import end_epoch
 from jaxrecipes.tune.space import Choice, Space
@@ -165,6 +166,22 @@ def test_a_grid_takes_every_combination_once(tmp_path):
     study = toy_search(tmp_path, Space({"width": Choice((4, 6, 8))}), sampler="grid").study
     drawn = study.draw(9, 9)
     assert [claimed.values["width"] for claimed in drawn] == [8, 4, 6, 8]
+
+
+def test_chunks_agree_with_exact_runs_and_repeat_their_own_bits(random_search, tmp_path):
+    for folder, chunk in (("first", 2), ("second", 2)):
+        search = toy_search(
+            tmp_path / folder,
+            sampler="random",
+            together={"population": 3, "trainer": Chunks(chunk)},
+        )
+        search.run(3)
+    first, second = (history(tmp_path / folder / "trials/0002") for folder in ("first", "second"))
+    assert first == second
+    exact = history(random_search.study.workdir / "trials/0002")
+    assert first[0]["val"]["loss_ema"] == pytest.approx(exact[0]["val"]["loss_ema"], rel=1e-4)
+    summary = json.loads((tmp_path / "first/trials/0002/summary.json").read_text())
+    assert summary["compilations"] == {"train": 1, "eval": 1}
 
 
 def test_seeds_make_a_trial_the_mean_of_its_runs(random_search, tmp_path):
