@@ -29,7 +29,8 @@ def members_that_fit(programs: Programs, data: RunData, *, together: int = 1) ->
     program = programs.train.compiled(
         state, programs.sum_shapes, data.train.source, items, np.int32(1)
     )
-    temporaries = program.memory_analysis().temp_size_in_bytes * together
+    memory = program.memory_analysis()
+    temporaries = 0 if memory is None else memory.temp_size_in_bytes * together
     each = sum(leaf.dtype.itemsize * leaf.size for leaf in jax.tree.leaves(state)) * _COPIES
     return max(1, int(_SHARE * _free_bytes() - temporaries) // each)
 

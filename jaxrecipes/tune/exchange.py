@@ -154,7 +154,7 @@ class Exchange:
         ends = list(range(self._every * steps_per_epoch, last, self._every * steps_per_epoch))
         if not ends:
             return config
-        texts = {
+        texts: dict[str, Any] = {
             path: f"scale({_text(config, path, steps_per_epoch)}, "
             f"join({_tuple(_products(path, lineage.changes, ends))}, {_tuple(ends)}))"
             for path in self._paths

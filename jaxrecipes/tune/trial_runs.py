@@ -123,8 +123,8 @@ class TrialRuns:
         ]
 
     def score(self) -> float:
-        """The mean over the runs of the metric after the epoch that is judged next; a run that ended
-        counts with its last one. NaN where one has none.
+        """The mean over the runs of the metric after the epoch that is judged next; a run that
+        ended counts with its last one. NaN where one has none.
         """
         return _mean(
             [
