@@ -1,7 +1,8 @@
-"""Run by test_devices.py in a process of its own: a toy run on some devices, its results as JSON on
-standard output.
+"""Run by test_devices.py in a process of its own: toy runs on some devices, one after the other,
+their results as JSON on standard output, a line for each.
 
-devices_worker.py WORKDIR FSDP_DEVICES PLACEMENT EPOCHS [COORDINATOR NUM_PROCESSES PROCESS_ID]
+devices_worker.py RUNS [COORDINATOR NUM_PROCESSES PROCESS_ID], where RUNS is JSON: a list of
+[WORKDIR, FSDP_DEVICES, PLACEMENT, EPOCHS].
 """
 
 import json
@@ -13,19 +14,22 @@ import jax
 from jaxrecipes.sharding import bytes_per_device, initialize_distributed
 
 
-def main(
-    workdir, fsdp_devices, placement, epochs, coordinator=None, num_processes=None, process_id=None
-):
+def main(runs, coordinator=None, num_processes=None, process_id=None):
     if coordinator:
         initialize_distributed(coordinator, int(num_processes), int(process_id))
+    for run in json.loads(runs):
+        print(json.dumps(train(*run)))
+
+
+def train(workdir, fsdp_devices, placement, epochs):
     from toy_recipe import toy_config, toy_fit, toy_recipe  # jax is set up from here on
 
     from jaxrecipes.train.config import DataConfig, ParallelConfig
 
     config = toy_config(
-        epochs=int(epochs),
+        epochs=epochs,
         data=DataConfig(batch_size=16, eval_batch_size=16, placement=placement),
-        parallel=ParallelConfig(fsdp_devices=int(fsdp_devices)),
+        parallel=ParallelConfig(fsdp_devices=fsdp_devices),
     )
     # A run may go on on other devices, which is a change of its config.
     finished = toy_fit(
@@ -33,19 +37,15 @@ def main(
     )
     history = json.loads((pathlib.Path(workdir) / "history.json").read_text())
     kernel = finished.params["hidden"]["kernel"]
-    print(
-        json.dumps(
-            {
-                "devices": jax.device_count(),
-                "losses": [entry["train"]["loss"] for entry in history],
-                "val": [entry["val"]["loss_ema"] for entry in history],
-                "kernel_sum": float(jax.jit(lambda k: abs(k).sum())(kernel)),
-                "kernel_shard": list(kernel.addressable_shards[0].data.shape),
-                "bytes_per_device": max(bytes_per_device(finished.params).values()),
-                "compilations": finished.summary["compilations"],
-            }
-        )
-    )
+    return {
+        "devices": jax.device_count(),
+        "losses": [entry["train"]["loss"] for entry in history],
+        "val": [entry["val"]["loss_ema"] for entry in history],
+        "kernel_sum": float(jax.jit(lambda k: abs(k).sum())(kernel)),
+        "kernel_shard": list(kernel.addressable_shards[0].data.shape),
+        "bytes_per_device": max(bytes_per_device(finished.params).values()),
+        "compilations": finished.summary["compilations"],
+    }
 
 
 if __name__ == "__main__":
