@@ -1,6 +1,9 @@
 """A recipe that compiles in a second: a small network with BatchNorm and dropout on random
 vectors."""
 
+import dataclasses
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
 from jaxrecipes.train.fit import fit
+from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import make_run_data
 
@@ -48,12 +52,17 @@ def toy_hparams(**values):
     return {name: as_schedule(value) for name, value in (defaults | values).items()}
 
 
-def toy_recipe(*, hparams=None, make_tx=optim.adamw, width=8, **fields):
+@functools.cache
+def _parts(width):
+    """The functions of a toy recipe: the same objects for the same width, see `_programs`."""
     model = Toy(width)
 
     def init(key):
         variables = model.init(key, jnp.zeros((2, NUM_FEATURES), jnp.float32), train=False)
         return variables["params"], variables["batch_stats"]
+
+    def inputs(batch):
+        return batch["x"]
 
     def loss_terms(logits, batch, hparams):
         del hparams
@@ -67,18 +76,18 @@ def toy_recipe(*, hparams=None, make_tx=optim.adamw, width=8, **fields):
         probs = jax.nn.sigmoid(logits)
         return {"classification": BinaryCounts.from_probs(probs, batch["label"], batch.get("mask"))}
 
-    return Recipe(
-        name="toy",
-        init=fields.pop("init", init),
-        apply_fn=fields.pop("apply_fn", linen_apply(model)),
-        inputs=lambda batch: batch["x"],
-        loss_terms=loss_terms,
-        metrics=metrics,
-        hparams=hparams or toy_hparams(),
-        make_tx=make_tx,
-        ema=fields.pop("ema", True),
-        **fields,
-    )
+    return {
+        "init": init,
+        "apply_fn": linen_apply(model),
+        "inputs": inputs,
+        "loss_terms": loss_terms,
+        "metrics": metrics,
+    }
+
+
+def toy_recipe(*, hparams=None, make_tx=optim.adamw, width=8, **fields):
+    own = {"name": "toy", "hparams": hparams or toy_hparams(), "make_tx": make_tx, "ema": True}
+    return Recipe(**(_parts(width) | own | fields))
 
 
 def toy_arrays(num_examples=64, seed=0):
@@ -105,8 +114,31 @@ def toy_data(config, arrays=None, *, mesh=None, val=True):
 
 
 def toy_fit(workdir, recipe=None, *, config=None, arrays=None, val=True, **options):
-    """A run of 3 epochs of 8 steps on `toy_data`."""
-    config = config or toy_config()
+    """A run of 3 epochs of 8 steps on `toy_data`; runs that differ in numbers share programs."""
+    config, recipe = config or toy_config(), recipe or toy_recipe()
     data = toy_data(config, arrays, val=val)
     workdir.mkdir(parents=True, exist_ok=True)
-    return fit(recipe or toy_recipe(), data, config, workdir, **options)
+    if options.get("programs") is None:
+        options["programs"] = _programs(recipe, data, config)
+    return fit(recipe, data, config, workdir, **options)
+
+
+_MADE = {}
+
+
+def _programs(recipe, data, config):
+    """Programs of an earlier run that differs in nothing they see: most of a toy run's time goes
+    into tracing and compiling them."""
+    static = [
+        getattr(recipe, field.name)
+        for field in dataclasses.fields(recipe)
+        if field.name != "hparams"
+    ]
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), data.train.source)
+    settings = {field: getattr(config, field) for field in ("data", "parallel")}
+    key = repr(jax.tree.structure(dict(recipe.hparams))), repr(shapes), repr(settings)
+    key = *key, config.loop.steps_per_call, jax.config.jax_enable_x64, *static
+    if key not in _MADE:
+        steps = config.loop.steps_per_call
+        _MADE[key] = Programs(recipe, data, steps_per_call=steps, mesh=data.mesh)
+    return _MADE[key]
