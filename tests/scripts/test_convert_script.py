@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from script_runs import read_json, run
+from script_runs import read_json
 
 from jaxrecipes.convert import load_torch
 from jaxrecipes.runs.trained import open_trained
@@ -65,8 +65,8 @@ def test_a_converted_run_is_trained_on(golden, tiny, tmp_path, script):
     refused = script("train", *flags)
     assert refused.code == 2
     assert "--allow_config_change" in refused.err
-    done = run("train", *flags, "--allow_config_change")
-    assert done.returncode == 0, done.stderr
+    done = script("train", *flags, "--allow_config_change")
+    assert done.code == 0, done.err
     assert read_json(workdir / "summary.json")["final"]["step"] == before.step + 4
     outcome = script("evaluate", "--checkpoint", workdir)  # the best step, of either config
     assert outcome.code == 0, outcome.err

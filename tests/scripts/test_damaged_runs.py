@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from script_runs import assert_same_end, run
+from script_runs import assert_same_end
 
 
 @pytest.fixture
@@ -50,12 +50,14 @@ def test_a_run_goes_on_under_a_changed_config_when_allowed(copy, tiny, script):
     assert "epoch 5  step 40" in outcome.err
 
 
-def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_the_same(trained, copy, tiny):
+def test_a_damaged_newest_checkpoint_is_set_aside_and_the_run_ends_the_same(
+    trained, copy, tiny, script
+):
     flip_a_bit(largest_file(copy / "checkpoints" / "32"))
-    done = run("train", *tiny, "--workdir", copy)
-    assert done.returncode == 0, done.stderr
-    assert "the checkpoint of step 32" in done.stderr
-    assert "Going back to step 30" in done.stderr
+    done = script("train", *tiny, "--workdir", copy)
+    assert done.code == 0, done.err
+    assert "the checkpoint of step 32" in done.err
+    assert "Going back to step 30" in done.err
     assert (copy / "checkpoints" / "32.corrupt").is_dir()
     assert_same_end(copy, trained[0])
 
@@ -94,8 +96,8 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_told(small_disk, tiny):
-    done = run("train", *tiny, "--workdir", small_disk / "run")
-    assert done.returncode == 2, done.stderr
-    assert "No space left on device" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+def test_a_full_disk_is_told(small_disk, tiny, script):
+    done = script("train", *tiny, "--workdir", small_disk / "run")
+    assert done.code == 2, done.err
+    assert "No space left on device" in done.err.splitlines()[-1]
+    assert "Traceback" not in done.err

@@ -8,7 +8,7 @@ import shlex
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from script_runs import read_json, run
+from script_runs import read_json, run_here
 
 from jaxrecipes.runs.recipe_config import recipe_and_config
 
@@ -16,9 +16,10 @@ from jaxrecipes.runs.recipe_config import recipe_and_config
 @pytest.fixture(scope="module")
 def parquet(eyes, tmp_path_factory):
     output = tmp_path_factory.mktemp("dataset") / "dataset.parquet"
-    done = run("make_dataset", "--images", eyes[0].parents[1], "--embed-images", "--output", output)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{output}\n"
+    images = eyes[0].parents[1]
+    done = run_here("make_dataset", "--images", images, "--embed-images", "--output", output)
+    assert done.code == 0, done.err
+    assert done.out == f"{output}\n"
     return output
 
 
@@ -27,9 +28,9 @@ def focal(parquet, tiny, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "focal"
     flags = ["--data.path", parquet, "--loss.kind", "focal", "--epochs", 1]
     flags += ["--data.cache_dir", workdir.parent / "images", "--data.batch_size", 16]
-    done = run("train", *tiny, *flags, "--workdir", workdir)
-    assert done.returncode == 0, done.stderr
-    assert "data: train 64, val 16" in done.stderr
+    done = run_here("train", *tiny, *flags, "--workdir", workdir)
+    assert done.code == 0, done.err
+    assert "data: train 64, val 16" in done.err
     return workdir
 
 
@@ -66,11 +67,12 @@ def test_evaluate_takes_other_data(focal, parquet, script):
     assert 0 <= json.loads(outcome.out)["accuracy"] <= 1
 
 
-def test_find_lr_prints_a_suggestion_and_leaves_a_plot(tiny, tmp_path):
+def test_find_lr_prints_a_suggestion_and_leaves_a_plot(tiny, script, tmp_path):
     output = tmp_path / "lr"
-    done = run("find_lr", *tiny, "--output", output, "--num_steps", 40, "--end_rate", 10)
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    flags = ("--output", output, "--num_steps", 40, "--end_rate", 10)
+    done = script("find_lr", *tiny, *flags)
+    assert done.code == 0, done.err
+    said = json.loads(done.out)
     assert 1e-7 < said["suggestion"] < 10
     assert said["suggestion"] == read_json(output / "learning_rate.json")["suggestion"]
     assert (output / "learning_rate.png").stat().st_size > 1000
@@ -81,4 +83,4 @@ def test_find_lr_prints_a_suggestion_and_leaves_a_plot(tiny, tmp_path):
     _, config = recipe_and_config(words[3], words[4:])  # as train takes them
     assert config.optim.learning_rate == float(words[-1])
     assert f"{words[-1]}</p>" in pathlib.Path(said["page"]).read_text()
-    assert done.stderr == ""
+    assert done.err == ""

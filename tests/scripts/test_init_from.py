@@ -3,15 +3,15 @@
 import dataclasses
 import logging
 import shutil
-import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from script_runs import assert_same_end, metrics_by_epoch, read_json, start, wait_until
+from script_runs import ROOT, assert_same_end, metrics_by_epoch, read_json
 
 from jaxrecipes.config import diff, to_dict
+from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.recipes import ocec
 from jaxrecipes.runs.init_from import check_one_stage, first_stage_config, with_init_from
@@ -115,23 +115,26 @@ def test_the_first_stage_is_the_config_under_its_flags(source):
         first_stage_config(wrong)
 
 
-def test_two_stages_are_one_command_that_goes_on_in_either(tiny, script, tmp_path):
-    flags = [*tiny, "--first_stage", "optim.learning_rate", "1e-2"]
+def test_two_stages_are_one_command_that_goes_on_in_either(script, tmp_path, monkeypatch):
+    flags = ["--config", ROOT / "examples/noisy_curve.py", "--epochs", 2, "--seed", 1]
+    flags += ["--loop.checkpoint_every_steps", 3, "--first_stage", "optim.learning_rate", "0.02"]
+    flags += ["--loop.compilation_cache", ""]
     whole, workdir = tmp_path / "whole", tmp_path / "stopped"
     outcome = script("train", *flags, "--workdir", whole)
     assert outcome.code == 0, outcome.err
-    assert f"weights of {whole / 'stage1'} (ocec, step " in outcome.err
+    assert f"weights of {whole / 'stage1'} (noisy_curve, step " in outcome.err
     rates = [metrics_by_epoch(f)[0]["hparams"]["learning_rate"] for f in (whole / "stage1", whole)]
-    assert rates == pytest.approx([1e-2, open_trained(whole).config.optim.learning_rate])
+    assert rates == pytest.approx([0.02, open_trained(whole).config.optim.learning_rate])
 
     for folder in (workdir / "stage1", workdir):
-        process = start("train", *flags, "--workdir", workdir)
-        wait_until((folder / "checkpoints" / "3").exists, process)
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        assert not (folder / "summary.json").exists(), err
-    assert read_json(workdir / "stage1" / "summary.json")["final"]["step"] == 32
+        first_save = folder / "checkpoints" / "3"
+        monkeypatch.setattr(Interrupt, "requested", lambda self, path=first_save: path.exists())
+        outcome = script("train", *flags, "--workdir", workdir)
+        assert outcome.code == 0, outcome.err
+        assert not (folder / "summary.json").exists(), outcome.err
+        monkeypatch.undo()
+    final = read_json(workdir / "stage1" / "summary.json")["final"]
+    assert final == read_json(whole / "stage1" / "summary.json")["final"]
     shutil.rmtree(workdir / "stage1")  # is not needed any more
     outcome = script("train", *flags, "--workdir", workdir)
     assert outcome.code == 0, outcome.err

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 
-from script_runs import assert_same_end, kill, read_json, run, start, wait_until
+from script_runs import assert_same_end, kill, read_json, start, wait_until
 
 
 def saves_under_way(workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -25,18 +25,32 @@ def kill_in_a_save(process: subprocess.Popen, workdir: pathlib.Path) -> None:
         os.kill(process.pid, signal.SIGCONT)
 
 
-def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(trained, tiny, tmp_path):
+def interrupt(process: subprocess.Popen, number: signal.Signals, workdir: pathlib.Path) -> None:
+    """The process saves and leaves on the signal, without a summary."""
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "and saved; the same command goes on from there" in err
+    assert not (workdir / "summary.json").exists()
+
+
+def test_a_run_killed_and_interrupted_again_and_again_ends_as_an_undisturbed_one(
+    trained, tiny, script, tmp_path
+):
     workdir = tmp_path / "run"
     arguments = ("train", *tiny, "--workdir", workdir)
-    history = workdir / "history.json"
+    history, checkpoints = workdir / "history.json", workdir / "checkpoints"
 
     process = start(*arguments)
     kill_in_a_save(process, workdir)
     assert saves_under_way(workdir)
 
+    process = start(*arguments)
+    wait_until((checkpoints / "3").exists, process)
+    interrupt(process, signal.SIGTERM, workdir)
+
     process = start(*arguments)  # in the middle of an epoch, after a save
-    middle = workdir / "checkpoints" / "12"
-    wait_until(middle.exists, process)
+    wait_until((checkpoints / "12").exists, process)
     kill(process)
 
     process = start(*arguments)  # an epoch has just ended
@@ -45,26 +59,14 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(trained, tiny, 
     kill(process)
 
     process = start(*arguments)
+    wait_until((checkpoints / "18").exists, process)
+    interrupt(process, signal.SIGINT, workdir)
+
+    process = start(*arguments)
     kill_in_a_save(process, workdir)
 
-    done = run(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stderr
+    done = script(*arguments)
+    assert done.code == 0, done.err
+    assert "going on from step" in done.err
     assert not saves_under_way(workdir)
-    assert_same_end(workdir, trained[0])
-
-
-def test_sigterm_and_ctrl_c_save_and_leave(trained, tiny, tmp_path):
-    workdir = tmp_path / "run"
-    arguments = ("train", *tiny, "--workdir", workdir)
-    for number, step in ((signal.SIGTERM, "3"), (signal.SIGINT, "16")):
-        process = start(*arguments)
-        wait_until((workdir / "checkpoints" / step).exists, process)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        assert "and saved; the same command goes on from there" in err
-        assert not (workdir / "summary.json").exists()
-    done = run(*arguments)
-    assert done.returncode == 0, done.stderr
     assert_same_end(workdir, trained[0])

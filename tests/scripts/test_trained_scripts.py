@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
-from script_runs import metrics_by_epoch, read_json, run
+from script_runs import metrics_by_epoch, read_json, run, run_here
 
 from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.runs.trained import open_trained
@@ -30,9 +30,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def predicted(trained, eyes, tmp_path_factory):
     """Rows for the PNG files `eyes`, given one by one."""
     output = tmp_path_factory.mktemp("predicted") / "new_folder" / "eyes.csv"
-    done = run("predict", "--checkpoint", trained[0], "--inputs", *eyes, "--output", output)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == f"80 predictions in {output}\n"
+    done = run_here("predict", "--checkpoint", trained[0], "--inputs", *eyes, "--output", output)
+    assert done.code == 0, done.err
+    assert done.err == f"80 predictions in {output}\n"
     return read_csv(output)
 
 
@@ -95,13 +95,13 @@ def test_an_unreadable_image_is_left_out_and_told(trained, eyes, script, tmp_pat
     assert [row["path"] for row in read_csv(output)] == [eyes[0].as_posix()]
 
 
-def test_onnx_predicts_as_predict_does(predicted, trained, eyes, tmp_path):
+def test_onnx_predicts_as_predict_does(predicted, trained, eyes, script, tmp_path):
     pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     output = tmp_path / "new_folder" / "eyes.onnx"
-    done = run("export", "--checkpoint", trained[0], "--format", "onnx", "--output", output)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    done = script("export", "--checkpoint", trained[0], "--format", "onnx", "--output", output)
+    assert done.code == 0, done.err
+    assert len(done.err.splitlines()) == 1
     session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
     images = np.stack([np.asarray(Image.open(path)) for path in eyes])
     (probs,) = session.run(
