@@ -1,4 +1,7 @@
-"""Kills itself at a given moment of its second save: DIRECTORY MOMENT."""
+"""Kills its own children, each at a given moment of its second save: [DIRECTORY MOMENT] ...
+
+They are forked once everything is imported, and before anything is computed.
+"""
 
 import os
 import pathlib
@@ -11,12 +14,6 @@ from types import SimpleNamespace
 from checkpoint_trees import filled
 
 from jaxrecipes.checkpoint import CheckpointManager, arrays, folder
-
-directory, moment = sys.argv[1:]
-manager = CheckpointManager(directory, keep_latest=1)
-manager.save(1, filled(1), metadata={"step": 1})
-manager.wait()
-step = 1 if "exchange" in moment else 2
 
 
 def die(*_, **__):
@@ -38,30 +35,52 @@ def renames(count):
     return limited
 
 
-match moment:
-    case "before the arrays":
-        arrays.save = die
-    case "before the arrays are written":
-        arrays.save = lambda path, tree: (SimpleNamespace(result=die), [])
-    case "while the arrays are written":
-        threading.Timer(0.05, die).start()
-    case "before the index":
-        arrays._show_in_step_folder = die
-    case "before the manifest":
-        folder.seal = die
-    case "before the commit" | "before the exchange":
-        folder.commit = die
-    case "within the exchange":
-        orbax_save = arrays._OnHost.result
-        arrays._OnHost.result = lambda self: (
-            orbax_save(self),
-            setattr(pathlib.Path, "rename", renames(1)),
-        )
-    case "after the commit" | "after the exchange":
-        folder.commit = then_die(folder.commit)
-    case "before the old one is deleted":
-        folder.remove = die
-    case "while the old one is deleted":
-        shutil.rmtree = die
-manager.save(step, filled(2), metadata={"step": 2}, replace=True)
-manager.wait()
+def die_at(moment):
+    """Has this process killed at the moment."""
+    match moment:
+        case "before the arrays":
+            arrays.save = die
+        case "before the arrays are written":
+            arrays.save = lambda path, tree: (SimpleNamespace(result=die), [])
+        case "while the arrays are written":
+            threading.Timer(0.05, die).start()
+        case "before the index":
+            arrays._show_in_step_folder = die
+        case "before the manifest":
+            folder.seal = die
+        case "before the commit" | "before the exchange":
+            folder.commit = die
+        case "within the exchange":
+            orbax_save = arrays._OnHost.result
+            arrays._OnHost.result = lambda self: (
+                orbax_save(self),
+                setattr(pathlib.Path, "rename", renames(1)),
+            )
+        case "after the commit" | "after the exchange":
+            folder.commit = then_die(folder.commit)
+        case "before the old one is deleted":
+            folder.remove = die
+        case "while the old one is deleted":
+            shutil.rmtree = die
+
+
+def save_twice(directory, moment):
+    manager = CheckpointManager(directory, keep_latest=1)
+    manager.save(1, filled(1), metadata={"step": 1})
+    manager.wait()
+    die_at(moment)
+    step = 1 if "exchange" in moment else 2
+    manager.save(step, filled(2), metadata={"step": 2}, replace=True)
+    manager.wait()
+
+
+for case in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    child = os.fork()
+    if child == 0:
+        try:
+            save_twice(*case)
+        finally:
+            os._exit(1)  # it should be dead by now
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) != -signal.SIGKILL:
+        sys.exit(f"not killed {case[1]}")

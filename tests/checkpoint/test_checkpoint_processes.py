@@ -64,12 +64,9 @@ MOMENTS = {
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """Directories in which a save was killed, by the moment; the processes run side by side."""
+    """Directories in which a save was killed, by the moment."""
     directories = {moment: tmp_path_factory.mktemp("killed") for moment in MOMENTS}
-    processes = [start("killed", directory, moment) for moment, directory in directories.items()]
-    for process in processes:
-        _, err = process.communicate(timeout=TIME_LIMIT_S)
-        assert process.returncode == -signal.SIGKILL, err
+    finish(start("killed", *(x for m, d in directories.items() for x in (d, m))))
     return directories
 
 

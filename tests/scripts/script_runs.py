@@ -104,7 +104,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None
     while not condition():
         assert process.poll() is None, f"it ended too early: {process.communicate()[1]}"
         assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.0005)
+        time.sleep(0.002)
 
 
 def kill(process: subprocess.Popen) -> None:
