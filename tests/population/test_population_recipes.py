@@ -38,7 +38,7 @@ def batches(shapes, number):
     return {name: draw(name, array) for name, array in shapes.items()}
 
 
-@pytest.mark.parametrize("name", ["ocec avg", "universal_face"])
+@pytest.mark.parametrize("name", ["ocec avg", "face3d decoder"])
 def test_a_member_equals_a_run_of_its_own(small, name):
     recipe, shapes = small[name].recipe, small[name].train
     seeds = (0, 1, 2)
