@@ -37,7 +37,7 @@ def one_line(script):
         ("def get_config(preset):\n    return {'a': 1}[preset]\n", "no such preset"),
         ("def get_config(preset):\n    return 2.0**5000\n", "line 2: get_config: OverflowError"),
         ("def get_config():\n    return 1\n", "get_config() takes 0 positional arguments"),
-        ("get_config = 3\n", "defines no get_config"),
+        ("get_config = 3\n", "defines neither get_config"),
         ("def get_config(preset):\n    return None\n", "returned None; expected a recipe's config"),
         ("raise ValueError('x' * 5000)\n", "line 1: does not run: xxx"),
     ],
