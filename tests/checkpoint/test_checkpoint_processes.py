@@ -3,7 +3,6 @@
 import os
 import pathlib
 import random
-import signal
 import socket
 import subprocess
 import sys
