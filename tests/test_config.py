@@ -184,4 +184,4 @@ def test_help_says_what_changes_without_a_compile(capsys):
         load_config("configs/ocec.py", ["--help"])
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Weight decay of all parameters that no_decay does not match. Changes without" in shown
-    assert "Passes over the training data, in all (a resumed run goes on up to it). (def" in shown
+    assert "Passes over the training data in total (including those before a run was" in shown
