@@ -5,6 +5,7 @@ The dataclasses themselves live beside what they configure (`train/config.py`, t
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -272,7 +273,7 @@ def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
             return tyro.cli(
                 type(config),
                 default=config,
-                args=overrides,
+                args=_switched(config, overrides),
                 prog=f"--config {spec}",
                 use_underscores=True,
                 registry=REGISTRY,
@@ -286,6 +287,34 @@ def with_overrides(config: Any, overrides: Sequence[str], spec: str) -> Any:
         if found is not None:
             raise located(found, type(config)) from None
         raise ValueError(shortened(_message_of_box(said.getvalue()), 600)) from None
+
+
+_SWITCH = {"True": True, "true": True, "False": False, "false": False}
+
+
+def _switched(config: Any, overrides: Sequence[str]) -> list[str]:
+    """The flags, in which `--ema.enabled False` and `--ema.enabled=False` are in the form that tyro
+    takes: `--ema.no_enabled`.
+    """
+    switches = {
+        name
+        for name in field_paths(config)
+        if isinstance(functools.reduce(getattr, name.split("."), config), bool)
+    }
+    words = list(overrides)
+    taken: list[str] = []
+    while words:
+        flag, equals, value = words.pop(0).partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not (flag.startswith("--") and name in switches):
+            taken.append(flag + equals + value)
+            continue
+        if not equals and words and words[0] in _SWITCH:
+            value = words.pop(0)
+        if value not in ("", *_SWITCH):
+            raise ValueError(f"{flag} is {shortened(value, 80)!r}; expected True or False")
+        taken.append(flag if _SWITCH.get(value, True) else re.sub(r"(\w+)$", r"no_\1", f"--{name}"))
+    return taken
 
 
 def _message_of_box(box: str) -> str:

@@ -185,3 +185,16 @@ def test_help_says_what_changes_without_a_compile(capsys):
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Weight decay of all parameters that no_decay does not match. Changes without" in shown
     assert "Passes over the training data in total (including those before a run was" in shown
+
+
+@pytest.mark.parametrize("said", [["--ema.enabled", "False"], ["--ema.enabled=false"]])
+def test_a_switch_takes_its_value_as_a_config_file_would_say_it(said):
+    config = load_config("configs/ocec.py")
+    off = load_config("configs/ocec.py", [*said, "--epochs", "3"])
+    assert (config.ema.enabled, off.ema.enabled, off.epochs) == (True, False, 3)
+    assert load_config("configs/ocec.py", ["--ema.enabled", "True"]) == config
+
+
+def test_a_switch_with_another_value_is_refused():
+    with pytest.raises(ValueError, match=r"--ema.enabled is 'no'; expected True or False"):
+        load_config("configs/ocec.py", ["--ema.enabled=no"])

@@ -146,7 +146,8 @@ def in_turns(
             timeline = found.timeline
             position = resume.restore(checkpoints, recipe, programs, mesh=data.mesh, found=found)
         programs.steps_per_call.say(given=loop.steps_per_call)
-        _log.info("bytes on each device: %s", bytes_per_device(position.state))
+        if data.mesh.size > 1:
+            _log.info("bytes on each device: %s", bytes_per_device(position.state))
 
         with open_writer(
             workdir / "tensorboard",

@@ -263,8 +263,6 @@ def value_at(config: Any, path: str) -> Any:
 
 
 def _option(name: str, text: str, base: Any) -> Any:
-    if text in ("True", "False") and isinstance(value_at(base, name), bool):
-        return text == "True"
     return value_at(with_overrides(base, [f"--{name}", text], "CONFIG"), name)
 
 

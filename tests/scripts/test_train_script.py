@@ -80,7 +80,7 @@ def test_the_log_is_plain_lines_and_nothing_else(trained):
     """No warnings of the libraries below, no traceback, nothing on standard output."""
     workdir, done = trained
     assert done.stdout == ""
-    kinds = r"run folder: |data: |epoch \d|best: |report: |drawing |bytes on each device: "
+    kinds = r"run folder: |data: |epoch \d|best: |report: |drawing "
     kinds += r"|8 steps per call: "
     strange = [line for line in done.stderr.splitlines() if not re.match(kinds, line)]
     assert strange == []
