@@ -1,17 +1,22 @@
 """The page of a run, made from whatever the run has left so far."""
 
 import csv
-import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrecipes.errors import cause
 from jaxrecipes.report.curves import selected_curve, unit_of
 from jaxrecipes.report.page import Answer, Page, command, write_page
 from jaxrecipes.report.progress import duration
+from jaxrecipes.report.run_files import (
+    RunFiles,
+    dict_or_empty,
+    flatten,
+    outcome,
+    read_run,
+    trained_of,
+)
 from jaxrecipes.report.sections import Cell, Section, Table, pairs, sampled, shown
 
 MAX_ROWS = 200  # epochs listed; of longer runs the first, the last and evenly spaced ones between
@@ -19,37 +24,6 @@ FEW_ROWS = 12  # of the table that shows what selects
 _WIDE = 12  # columns
 MAX_TABLE_ROWS = 50  # of each table that the recipe left; the rest is in its file
 _NOT_FACTS = ("best", "final", "test", "selected_by", "stopped_early", "num_skipped")
-
-Json = Any
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Left:
-    """What a run left; `problems` names what could not be read."""
-
-    folder: pathlib.Path
-    config: dict[str, Json]
-    history: list[dict[str, Json]]
-    summary: dict[str, Json]
-    problems: list[str]
-
-    @property
-    def best(self) -> dict[str, Json]:
-        """The metrics of the best epoch."""
-        return _dict(self.summary.get("best"))
-
-    @property
-    def selected(self) -> str:
-        """The metric that selects, as the history has it."""
-        name = self.summary.get("selected_by") or self.config.get("select_metric") or "loss"
-        last = _outcome(self.history[-1]) if self.history else {}
-        return f"{name}_ema" if f"{name}_ema" in last else str(name)
-
-    @property
-    def best_index(self) -> int | None:
-        """Where the best epoch is in the history."""
-        found = [i for i, e in enumerate(self.history) if e["step"] == self.best.get("step")]
-        return found[-1] if found else None
 
 
 def write_run_page(run_dir: str | os.PathLike[str]) -> pathlib.Path:
@@ -64,29 +38,19 @@ def write_run_page(run_dir: str | os.PathLike[str]) -> pathlib.Path:
     folder = pathlib.Path(run_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"no run folder at {folder}")
-    problems: list[str] = []
-    history = _read(folder / "history.json", list, problems)
-    left = _Left(
-        folder=folder,
-        config=_read(folder / "config.json", dict, problems),
-        history=[entry for entry in history if _is_entry(entry)],
-        summary=_read(folder / "summary.json", dict, problems),
-        problems=problems,
-    )
-    if len(left.history) < len(history):
-        problems.append(f"history.json: {len(history) - len(left.history)} entries are damaged")
+    left = read_run(folder)
     page = Page(
         title=f"{left.config.get('recipe', 'run')}: {folder.resolve().name}",
         subtitle=_subtitle(left),
         answer=_answer(left),
-        problems=[*problems, *_went_wrong(left)],
+        problems=[*left.problems, *_went_wrong(left)],
         commands=_commands(left) if left.config else (),
         sections=_sections(left),
     )
     return write_page(page, folder / "report.html")
 
 
-def _subtitle(left: _Left) -> str:
+def _subtitle(left: RunFiles) -> str:
     facts = left.summary
     if not left.history:
         return "This run has left nothing to show yet."
@@ -101,22 +65,22 @@ def _subtitle(left: _Left) -> str:
     return " · ".join(parts)
 
 
-def _answer(left: _Left) -> Answer | None:
+def _answer(left: RunFiles) -> Answer | None:
     """The metric that selects, at the best epoch of a finished run, else at the last."""
     if not left.history and not left.best:
         return None
     index = -1 if left.best_index is None else left.best_index
-    entry: dict[str, Json] = left.history[index] if left.history else {"epoch": None}
-    outcome = left.best or _outcome(entry)
-    value = outcome.get(left.selected)
-    facts: list[tuple[str, Cell]] = [("epoch", _of(outcome.get("epoch", entry["epoch"]), left))]
-    trained = _trained(entry, left.selected)
+    entry: dict[str, Any] = left.history[index] if left.history else {"epoch": None}
+    reached = left.best or outcome(entry)
+    value = reached.get(left.selected)
+    facts: list[tuple[str, Cell]] = [("epoch", _of(reached.get("epoch", entry["epoch"]), left))]
+    trained = trained_of(entry, left.selected)
     if isinstance(trained, int | float) and isinstance(value, int | float):
         facts += [("training", float(trained)), ("gap to training", _signed(value - trained))]
-    final = _dict(left.summary.get("final")).get(left.selected)
+    final = dict_or_empty(left.summary.get("final")).get(left.selected)
     if final is not None and final != value:
         facts.append(("at the end", final))
-    test = _dict(left.summary.get("test")).get(left.selected)
+    test = dict_or_empty(left.summary.get("test")).get(left.selected)
     if test is not None:
         facts.append(("test", test))
     curve = ""
@@ -130,13 +94,13 @@ def _answer(left: _Left) -> Answer | None:
     return Answer(name=name, value=value, facts=facts, curve=curve)
 
 
-def _of(epoch: Cell, left: _Left) -> str:
+def _of(epoch: Cell, left: RunFiles) -> str:
     whole = left.config.get("epochs")
     known = isinstance(whole, int) and left.config.get("steps") is None
     return f"{shown(epoch)} of {shown(whole)}" if known else shown(epoch)
 
 
-def _went_wrong(left: _Left) -> list[str]:
+def _went_wrong(left: RunFiles) -> list[str]:
     found = []
     last = left.history[-1] if left.history else {}
     skipped = left.summary.get("num_skipped", last.get("num_skipped"))
@@ -154,8 +118,8 @@ def _went_wrong(left: _Left) -> list[str]:
     return found
 
 
-def _why_it_stopped(left: _Left) -> str:
-    stopping = _dict(left.config.get("early_stopping"))
+def _why_it_stopped(left: RunFiles) -> str:
+    stopping = dict_or_empty(left.config.get("early_stopping"))
     epoch = left.history[-1]["epoch"] if left.history else "?"
     monitor = f"{stopping.get('monitor', 'the watched metric')}"
     patience = stopping.get("patience_epochs")
@@ -165,7 +129,7 @@ def _why_it_stopped(left: _Left) -> str:
     )
 
 
-def _commands(left: _Left) -> list[tuple[str, str]]:
+def _commands(left: RunFiles) -> list[tuple[str, str]]:
     config = left.folder / "config.json"
     train = ("jaxrecipes", "train", "--config", config, "--workdir", left.folder)
     if not left.summary:
@@ -186,7 +150,7 @@ def _commands(left: _Left) -> list[tuple[str, str]]:
     return found
 
 
-def _sections(left: _Left) -> list[Section]:
+def _sections(left: RunFiles) -> list[Section]:
     plots = left.folder / "plots"
     pictures = sorted(plots.glob("*.png"), key=lambda path: _importance(path.stem))
     curves = [path for path in pictures if path.stem.endswith("curves")]
@@ -201,7 +165,7 @@ def _sections(left: _Left) -> list[Section]:
         Section(title="What training sees", pictures=seen),
         Section(title="All numbers of each epoch", folded=True, **_all_epochs(left)),
         Section(title="About the run", table=_pairs_or_none(_facts(left))),
-        Section(title="Configuration", folded=True, table=_pairs_or_none(_flatten(left.config))),
+        Section(title="Configuration", folded=True, table=_pairs_or_none(flatten(left.config))),
     ]
     return [section for section in sections if section.table or section.pictures]
 
@@ -211,15 +175,15 @@ def _importance(stem: str) -> tuple[bool, str]:
     return not stem.endswith("test"), stem
 
 
-def _metrics(left: _Left) -> Table | None:
+def _metrics(left: RunFiles) -> Table | None:
     """What was reached, a row for each metric: the one that selects first, terms of the loss last;
     raw weights after averaged ones.
     """
-    final, test = (_dict(left.summary.get(name)) for name in ("final", "test"))
+    final, test = (dict_or_empty(left.summary.get(name)) for name in ("final", "test"))
     parts = {f"best (epoch {shown(left.best.get('epoch'))})": left.best}
     entry = {} if left.best_index is None else left.history[left.best_index]
     names = [name for name in {**left.best, **final, **test} if name not in ("epoch", "step")]
-    trained = {name: _trained(entry, name) for name in names}
+    trained = {name: trained_of(entry, name) for name in names}
     if any(value is not None for value in trained.values()):
         parts["training then"] = trained
     if final != left.best:
@@ -247,29 +211,29 @@ def _repeats_the_loss(name: str, names: Sequence[str], row: Any) -> bool:
     return name.startswith("loss/") and whole in names and row(name) == row(whole)
 
 
-def _epochs_note(left: _Left) -> str:
+def _epochs_note(left: RunFiles) -> str:
     count = len(left.history)
     few = f"{FEW_ROWS} or so of " if count > FEW_ROWS else ""
     return f"{few}{shown(count)} validations, with what selects."
 
 
-def _epochs(left: _Left) -> Table | None:
+def _epochs(left: RunFiles) -> Table | None:
     """Some epochs with what selects, the gap, the loss and the learning rate: few enough columns
     for a phone.
     """
     if not left.history:
         return None
     unit, selected = unit_of(left.history), left.selected
-    loss = "loss_ema" if "loss_ema" in _outcome(left.history[-1]) else "loss"
+    loss = "loss_ema" if "loss_ema" in outcome(left.history[-1]) else "loss"
     best = left.best_index
     chosen = sampled(len(left.history), FEW_ROWS, *(() if best is None else (best,)))
     columns: dict[str, list[Cell]] = {}
     entries = [left.history[i] for i in chosen]
     for name in dict.fromkeys([selected, loss]):
-        columns[name] = [_outcome(entry).get(name) for entry in entries]
-        columns[f"{name.removesuffix('_ema')}, training"] = [_trained(e, name) for e in entries]
+        columns[name] = [outcome(entry).get(name) for entry in entries]
+        columns[f"{name.removesuffix('_ema')}, training"] = [trained_of(e, name) for e in entries]
     columns["learning rate"] = [
-        _dict(entry.get("hparams")).get("learning_rate") for entry in entries
+        dict_or_empty(entry.get("hparams")).get("learning_rate") for entry in entries
     ]
     columns = {n: cells for n, cells in columns.items() if any(c is not None for c in cells)}
     rows = list(zip([entry[unit] for entry in entries], *columns.values(), strict=True))
@@ -278,9 +242,9 @@ def _epochs(left: _Left) -> Table | None:
     )
 
 
-def _all_epochs(left: _Left) -> dict[str, Any]:
+def _all_epochs(left: RunFiles) -> dict[str, Any]:
     chosen = sampled(len(left.history), MAX_ROWS)
-    rows = [_flatten(left.history[i]) for i in chosen]
+    rows = [flatten(left.history[i]) for i in chosen]
     names = list(dict.fromkeys(name for row in rows for name in row))
     note = f"{shown(len(left.history))} validations"
     note += "" if len(rows) == len(left.history) else f", {len(rows)} of them shown"
@@ -304,70 +268,19 @@ def _left_table(path: pathlib.Path) -> Section:
     )
 
 
-def _facts(left: _Left) -> dict[str, Cell]:
+def _facts(left: RunFiles) -> dict[str, Cell]:
     facts = {name: value for name, value in left.summary.items() if name not in _NOT_FACTS}
-    return {name.replace("_", " "): value for name, value in _flatten(facts).items()}
+    return {name.replace("_", " "): value for name, value in flatten(facts).items()}
 
 
 def _pairs_or_none(fields: Mapping[str, Cell]) -> Table | None:
     return pairs(dict(fields)) if fields else None
 
 
-def _trained(entry: Mapping[str, Json], metric: str) -> Cell:
-    """The same metric of training; None where it is the outcome itself."""
-    if not entry.get("val"):
-        return None
-    return _dict(entry.get("train")).get(metric.removesuffix("_ema"))
-
-
-def _outcome(entry: Mapping[str, Json]) -> dict[str, Json]:
-    return _dict(entry.get("val")) or _dict(entry.get("train"))
-
-
 def _signed(value: float) -> str:
     return f"{'+' if value >= 0 else ''}{shown(float(value))}"
-
-
-def _read(path: pathlib.Path, kind: type, problems: list[str]) -> Json:
-    """The file's value; empty if it is missing or, with a word on the page, unreadable."""
-    if not path.exists():
-        return kind()
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{path.name} could not be read: {cause(error)}")
-        return kind()
-    if not isinstance(value, kind):
-        problems.append(f"{path.name} holds a {type(value).__name__}, expected a {kind.__name__}")
-        return kind()
-    return value
 
 
 def _csv_rows(path: pathlib.Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         return [*csv.reader(file)]
-
-
-def _is_entry(entry: Json) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    counts = [entry.get("epoch"), entry.get("step")]
-    parts = [entry.get(name) for name in ("train", "val", "hparams")]
-    return all(isinstance(count, int) for count in counts) and all(
-        part is None or isinstance(part, dict) for part in parts
-    )
-
-
-def _dict(value: Json) -> dict[str, Json]:
-    return value if isinstance(value, dict) else {}
-
-
-def _flatten(tree: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
-    """Nested objects as one, with dotted names."""
-    flat: dict[str, Json] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
