@@ -12,9 +12,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 _BATCH_AXES = ("data", "fsdp")
+_AUTO = (AxisType.Auto,) * 2
 
 
 def initialize_distributed(
@@ -56,12 +57,25 @@ def make_mesh(fsdp_devices: int = 1, *, devices: Sequence[jax.Device] | None = N
       ValueError: `fsdp_devices` does not divide the number of devices.
     """
     grid = np.asarray(jax.devices() if devices is None else devices)
-    if fsdp_devices < 1 or grid.size % fsdp_devices:
+    return Mesh(grid.reshape(_mesh_shape(fsdp_devices, grid.size)), _BATCH_AXES, axis_types=_AUTO)
+
+
+def abstract_mesh(fsdp_devices: int, num_devices: int) -> AbstractMesh:
+    """`make_mesh` of devices that need not be there, to see where arrays would lie.
+
+    Raises:
+      ValueError: `fsdp_devices` does not divide the number of devices.
+    """
+    return AbstractMesh(_mesh_shape(fsdp_devices, num_devices), _BATCH_AXES, axis_types=_AUTO)
+
+
+def _mesh_shape(fsdp_devices: int, num_devices: int) -> tuple[int, int]:
+    if fsdp_devices < 1 or num_devices % fsdp_devices:
         raise ValueError(
-            f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {grid.size} "
-            f"devices; choose one of {_divisors(grid.size)}"
+            f"parallel.fsdp_devices is {fsdp_devices}, which does not divide the {num_devices} "
+            f"devices; choose one of {_divisors(num_devices)}"
         )
-    return Mesh(grid.reshape(-1, fsdp_devices), _BATCH_AXES, axis_types=(AxisType.Auto,) * 2)
+    return num_devices // fsdp_devices, fsdp_devices
 
 
 def on_cpu(mesh: Mesh) -> bool:
@@ -73,7 +87,7 @@ def _divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -83,7 +97,7 @@ def batch_sharding(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*([None] * axis), _BATCH_AXES))
 
 
-def check_batch_divides(batch_size: int, mesh: Mesh) -> None:
+def check_batch_divides(batch_size: int, mesh: Mesh | AbstractMesh) -> None:
     """Raises a ValueError when a global batch cannot be split evenly over the devices."""
     if batch_size % mesh.size:
         lower = batch_size // mesh.size * mesh.size
@@ -93,7 +107,7 @@ def check_batch_divides(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def state_shardings(abstract_state: Any, mesh: Mesh, *, min_size: int = 4096) -> Any:
+def state_shardings(abstract_state: Any, mesh: Mesh | AbstractMesh, *, min_size: int = 4096) -> Any:
     """The sharding of each leaf of the state: FSDP over the `fsdp` axis, replicated over `data`.
 
     A leaf of at least `min_size` elements is split along its largest dimension that the axis
@@ -124,16 +138,6 @@ def put_global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def shard_bytes(abstract_tree: Any, shardings: Any) -> int:
-    """How many bytes of a tree of shapes would lie on each device."""
-    sizes = jax.tree.map(
-        lambda leaf, sharding: math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize,
-        abstract_tree,
-        shardings,
-    )
-    return sum(jax.tree.leaves(sizes))
 
 
 def bytes_per_device(tree: Any) -> dict[str, int]:

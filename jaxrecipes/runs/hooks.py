@@ -37,6 +37,7 @@ class Hook:
 HOOKS = {
     "check_config": Hook("config", "recipe"),
     "training_order": Hook("config, train, *, batch_size", "data"),
+    "stand_in": Hook("config", "data"),
     "load_inputs": Hook("config, inputs", "data"),
     "prediction_columns": Hook("config, examples, outputs", "report"),
     "write_report": Hook("config, split, evaluation, examples, folder", "report"),

@@ -146,6 +146,18 @@ class RecipeModule:
         """Writes a picture of training examples as the step sees them."""
         self._call("write_samples", recipe, examples, hparams, path)
 
+    def stand_in(self, config: Any) -> tuple[Any, int | None]:
+        """What a run is planned with in place of its config, and how many examples it trains on if
+        it makes them itself.
+
+        The hook's config has the same network and shapes, a few made examples and no file to read;
+        by default it is the config itself.
+
+        Raises:
+          ValueError: the shapes are known from the files alone.
+        """
+        return self._call("stand_in", config) or (config, None)
+
     def load_inputs(self, trained: Any, inputs: Sequence[pathlib.Path]) -> Examples:
         """What to predict of a `runs.trained.Trained`: files of any kind that the recipe reads.
 

@@ -18,7 +18,7 @@ from jaxrecipes.train.config import RunConfig
 
 # A split lives on the device while it takes no more of its memory than this, or on CPU no more than
 # that many bytes.
-_DEVICE_SHARE = 0.25
+DEVICE_SHARE = 0.25
 _CPU_BYTES = 4 * 2**30
 
 
@@ -153,7 +153,7 @@ def _fits(arrays: Arrays, placement: str) -> bool:
     if placement != "auto":
         return placement == "device"
     stats = jax.local_devices()[0].memory_stats() or {}
-    room = stats.get("bytes_limit", 0) * _DEVICE_SHARE or _CPU_BYTES
+    room = stats.get("bytes_limit", 0) * DEVICE_SHARE or _CPU_BYTES
     return sum(array.nbytes for array in arrays.values()) <= room
 
 

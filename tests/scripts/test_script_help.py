@@ -17,6 +17,7 @@ SCRIPTS = [
     "convert",
     "convert_mano",
     "find_lr",
+    "plan",
     "tune",
     "make_dataset",
 ]

@@ -322,3 +322,21 @@ def _embedded(config: IqaRunConfig, train: bool) -> dict[str, RatedImages]:
         )
         for name, scenes in drawn.items()
     }
+
+
+def stand_in(config: IqaRunConfig) -> tuple[IqaRunConfig, int | None]:
+    """A few embedded scenes and no weights, to plan with; and how many there will be.
+
+    Raises:
+      ValueError: the run trains on stored embeddings, whose width their file knows.
+    """
+    data = config.data
+    if data.image_embeddings:
+        raise ValueError(
+            "data.image_embeddings trains on vectors whose width only their file says, so the run "
+            "cannot be planned; plan one of images, with --data.no-image_embeddings"
+        )
+    made = data.embedded_train if data.path is None else None
+    little = dataclasses.replace(data, path=None, embedded_train=16, embedded_val=16)
+    clip = dataclasses.replace(config.clip, weights=None, from_scratch=True)
+    return dataclasses.replace(config, clip=clip, data=little), made

@@ -1,5 +1,6 @@
 """The data of the hand_pose recipe: tar shards of hand sequences, or rendered hands."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -136,3 +137,19 @@ def _read(config: HandRunConfig, sources: str | list[str], stride: int, name: st
 def _selected(config: HandRunConfig, clips: HandClips) -> HandClips:
     data = config.data
     return clips.take(select_validation(clips, seed=data.val_seed, max_clips=data.max_val_clips))
+
+
+def stand_in(config: HandRunConfig) -> tuple[HandRunConfig, int | None]:
+    """A few rendered hands and no weights, to plan with; and how many clips there will be."""
+    made = config.data.embedded_train if config.data.path is None else None
+    data = dataclasses.replace(
+        config.data,
+        path=None,
+        val_path=None,
+        depth_bins=None,
+        source_weights={},
+        embedded_train=4,
+        embedded_val=4,
+    )
+    backbone = dataclasses.replace(config.backbone, weights=None, from_scratch=True)
+    return dataclasses.replace(config, backbone=backbone, data=data), made

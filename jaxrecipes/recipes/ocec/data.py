@@ -1,5 +1,6 @@
 """The data of the OCEC recipe: eye crops from parquet files, or procedural eyes."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -82,3 +83,10 @@ def _draw(image_size: tuple[int, int], seed: int, indices: range, split: str) ->
     arrays = {"image": np.concatenate(images), "label": np.concatenate(labels)}
     names = [f"embedded/{split}/{i:06d}" for i in range(len(indices))]
     return Eyes(arrays, names, ["embedded"] * len(indices))
+
+
+def stand_in(config: OcecRunConfig) -> tuple[OcecRunConfig, int | None]:
+    """A few embedded eyes of the same size, to plan with; and how many there will be."""
+    data = dataclasses.replace(config.data, path=None, embedded_train=16, embedded_val=16)
+    made = config.data.embedded_train if config.data.path is None else None
+    return dataclasses.replace(config, data=data), made
