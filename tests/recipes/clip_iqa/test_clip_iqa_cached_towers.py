@@ -63,7 +63,9 @@ def test_scores_are_the_same_from_what_frozen_towers_gave_once(source, freeze):
     cached = with_embeddings(config, arrays, clip)
     assert "tokens" not in cached
     model = ClipIqa(config.network)
-    params = model.init_params(jax.random.key(0)) | {"clip": clip}
+    shapes = jax.eval_shape(model.init_params, jax.random.key(0))
+    drawn = jax.tree.map(lambda x: np.float32(0.1 * rng.standard_normal(x.shape)), shapes)
+    params = drawn | {"clip": clip}
     recipe = make_recipe(config, DataInfo(steps_per_epoch=1))
 
     @jax.jit
