@@ -124,7 +124,7 @@ def test_a_step_keeps_or_skips_its_update_alike_on_every_platform(bad, accelerat
 
 
 def test_a_shorter_call_takes_single_steps_on_accelerators(accelerator, monkeypatch, tmp_path):
-    config = toy_config(epochs=2)  # of 8 steps, 3 a call, logged every 4
+    config = toy_config(epochs=2)  # of 8 steps, logged every 4
     found = toy_fit(tmp_path / "accelerator", config=config)
     monkeypatch.undo()
     wanted = toy_fit(tmp_path / "cpu", config=config)

@@ -15,10 +15,10 @@ from jaxrecipes.metrics import BinaryCounts
 from jaxrecipes.nn import BatchNorm, dropout
 from jaxrecipes.schedules import as_schedule
 from jaxrecipes.sharding import make_mesh
+from jaxrecipes.train import programs
 from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
 from jaxrecipes.train.fit import fit
-from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import make_run_data
 
@@ -138,7 +138,8 @@ def _programs(recipe, data, config):
     settings = {field: getattr(config, field) for field in ("data", "parallel")}
     key = repr(jax.tree.structure(dict(recipe.hparams))), repr(shapes), repr(settings)
     key = *key, config.loop.steps_per_call, jax.config.jax_enable_x64, *static
+    key = *key, programs.on_cpu(data.mesh)  # which a test may deny
     if key not in _MADE:
         steps = config.loop.steps_per_call
-        _MADE[key] = Programs(recipe, data, steps_per_call=steps, mesh=data.mesh)
+        _MADE[key] = programs.Programs(recipe, data, steps_per_call=steps, mesh=data.mesh)
     return _MADE[key]

@@ -113,5 +113,5 @@ def test_bfloat16_gives_bfloat16_tokens(arrays, variables, states):
 def test_registers_and_no_states_are_refused(variables):
     with pytest.raises(ValueError, match="got 9 tokens: take registers away"):
         predict(variables, [jnp.zeros((2, 9, 16))] * 2)
-    with pytest.raises(ValueError, match="one hidden state or more"):
+    with pytest.raises(ValueError, match="at least one hidden state, got none"):
         predict(variables, [])
