@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument(
         "--precision", nargs="+", choices=["float32", "bfloat16"], default=["float32"]
     )
-    parser.add_argument("--remat", action="store_true", help="ours: backbone.remat")
+    parser.add_argument("--remat", action="store_true", help="ours: remat")
     parser.add_argument("--from-images", action="store_true", help="also with preprocessing")
     parser.add_argument("--torch-compile", action="store_true", help="also torch.compile")
     parser.add_argument("--compile-only", action="store_true", help="operations and bytes alone")
@@ -202,9 +202,8 @@ def main() -> None:
     for precision in args.precision:
         for mode in args.modes:
             config = HandRunConfig(
-                backbone=BackboneSource(
-                    size=args.size, learning_rate=MODES[mode], remat=args.remat
-                ),
+                backbone=BackboneSource(size=args.size, learning_rate=MODES[mode]),
+                remat=args.remat,
                 data=HandDataConfig(batch_size=args.batch_size),
                 dropout=DropoutConfig(warmup_steps=0),
                 optim=dataclasses.replace(HandRunConfig().optim, schedule="constant"),

@@ -1,7 +1,5 @@
 """Self-attention and the pre-norm transformer encoder layer, as PyTorch computes them."""
 
-import math
-
 import jax
 from flax import linen as nn
 from flax.typing import Initializer
@@ -9,11 +7,11 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrecipes.nn.activations import gelu
+from jaxrecipes.nn.attention_forms import dot_product_attention
 from jaxrecipes.nn.dropout import Dropout, Rate
 from jaxrecipes.nn.initializers import xavier_uniform
 from jaxrecipes.nn.layer_norm import LayerNorm
 from jaxrecipes.nn.linear import Linear
-from jaxrecipes.nn.softmax import softmax
 
 
 class SelfAttention(nn.Module):
@@ -42,6 +40,7 @@ class SelfAttention(nn.Module):
         train: bool,
         dropout_rate: Rate = 0.0,
         mask: jax.Array | None = None,
+        causal: bool = False,
     ) -> jax.Array:
         """`[B, T, C] -> [B, T, C]`.
 
@@ -51,6 +50,7 @@ class SelfAttention(nn.Module):
           dropout_rate: of the attention probabilities, traced or not.
           mask: bool, of a shape that broadcasts to `[B, heads, T, T]`: whether the query (second to
             last axis) sees the key (last axis). Without a mask every query sees every key.
+          causal: whether a token sees only itself and those before it.
 
         Raises:
           ValueError: the heads do not divide the channels.
@@ -64,13 +64,16 @@ class SelfAttention(nn.Module):
         )(x)
         packed = packed.reshape(batch, tokens, 3, self.num_heads, width)
         query, key, value = packed.transpose(2, 0, 3, 1, 4)  # each B heads T width
-        query = query * (1.0 / math.sqrt(width))  # queries are fewer than scores
-        scores = (query @ key.swapaxes(-1, -2)).astype(jnp.float32)
-        if mask is not None:  # finite, so that a query without any key gives no NaN
-            scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-        probs = softmax(scores).astype(self.dtype)
-        probs = Dropout()(probs, dropout_rate, train=train)
-        mixed = (probs @ value).swapaxes(1, 2).reshape(batch, tokens, channels)
+        mixed = dot_product_attention(
+            query,
+            key,
+            value,
+            mask=mask,
+            causal=causal,
+            dropout_rate=dropout_rate,
+            dropout_key=Dropout().key(dropout_rate, train=train),
+        )
+        mixed = mixed.swapaxes(1, 2).reshape(batch, tokens, channels)
         return Linear(channels, kernel_init=self.out_proj_init, dtype=self.dtype, name="out_proj")(
             mixed
         )

@@ -61,11 +61,15 @@ class Dropout(nn.Module):
     Nothing is drawn when `train` is false or when `rate` is a Python zero.
     """
 
-    @nn.compact
     def __call__(self, x: jax.Array, rate: Rate, *, train: bool) -> jax.Array:
+        key = self.key(rate, train=train)
+        return x if key is None else dropout(key, x, rate)
+
+    def key(self, rate: Rate, *, train: bool) -> jax.Array | None:
+        """What the call draws with; None where it draws nothing."""
         if not train or is_static_zero(rate):
-            return x
-        return dropout(self.make_rng("dropout"), x, rate)
+            return None
+        return self.make_rng("dropout")
 
 
 class DropPath(nn.Module):

@@ -153,6 +153,8 @@ def flops_of(
             computation,
             [int(n) for n in re.findall(r"\d+", found[1] if found else "")],
         )
+    if "fmha" in target:
+        return _attention(instruction, computation)
     if instruction.op == "convolution" or ("conv" in target and "dim_labels" in instruction.rest):
         return _convolution(instruction, computation)
     return collections.Counter()
@@ -164,6 +166,16 @@ def _product(
     dtype, dims = computation[instruction.operands[0]].shapes[0]
     out = math.prod(instruction.shapes[0][1])
     return collections.Counter({dtype: 2 * out * math.prod(dims[d] for d in contracting)})
+
+
+def _attention(instruction: Instruction, computation: Computation) -> collections.Counter[str]:
+    """CuDNN's attention of `[B, T, N, D]` queries: two products; five in its backward pass, which
+    computes the scores once more.
+    """
+    (dtype, query), (_, key) = (computation[name].shapes[0] for name in instruction.operands[:2])
+    products = 5 if "Backward" in instruction.target else 2
+    count = products * 2 * math.prod(query) * key[1]
+    return collections.Counter({dtype: count // 2 if "CAUSAL" in instruction.rest else count})
 
 
 def _convolution(instruction: Instruction, computation: Computation) -> collections.Counter[str]:

@@ -1,10 +1,12 @@
 """What a run could be given instead: each suggestion is compiled before it is made."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from jaxrecipes.config import with_fields
+from jaxrecipes.nn.remat import NoBlocksError
 from jaxrecipes.plan.devices import Machine
 from jaxrecipes.plan.figures import StepFigures, compile_step
 from jaxrecipes.plan.subject import Subject
@@ -55,10 +57,12 @@ def suggestions(
     fits = step.fits(machine.device)
     if not fits:
         found += _least_fsdp(step, machine, tried)
-    for field in _remat_fields(subject.config):
-        other = tried({field: True})
-        if other.needed < step.needed:
-            found.append(Suggestion("less memory, more work", {field: True}, other))
+    if not subject.config.remat:
+        flags = {"remat": True}
+        with contextlib.suppress(NoBlocksError):
+            other = tried(flags)
+            if other.needed < step.needed:
+                found.append(Suggestion("less memory, more work", flags, other))
     return found + _largest_batch(step, machine, tried)
 
 
@@ -97,15 +101,3 @@ def _largest_batch(
         if compiled.fits(machine.device):
             return [Suggestion("the largest batch that fits", flags, compiled)]
     return []
-
-
-def _remat_fields(config: Any, prefix: str = "") -> list[str]:
-    """The switches called `remat` that are off, by dotted name."""
-    found = []
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            found += _remat_fields(value, f"{prefix}{field.name}.")
-        elif field.name == "remat" and value is False:
-            found.append(f"{prefix}{field.name}")
-    return found

@@ -9,10 +9,12 @@ from unittest import mock
 
 import jax
 from jax._src import xla_bridge
+from jax._src.cudnn import fused_attention_stablehlo
 
 from jaxrecipes.errors import cause, install_command
 from jaxrecipes.plan.devices import GpuSpec, Machine
 
+_CUDNN = 91000  # as in `target_config`
 _PLUGINS = {"cuda": ("jax_cuda12_plugin", "jax_cuda13_plugin"), "tpu": ("libtpu",)}
 
 
@@ -83,14 +85,20 @@ def devices_of(machine: Machine) -> list[Any]:
 def lowering_for(machine: Machine) -> Iterator[None]:
     """In the block JAX lowers and compiles for the machine.
 
-    JAX 0.10 resolves the platform "gpu" to that of the GPU which is there, and fails without one.
+    JAX 0.10 resolves the platform "gpu" to that of the GPU which is there, and asks the cuDNN that
+    is there for its version; it fails without one.
     """
     if machine.device.platform != "cuda":
         yield
         return
     resolve = xla_bridge.canonicalize_platform
-    with mock.patch.object(
-        xla_bridge, "canonicalize_platform", lambda name: "cuda" if name == "gpu" else resolve(name)
+    with (
+        mock.patch.object(
+            xla_bridge,
+            "canonicalize_platform",
+            lambda name: "cuda" if name == "gpu" else resolve(name),
+        ),
+        mock.patch.object(fused_attention_stablehlo, "check_cudnn_version", return_value=_CUDNN),
     ):
         yield
 

@@ -64,6 +64,8 @@ def shared_parts(config: RunConfig, steps_per_epoch: int) -> dict[str, Any]:
         )
     return {
         "frozen": config.optim.frozen,
+        "attention": config.attention,
+        "remat": config.remat,
         "accumulation_steps": config.optim.accumulation_steps,
         "ema": config.ema.enabled,
         "ema_warmup": config.ema.warmup,

@@ -257,6 +257,14 @@ class RunConfig(Checked):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Arithmetic of the network; params, statistics and averages stay float32. float16 adds a
     dynamic loss scale."""
+    attention: Literal["auto", "plain", "recomputed", "cudnn"] = "auto"
+    """How attention is computed. plain keeps all probabilities for the backward pass; recomputed
+    computes them twice and keeps none; cudnn is NVIDIA's fused kernel, for bfloat16 and float16.
+    auto: plain on CPUs, cudnn on NVIDIA GPUs, recomputed on others and wherever cudnn does not
+    apply (float32, dropout of the probabilities)."""
+    remat: bool = False
+    """Compute the inside of each transformer block anew in the backward pass: less memory for about
+    a third more work, and the same numbers."""
     select_metric: str = "loss"
     """The validation metric that decides which checkpoint is best; the EMA's when EMA is on."""
     select_mode: Literal["min", "max"] = "min"

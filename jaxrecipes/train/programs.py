@@ -13,13 +13,13 @@ from jax.sharding import Mesh
 
 from jaxrecipes.compile_quickly import compile_quickly
 from jaxrecipes.data.feed import fetch
-from jaxrecipes.fsdp import with_gathered_params
 from jaxrecipes.sharding import (
     on_cpu,
     put_global,
     replicated,
     state_shardings,
 )
+from jaxrecipes.train.apply_on import apply_on
 from jaxrecipes.train.evaluate import EvalProgram
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
@@ -56,8 +56,8 @@ class TrainProgram:
         self.num_compilations = 0
         self._any_count = any_count = on_cpu(mesh)
         self.shardings = state_shardings(abstract_state, mesh)
-        apply_fn = with_gathered_params(recipe.apply_fn, mesh)
-        train_step = make_train_step(dataclasses.replace(recipe, apply_fn=apply_fn))
+        placed = dataclasses.replace(recipe, apply_fn=apply_on(recipe, mesh))
+        train_step = make_train_step(placed)
 
         @partial(jax.jit, inline=True)  # for its cache of traces: all uses here share one
         def fetch_and_step(state, source, item):

@@ -4,7 +4,7 @@ nothing else.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -96,6 +96,10 @@ class Recipe:
         decay. Of a recipe with later stages it is what the first one freezes.
       later_stages: progressive unfreezing: what is frozen from which step on, in order. Each stage
         has a step program of its own.
+      attention: how the library's attention is computed, see `attention_form`; "auto": as suits the
+        devices and the dtype.
+      remat: keep of each block of the network its inputs alone for the backward pass, see
+        `remat_blocks`.
       accumulation_steps: micro-batches in one update; with more than one, batch leaves are `[steps,
         B, ...]`.
       ema: keep averaged parameters. `hparams["ema_decay"]` is the decay.
@@ -131,6 +135,8 @@ class Recipe:
     pretrained: Pretrained | None = None
     frozen: tuple[str, ...] = ()
     later_stages: tuple[Stage, ...] = ()
+    attention: Literal["auto", "plain", "recomputed", "cudnn"] = "auto"
+    remat: bool = False
     accumulation_steps: int = 1
     ema: bool = False
     ema_warmup: bool = False

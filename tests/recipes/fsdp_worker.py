@@ -54,12 +54,13 @@ CONFIGS = {
         **TRAINING,
     ),
     "hand_pose": hand_pose.HandRunConfig(
-        backbone=hand_pose.BackboneSource(size="custom", learning_rate=1e-3, remat=True),
+        backbone=hand_pose.BackboneSource(size="custom", learning_rate=1e-3),
         model=HAND,
         augment=hand_pose.AugmentConfig(pixels="none"),
         data=hand_pose.HandDataConfig(batch_size=16),
         dropout=hand_pose.DropoutConfig(warmup_steps=2),
         loss=hand_pose.LossConfig(heatmap_sigma=0.3),
+        remat=True,
         **TRAINING,
     ),
 }

@@ -23,8 +23,10 @@ class ClipBlock(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """`[B, T, C] -> [B, T, C]`; `mask` as in `SelfAttention`."""
+    def __call__(
+        self, x: jax.Array, mask: jax.Array | None = None, causal: bool = False
+    ) -> jax.Array:
+        """`[B, T, C] -> [B, T, C]`; `mask` and `causal` as in `SelfAttention`."""
         config, dtype = self.config, self.dtype
         wide = config.width**-0.5
         deep = wide * (2 * config.depth) ** -0.5
@@ -32,7 +34,7 @@ class ClipBlock(nn.Module):
         attention = SelfAttention(
             config.num_heads, normal(deep), dtype, normal(wide), name="self_attn"
         )
-        x = x + attention(y, train=False, mask=mask)  # CLIP has no dropout
+        x = x + attention(y, train=False, mask=mask, causal=causal)  # CLIP has no dropout
         y = LayerNorm(config.norm_eps, dtype, name="norm2")(x)
         y = Linear(
             config.mlp_width,

@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 
 from jaxrecipes.models.clip.blocks import ClipBlock, ClipTowerOutput, normal
 from jaxrecipes.models.clip.config import ClipTextConfig
-from jaxrecipes.nn import LayerNorm, Linear
+from jaxrecipes.nn import LayerNorm, Linear, run_block
 
 
 class ClipText(nn.Module):
@@ -45,11 +45,9 @@ class ClipText(nn.Module):
         )
         x = jnp.take(table, token_ids, axis=0)  # NaN for an id beyond the table
         x = (x + positions[None, :tokens]).astype(dtype)
-        seen = jnp.tril(jnp.ones((1, 1, tokens, tokens), bool))
-        if mask is not None:
-            seen &= mask.astype(bool)[:, None, None, :]
+        seen = None if mask is None else mask.astype(bool)[:, None, None, :]
         for i in range(config.depth):
-            x = ClipBlock(config, dtype, name=f"blocks_{i}")(x, seen)
+            x = run_block(ClipBlock(config, dtype, name=f"blocks_{i}"), x, seen, causal=True)
         x = LayerNorm(config.norm_eps, dtype, name="final_norm")(x)
         pooled = jnp.take_along_axis(x, _end(token_ids, config)[:, None, None], axis=1)[:, 0]
         features = Linear(

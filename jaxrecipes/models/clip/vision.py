@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxrecipes.models.clip.blocks import ClipBlock, ClipTowerOutput, normal
 from jaxrecipes.models.clip.config import ClipVisionConfig
-from jaxrecipes.nn import Conv, LayerNorm, Linear, bicubic_matrix
+from jaxrecipes.nn import Conv, LayerNorm, Linear, bicubic_matrix, run_block
 
 
 class ClipVision(nn.Module):
@@ -56,7 +56,7 @@ class ClipVision(nn.Module):
         )
         x = LayerNorm(config.norm_eps, dtype, name="pre_norm")(x + positions.astype(dtype)[None])
         for i in range(config.depth):
-            x = ClipBlock(config, dtype, name=f"blocks_{i}")(x)
+            x = run_block(ClipBlock(config, dtype, name=f"blocks_{i}"), x)
         pooled = LayerNorm(config.norm_eps, dtype, name="post_norm")(x[:, 0])
         features = Linear(
             self.projection_dim,

@@ -40,8 +40,6 @@ class Dinov2Config(Checked):
         1 / sqrt(width).
       position_std: the same for the table of positions; far below the spread of an embedded patch
         (init_std times the root of its numbers), places take long to matter.
-      remat: whether a backward pass computes the inside of each block anew instead of keeping it:
-        less memory for about a third more work; the numbers stay the same.
 
     Raises:
       ValueError: a size below 1, heads that do not divide the width, an image that is not made of
@@ -61,7 +59,6 @@ class Dinov2Config(Checked):
     norm_eps: NonNegative = 1e-6
     init_std: Positive = 0.02
     position_std: Positive = 0.02
-    remat: bool = False
 
     def __post_init__(self):
         super().__post_init__()

@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxrecipes.broadcasting import aligned
 from jaxrecipes.models.dinov2.config import Dinov2Config, PosInterp, dinov2_config
 from jaxrecipes.models.dinov2.positions import interpolate_positions
-from jaxrecipes.nn import Conv, LayerNorm, Linear, SelfAttention, gelu, silu
+from jaxrecipes.nn import Conv, LayerNorm, Linear, SelfAttention, gelu, run_block, silu
 
 __all__ = [
     "IMAGE_MEAN",
@@ -103,8 +103,7 @@ class Dinov2(nn.Module):
             self.register_tokens = self.param(
                 "register_tokens", normal, (config.num_registers, config.width), jnp.float32
             )
-        block = nn.remat(Dinov2Block) if config.remat else Dinov2Block
-        self.blocks = [block(config, dtype) for _ in range(config.depth)]
+        self.blocks = [Dinov2Block(config, dtype) for _ in range(config.depth)]
         self.norm = LayerNorm(config.norm_eps, dtype)
 
     def __call__(self, images: jax.Array) -> jax.Array:
@@ -131,7 +130,7 @@ class Dinov2(nn.Module):
         """
         states = [self._embed(images)]
         for block in self.blocks:
-            states.append(block(states[-1]))
+            states.append(run_block(block, states[-1]))
         return self.norm(states[-1]), states
 
     def _embed(self, images: jax.Array) -> jax.Array:

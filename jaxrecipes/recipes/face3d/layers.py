@@ -22,6 +22,7 @@ from jaxrecipes.nn import (
     Rate,
     SingleKeyAttention,
     gelu,
+    run_block,
 )
 from jaxrecipes.nn.initializers import uniform_fan_in
 
@@ -180,7 +181,7 @@ class Transformer(nn.Module):
     ) -> jax.Array:
         bias_inits = self._shared_bias_init(x.shape[-1]), self._shared_bias_init(self.hidden)
         for i in range(self.num_layers):
-            x = TransformerLayer(
+            layer = TransformerLayer(
                 self.num_heads,
                 self.hidden,
                 self.decoder,
@@ -188,5 +189,6 @@ class Transformer(nn.Module):
                 bias_inits,
                 self.dtype,
                 name=f"layers_{i}",
-            )(x, memory, train=train, dropout_rate=dropout_rate)
+            )
+            x = run_block(layer, x, memory, train=train, dropout_rate=dropout_rate)
         return x

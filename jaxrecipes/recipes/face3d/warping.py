@@ -7,7 +7,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, SingleKeyAttention
+from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, SingleKeyAttention, run_block
 from jaxrecipes.nn.initializers import uniform_fan_in
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
 
@@ -102,9 +102,8 @@ class FaceAngleWarping(nn.Module):
         x = AngleWarping(config, dtype, name="angle_warping")(src, pose, **rates)
         if config.use_attention_refine:
             for i in range(config.num_attention_layers):
-                x = AttentionRefiner(config.heads, dtype, name=f"attention_refiners_{i}")(
-                    x, **rates
-                )
+                refiner = AttentionRefiner(config.heads, dtype, name=f"attention_refiners_{i}")
+                x = run_block(refiner, x, **rates)
         init = uniform_fan_in(x.shape[-1])
         x = Linear(
             config.d_model, kernel_init=init, bias_init=init, dtype=dtype, name="output_projection"

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.nn import Dropout, Linear, Rate, gelu, softmax
+from jaxrecipes.nn import Dropout, Linear, Rate, dot_product_attention, gelu
 from jaxrecipes.nn.initializers import uniform_fan_in
 
 
@@ -74,15 +74,15 @@ class TokenSelfAttention(nn.Module):
         query, key, value = packed.transpose(2, 0, 3, 1, 4)  # each B heads T dim_head
         if angles is not None:
             query, key = (rotate_pairs(a, angles[:, None]) for a in (query, key))
-        query = query * (1.0 / math.sqrt(self.dim_head))
-        scores = (query @ key.swapaxes(-1, -2)).astype(jnp.float32)
-        if causal:
-            seen = jnp.tri(tokens, dtype=bool)
-            scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
-        probs = softmax(scores).astype(self.dtype)
-        probs = Dropout()(probs, dropout_rate, train=train)
-        mixed = (probs @ value).swapaxes(1, 2).reshape(batch, tokens, inner)
-        return self._project(mixed, channels)
+        mixed = dot_product_attention(
+            query,
+            key,
+            value,
+            causal=causal,
+            dropout_rate=dropout_rate,
+            dropout_key=Dropout().key(dropout_rate, train=train),
+        )
+        return self._project(mixed.swapaxes(1, 2).reshape(batch, tokens, inner), channels)
 
     def _project(self, mixed: jax.Array, channels: int) -> jax.Array:
         if self.num_heads == 1 and self.dim_head == channels:  # as the original
@@ -122,13 +122,18 @@ class ContextAttention(nn.Module):
         to_key, to_value = packed.reshape(inputs, 2, heads, width).transpose(1, 2, 0, 3)
         query = dense(x, inner, "q", use_bias=False, dtype=self.dtype)
         query = query.reshape(-1, heads, width).swapaxes(0, 1)  # heads B*T width
-        query = (query @ to_key.swapaxes(-1, -2)) / math.sqrt(width)  # heads B*T K
+        query = query @ to_key.swapaxes(-1, -2)  # heads B*T K
         query = query.reshape(heads, batch, tokens, inputs).swapaxes(0, 1)
-        query = query.reshape(batch, heads * tokens, inputs)
-        scores = (query @ context.swapaxes(-1, -2)).astype(jnp.float32)  # B heads*T N
-        probs = softmax(scores).astype(self.dtype)
-        probs = Dropout()(probs, dropout_rate, train=train)
-        mixed = (probs @ context).reshape(batch, heads, tokens, inputs).swapaxes(0, 1)
+        query = query.reshape(batch, 1, heads * tokens, inputs)  # all heads see the same keys
+        mixed = dot_product_attention(
+            query,
+            context[:, None],
+            context[:, None],
+            scale=1.0 / math.sqrt(width),
+            dropout_rate=dropout_rate,
+            dropout_key=Dropout().key(dropout_rate, train=train),
+        )
+        mixed = mixed.reshape(batch, heads, tokens, inputs).swapaxes(0, 1)
         mixed = mixed.reshape(heads, -1, inputs) @ to_value  # heads B*T width
         mixed = mixed.swapaxes(0, 1).reshape(batch, tokens, inner)
         if heads == 1 and width == channels:  # as the original

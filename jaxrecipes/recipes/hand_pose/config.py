@@ -78,8 +78,6 @@ class BackboneSource(Checked):
     size custom."""
     pos_interp: PosInterp | None = None
     """Of a published size: how the position table is interpolated. None: as Hugging Face does."""
-    remat: bool = False
-    """Recompute each block's activations in the backward pass: less memory, a third more work."""
     learning_rate: Hparam[NonNegative | None] = hparam(
         1e-5, name="backbone_rate_factor", search=(0.1, 10.0), log=True, relative=True
     )
@@ -331,12 +329,11 @@ class HandRunConfig(RunConfig):
         """The architecture."""
         source = self.backbone
         if source.size == "custom":
-            backbone = dataclasses.replace(self.model.backbone, remat=source.remat)
+            backbone = self.model.backbone
         else:
             backbone = dataclasses.replace(
                 dinov2_config(source.size, num_registers=source.num_registers),
                 pos_interp=source.pos_interp,
-                remat=source.remat,
             )
         return dataclasses.replace(self.model, backbone=backbone)
 
@@ -347,7 +344,7 @@ class HandRunConfig(RunConfig):
         """
         texts, dropout = dict(stored.get("schedules", {})), dict(stored.get("dropout", {}))
         own = {name: number_or_text(texts.pop(name)) for name in _STRENGTHS if name in texts}
-        values = dict(stored)
+        values = _with_one_remat(stored)
         if own:
             values["augment"] = {**values.get("augment", {}), "strengths": own}
         if "dropout_rate" in texts:
@@ -361,6 +358,21 @@ class HandRunConfig(RunConfig):
             rate = values["optim"]["learning_rate"]
             texts["backbone_rate_factor"] = f"scale({texts['backbone_rate_factor']}, {rate!r})"
         return super().upgraded(values | ({"schedules": texts} if "schedules" in stored else {}))
+
+
+def _with_one_remat(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """`remat` was a field of the backbone, and of its architecture."""
+    values = dict(stored)
+    for place in ("backbone", "model"):
+        section = dict(values.get(place, {}))
+        inner = dict(section.get("backbone", {}))
+        if section.pop("remat", False) or inner.pop("remat", False):
+            values["remat"] = True
+        if inner:
+            section["backbone"] = inner
+        if section:
+            values[place] = section
+    return values
 
 
 _STRENGTHS = tuple(field.name for field in dataclasses.fields(PixelStrengths))

@@ -4,14 +4,12 @@ Every linear layer in it starts from N(0, 0.02) with zero biases. Poses are angl
 first layer that sees them computes in float32 whatever the type of the rest.
 """
 
-import math
-
 import jax
 from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, gelu, linear
+from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, dot_product_attention, gelu, linear
 from jaxrecipes.recipes.faces.pose_text import PoseText
 
 _ATTENTION_POSE_WIDTH, _TEXT_POSE_WIDTH, _NORM_POSE_WIDTH = 64, 512, 128  # fixed there
@@ -89,10 +87,14 @@ class PoseAttention(nn.Module):
             part.reshape(batch, tokens, self.num_heads, width).swapaxes(1, 2)
             for part in (query, key, value)
         )  # each B heads T width
-        scores = query @ key.swapaxes(-1, -2) / math.sqrt(width)
-        probs = jax.nn.softmax(scores.astype(jnp.float32)).astype(self.dtype)
-        probs = Dropout()(probs, dropout_rate, train=train)
-        mixed = (probs @ value).swapaxes(1, 2).reshape(batch, tokens, channels)
+        mixed = dot_product_attention(
+            query,
+            key,
+            value,
+            dropout_rate=dropout_rate,
+            dropout_key=Dropout().key(dropout_rate, train=train),
+        )
+        mixed = mixed.swapaxes(1, 2).reshape(batch, tokens, channels)
         return Linear(channels, kernel_init=_SMALL, dtype=self.dtype, name="proj")(mixed)
 
 

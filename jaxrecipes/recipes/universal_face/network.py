@@ -8,7 +8,7 @@ from jax import numpy as jnp
 from jax.typing import DTypeLike
 
 from jaxrecipes.losses.similarity import unit
-from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate
+from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, run_block
 from jaxrecipes.nn.initializers import uniform_fan_in
 from jaxrecipes.recipes.universal_face.blocks import PoseBlock
 from jaxrecipes.recipes.universal_face.network_config import NUM_TOKENS, UniversalFaceConfig
@@ -201,7 +201,7 @@ class UniversalFace(nn.Module):
         tokens = self.token_proj(base.reshape(base.shape[0], NUM_TOKENS, -1))
         x = tokens + self.pos_encoding.astype(self.dtype)
         for block in self.blocks:
-            x = block(x, angles, **options)
+            x = run_block(block, x, angles, **options)
         return self.norm(x).mean(1)
 
     def _towards_prototype(self, pose_code: jax.Array) -> jax.Array:
