@@ -34,7 +34,7 @@ from timing import (
 )
 
 from jaxrecipes.losses import composite_loss
-from jaxrecipes.recipes.hand_pose import original_weights as hand_pose
+from jaxrecipes.recipes.hand_pose import original as hand_pose
 from jaxrecipes.recipes.hand_pose.config import (
     BackboneSource,
     DropoutConfig,

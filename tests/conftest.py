@@ -58,9 +58,10 @@ def imported(monkeypatch):
         original = importlib.import_module(f"jaxrecipes.recipes.{name}.original")
         saved = []
 
-        def save_run(workdir, config, recipe, state, **metadata):
-            step = int(state.step)
-            saved.append(Trained(load_recipe(name), config, recipe, state, step, metadata))
+        def save_run(workdir, run, *, history=None, score=None):
+            metadata = {"history": history or [run.entry()], "score": score}
+            parts = run.config, run.recipe, run.state, int(run.state.step), metadata
+            saved.append(Trained(load_recipe(name), *parts))
 
         with monkeypatch.context() as patch:
             patch.setattr(original, "save_run", save_run)

@@ -283,6 +283,14 @@ def load_tensors(
     )
 
 
+def load_variables(
+    rules: Sequence[Rule], state_dict: Mapping[str, np.ndarray], template: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(params, batch_stats) as `load_tensors` makes them of rules whose targets name both."""
+    variables = load_tensors(rules, state_dict, template)
+    return variables["params"], variables.get("batch_stats", {})
+
+
 def _problem(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> tuple[str, str]:
     """What is wrong with a tensor that is to have a shape and fit a dtype: (kind, words), or ""."""
     if not isinstance(value, np.ndarray | np.generic):

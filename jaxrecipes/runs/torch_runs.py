@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,7 +32,7 @@ from jaxrecipes.locks import alone_in
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train import nonfinite
 from jaxrecipes.train.config import PlateauConfig, RunConfig
-from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
 from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.timeline import Timeline
@@ -40,31 +40,57 @@ from jaxrecipes.train.timeline import Timeline
 _log = logging.getLogger("jaxrecipes")
 
 
-def save_run(
-    workdir: pathlib.Path,
-    config: RunConfig,
-    recipe: Recipe,
-    state: TrainState,
-    *,
-    steps_per_epoch: int,
-    history: list[dict[str, Any]],
-    score: float | None,
-) -> None:
-    """Makes the folder of a run that stands at `state`.
+@dataclasses.dataclass(frozen=True)
+class ImportedRun:
+    """A run that goes on from a PyTorch file; `imported_run` makes one.
 
-    Args:
-      workdir: the folder.
+    Attributes:
+      source: the file.
       config: what the run goes on with.
       recipe: made from it.
       state: at the end of an epoch.
+      epoch: the number of epochs that are done.
       steps_per_epoch: optimizer steps in an epoch.
-      history: the epochs so far, see `history_entry`.
-      score: of `config.select_metric`, if known.
+    """
+
+    source: pathlib.Path
+    config: RunConfig
+    recipe: Recipe
+    state: TrainState
+    epoch: int
+    steps_per_epoch: int
+
+    def with_state(self, **fields: Any) -> "ImportedRun":
+        """The run with other values of these fields of the state."""
+        return dataclasses.replace(self, state=self.state.replace(**fields))
+
+    def entry(
+        self, train: Mapping[str, Any] | None = None, val: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The history's entry of the last epoch, with its metrics as far as they are known."""
+        return history_entry(self.epoch, int(self.state.step), train or {}, val or {})
+
+
+def save_run(
+    workdir: pathlib.Path,
+    run: ImportedRun,
+    *,
+    history: list[dict[str, Any]] | None = None,
+    score: float | None = None,
+) -> None:
+    """Makes the folder of an imported run.
+
+    Args:
+      workdir: the folder.
+      run: what it holds.
+      history: its epochs so far, see `history_entry`; None: the last one, without metrics.
+      score: the value of `config.select_metric`, if known.
 
     Raises:
-      ValueError: the folder holds a run already, or the state a NaN or an infinity.
+      ValueError: the folder already holds a run, or the state contains NaN or infinity.
     """
-    nonfinite.check_start(state, "what the file holds")
+    config, step = run.config, int(run.state.step)
+    nonfinite.check_start(run.state, "what the file holds")
     with (
         alone_in(workdir),
         CheckpointManager(checkpoint_folder(workdir), mode=config.select_mode) as checkpoints,
@@ -72,14 +98,15 @@ def save_run(
         if checkpoints.latest_step is not None:
             raise ValueError(f"{workdir} holds a run already; choose another --output")
         metadata = checkpoint_metadata(
-            recipe,
+            run.recipe,
             config,
-            timeline=Timeline(steps_per_epoch=steps_per_epoch),
-            history=history,
+            timeline=Timeline(steps_per_epoch=run.steps_per_epoch),
+            history=history or [run.entry()],
             mid_epoch=False,
         )
-        checkpoints.save(int(state.step), state.as_dict(), metadata=metadata, score=score)
-    write_json(workdir / "config.json", {"recipe": recipe.name} | to_dict(config))
+        checkpoints.save(step, run.state.as_dict(), metadata=metadata, score=score)
+    write_json(workdir / "config.json", {"recipe": run.recipe.name} | to_dict(config))
+    _log.info("%s: epoch %d, step %d, now in %s", run.source, run.epoch, step, workdir)
 
 
 @contextlib.contextmanager
@@ -95,7 +122,7 @@ def settings_of(source: pathlib.Path, config_type: type) -> Iterator[None]:
 def history_entry(
     epoch: int, step: int, train: Mapping[str, Any], val: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One epoch of a run's history, of which only metrics are known."""
+    """One epoch of a run's history, where only the metrics are known."""
     return {
         "epoch": epoch,
         "step": step,
@@ -112,29 +139,35 @@ def last_entry(trained: Trained) -> dict[str, Any]:
     return entries[-1] if entries else {"epoch": 0, "train": None, "val": None}
 
 
-def imported_state(
-    recipe: Recipe,
+def imported_run(
+    source: pathlib.Path,
     config: RunConfig,
+    make_recipe: Callable[[Any, DataInfo], Recipe],
     params: Any,
     batch_stats: Any,
     *,
+    epoch: int = 0,
     adam: optax.ScaleByAdamState | None = None,
     scheduler: Mapping[str, Any] | None = None,
-) -> TrainState:
-    """The state of a run that goes on with these weights.
+) -> ImportedRun:
+    """A run that goes on with these weights.
 
     Args:
-      recipe: made from the config.
+      source: the file that they are from.
       config: the run's.
+      make_recipe: the recipe's own.
       params: arrays of the network.
       batch_stats: its statistics.
+      epoch: the number of epochs that are done.
       adam: moments, taken where the run keeps any, and their count, which is its step.
       scheduler: the state of PyTorch's; nothing is taken of one that only counts.
 
     Raises:
-      ConversionError: the scheduler stands at what is no number.
+      ConversionError: a value of the scheduler is not a number.
     """
     variables = jax.tree.map(jnp.asarray, (params, batch_stats))
+    steps_per_epoch = max(1, round(int(adam.count) / max(1, epoch))) if adam else 1
+    recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
     ready = dataclasses.replace(recipe, init=lambda key: variables)
     state = create_state(ready, jax.random.key(config.seed))
     if adam is not None:
@@ -147,7 +180,7 @@ def imported_state(
         state = state.replace(step=jnp.int32(adam.count), opt_state=opt_state)
     if scheduler and is_plateau(scheduler):
         state = state.replace(plateau=plateau_from_torch(scheduler, state.plateau))
-    return state
+    return ImportedRun(source, config, recipe, state, epoch, steps_per_epoch)
 
 
 def scheduler_config(

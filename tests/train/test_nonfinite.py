@@ -12,7 +12,7 @@ from toy_recipe import toy_arrays, toy_batch, toy_config, toy_fit, toy_hparams, 
 
 from jaxrecipes import schedules
 from jaxrecipes.finite import first_nonfinite
-from jaxrecipes.runs.torch_runs import save_run
+from jaxrecipes.runs.torch_runs import ImportedRun, save_run
 from jaxrecipes.schedules import as_schedule
 from jaxrecipes.train import create_state, make_train_step
 from jaxrecipes.train.nonfinite import TrainingDivergedError
@@ -174,7 +174,7 @@ def test_an_imported_file_with_a_nan_in_its_moments_becomes_no_run(tmp_path):
     state = create_state(RECIPE, jax.random.key(0))
     nu = state.opt_state[0].nu
     nu["hidden"]["kernel"] = nu["hidden"]["kernel"].at[1, 2].set(jnp.nan)
-    options = {"steps_per_epoch": 8, "history": [], "score": None}
+    run = ImportedRun(tmp_path / "FILE.pt", toy_config(), RECIPE, state, 1, 8)
     with pytest.raises(ValueError, match=r"file holds: opt_state/0/nu/hidden/kernel holds a NaN"):
-        save_run(tmp_path / "run", toy_config(), RECIPE, state, **options)
+        save_run(tmp_path / "run", run)
     assert not (tmp_path / "run").exists()

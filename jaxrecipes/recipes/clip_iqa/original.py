@@ -3,7 +3,6 @@
 Its files hold weights alone: no optimizer, no settings, no epoch.
 """
 
-import logging
 import pathlib
 import re
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ from jaxrecipes.convert.file_fields import naming, telling
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import ConversionError, dump_tensors, load_tensors, unwrapped
 from jaxrecipes.convert.weight_files import read_json
-from jaxrecipes.convert.writer import save_torch
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.models.clip.config import ClipConfig
 from jaxrecipes.models.clip.config_files import from_huggingface, from_shapes
@@ -26,11 +24,8 @@ from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.network_config import ClipIqaConfig, HeadsConfig
 from jaxrecipes.recipes.clip_iqa.original_rules import REFINEMENT, clip_iqa_rules
 from jaxrecipes.recipes.clip_iqa.recipe import make_recipe
-from jaxrecipes.runs.torch_runs import history_entry, host, imported_state, save_run
+from jaxrecipes.runs.torch_runs import host, imported_run, save_run, write_torch
 from jaxrecipes.runs.trained import Trained, Weights
-from jaxrecipes.train.recipe import DataInfo
-
-_log = logging.getLogger("jaxrecipes")
 
 _OWN = ("clip_config", "refinement_heads", "use_two_branch")
 _RATES = ("residual_scale_q", "residual_scale_c", "dropout")
@@ -101,17 +96,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
     config = IqaRunConfig(
         clip=_source(network.clip), heads=network.heads, freeze=_freeze(source.name)
     )
-    recipe = make_recipe(config, DataInfo(steps_per_epoch=1))
-    save_run(
-        workdir,
-        config,
-        recipe,
-        imported_state(recipe, config, params, {}),
-        steps_per_epoch=1,
-        history=[history_entry(0, 0, {}, {})],
-        score=None,
-    )
-    _log.info("%s: weights, now in %s", source, workdir)
+    save_run(workdir, imported_run(source, config, make_recipe, params, {}))
 
 
 def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
@@ -126,9 +111,8 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
     params, batch_stats = host(trained.weights(weights))
     if target.suffix not in (".pt", ".pth"):
         target = target / file_name(config)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    save_torch(target, to_torch(params, batch_stats, config.network))
-    _log.info("%s: weights of step %d", target, trained.step)
+    content = to_torch(params, batch_stats, config.network)
+    write_torch(trained, target, content, weights=weights)
 
 
 def file_name(config: IqaRunConfig) -> str:

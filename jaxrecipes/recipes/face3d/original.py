@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from jaxrecipes.convert.file_fields import Fields, naming, taken
 from jaxrecipes.convert.reader import load_torch
-from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
+from jaxrecipes.convert.rules import dump_tensors, load_variables, parameter_rules, unwrapped
 from jaxrecipes.convert.torch_optim import adam_from_torch, adam_rates, decimal
 from jaxrecipes.convert.torch_schedulers import EpochSchedule
 from jaxrecipes.fields import Count, CountOrZero, NonNegative, Positive
@@ -35,9 +35,10 @@ from jaxrecipes.recipes.faces.original_files import (
 )
 from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT
 from jaxrecipes.runs.torch_runs import (
+    ImportedRun,
     history_entry,
     host,
-    imported_state,
+    imported_run,
     is_averaged,
     last_entry,
     optimizer_of,
@@ -49,8 +50,6 @@ from jaxrecipes.runs.torch_runs import (
 )
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.config import EarlyStoppingConfig, OptimConfig, PlateauConfig
-from jaxrecipes.train.recipe import DataInfo
-from jaxrecipes.train.state import TrainState
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -76,8 +75,8 @@ def from_torch(
     """
     state_dict = tabulated(unwrapped(state_dict))
     config = _original_config(config, state_dict)
-    variables = load_tensors(face3d_rules(config), state_dict, face3d_shapes(config))
-    return face3d(config), variables["params"], variables.get("batch_stats", {})
+    variables = load_variables(face3d_rules(config), state_dict, face3d_shapes(config))
+    return face3d(config), *variables
 
 
 def to_torch(
@@ -86,7 +85,7 @@ def to_torch(
     config: Mapping[str, Any] | Face3DConfig,
 ) -> dict[str, np.ndarray]:
     """The original's state dict, its keys in its order; see `jaxrecipes.convert`."""
-    variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+    variables = {"params": params, "batch_stats": batch_stats}
     return dump_tensors(face3d_rules(network_config(config, params)), variables)
 
 
@@ -145,25 +144,22 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         )
         with settings_of(source, Face3DRunConfig):
             config = _config(fields, network, epoch, adam_rates(optimizer), scheduler)
-        step = int(adam.count) if adam else 0
-        steps_per_epoch = max(1, round(step / epoch))
-        recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
-        state = imported_state(recipe, config, params, batch_stats, adam=adam, scheduler=scheduler)
-        state = _with_scale_and_stopping(state, fields)
+        run = imported_run(
+            source,
+            config,
+            make_recipe,
+            params,
+            batch_stats,
+            epoch=epoch,
+            adam=adam,
+            scheduler=scheduler,
+        )
+        run = _with_scale_and_stopping(run, fields)
     history = [
-        history_entry(i, i * steps_per_epoch, {"loss": a}, {"loss": b, "cosine_similarity": c})
+        history_entry(i, i * run.steps_per_epoch, {"loss": a}, {"loss": b, "cosine_similarity": c})
         for i, (a, b, c) in enumerate(zip(train, val, cosines, strict=False), start=1)
     ]
-    save_run(
-        workdir,
-        config,
-        recipe,
-        state,
-        steps_per_epoch=steps_per_epoch,
-        history=history or [history_entry(epoch, step, {}, {})],
-        score=val[-1] if val else None,
-    )
-    _log.info("%s: epoch %d, step %d, now in %s", source, epoch, step, workdir)
+    save_run(workdir, run, history=history, score=val[-1] if val else None)
 
 
 def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
@@ -238,11 +234,14 @@ def _config(
     fields: Fields,
     network: Face3DConfig,
     epoch: int,
-    rates: Mapping[str, float],
+    rates: dict[str, Any],
     scheduler: Mapping[str, Any],
 ) -> Face3DRunConfig:
     """The run config that goes on as the original would."""
     args, default = fields.inner("args"), Face3DRunConfig()
+    weight_decay = args.get("weight_decay", NonNegative, 1e-5)
+    rates = {"learning_rate": 1e-4, "weight_decay": weight_decay} | rates
+    rates["learning_rate"] = args.get("lr", NonNegative, rates["learning_rate"])
     # Without a scheduler: the first revision's plateau, whose state is not in its files.
     schedule: dict[str, Any] = {"schedule": "plateau", "min_learning_rate": 0.0}
     plateau = PlateauConfig(factor=0.5, patience_epochs=5)
@@ -252,15 +251,7 @@ def _config(
     return Face3DRunConfig(
         epochs=max(1, args.get("epochs", CountOrZero, epoch)),
         precision="float16" if fields.inner("scaler_state_dict") else "float32",
-        optim=OptimConfig(
-            learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
-            weight_decay=rates.get("weight_decay", args.get("weight_decay", NonNegative, 1e-5)),
-            b1=rates.get("b1", 0.9),
-            b2=rates.get("b2", 0.999),
-            eps=rates.get("eps", 1e-8),
-            clip_norm=1.0,
-            **schedule,
-        ),
+        optim=OptimConfig(**rates, clip_norm=1.0, **schedule),
         plateau=plateau,
         early_stopping=EarlyStoppingConfig(
             patience_epochs=args.get("early_stopping_patience", CountOrZero, 0) or None,
@@ -282,18 +273,18 @@ def _config(
     )
 
 
-def _with_scale_and_stopping(state: TrainState, fields: Fields) -> TrainState:
+def _with_scale_and_stopping(run: ImportedRun, fields: Fields) -> ImportedRun:
     if scaler := fields.inner("scaler_state_dict"):
         scale = jnp.float32(scaler.get("scale", Positive))
         growth = jnp.int32(scaler.get("_growth_tracker", CountOrZero))
-        state = state.replace(loss_scale=LossScaleState(scale, growth))
+        run = run.with_state(loss_scale=LossScaleState(scale, growth))
     best = fields.get("best_val_loss_for_early_stop", float, None, infinite=True)
-    if best is not None and state.early_stopping is not None:
+    stopping = run.state.early_stopping
+    if best is not None and stopping is not None:
         bad_epochs = jnp.int32(fields.get("epochs_without_improvement", CountOrZero))
-        should_stop = state.early_stopping.should_stop
-        stopping = EarlyStoppingState(jnp.float32(best), bad_epochs, should_stop)
-        state = state.replace(early_stopping=stopping)
-    return state
+        stopping = EarlyStoppingState(jnp.float32(best), bad_epochs, stopping.should_stop)
+        run = run.with_state(early_stopping=stopping)
+    return run
 
 
 def _args(config: Face3DRunConfig, schedule: EpochSchedule | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Source: a DINOv2 backbone that knows its camera and a transformer decoder of one token, in the way
 of HaMeR (Pavlakos et al., CVPR 2024). Weights are read and written by
-`jaxrecipes.recipes.hand_pose.original_weights`.
+`jaxrecipes.recipes.hand_pose.original`.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The hand, MANO, inside of the original's weights: taken out and put back."""
+"""MANO, the hand inside the original's weights: taken out and put back."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from jaxrecipes.models.hand.joints import MANO_PARENTS, NUM_JOINTS, NUM_ROTATION
 from jaxrecipes.models.hand.model import HandModel
 
 _JOINTS, _LAYER, _LOSS = "J_regressor_mano", "rmano_layer.", "loss_fn."
-_PLACES = ("", f"{_LOSS}{_LAYER}")  # the network's own and the loss's
+_BINS = "handec.deccam."
 
 # ours -> theirs, within the layer
 _ARRAYS = {
@@ -26,8 +26,8 @@ _TIPS = (744, 320, 443, 554, 671)  # smplx's, which the original does not use
 _ZEROS = {"betas": 10, "body_pose": 3, "global_orient": 3, "hand_pose": 45, "transl": 3}
 
 
-def hand_model(state_dict: Mapping[str, np.ndarray]) -> HandModel:
-    """The hand that a state dict of the original holds. It is licensed: not to be passed on.
+def stored_hand(state_dict: Mapping[str, np.ndarray]) -> HandModel:
+    """The hand that a state dict of the original holds; its licence does not allow passing it on.
 
     Raises:
       ConversionError: it holds none, or not the whole.
@@ -56,8 +56,8 @@ def hand_model(state_dict: Mapping[str, np.ndarray]) -> HandModel:
     )
 
 
-def hand_tensors(hand: HandModel) -> dict[str, np.ndarray]:
-    """The tensors that a hand is in the original's state dict; the inverse of `hand_model`."""
+def with_hand(state_dict: Mapping[str, np.ndarray], hand: HandModel) -> dict[str, np.ndarray]:
+    """A state dict of the original with a hand and its loss; the inverse of `without_hand`."""
     layer = {theirs: np.asarray(getattr(hand, ours)) for ours, theirs in _ARRAYS.items()}
     posedirs = np.asarray(hand.posedirs, np.float32)
     mean = np.asarray(hand.hands_mean, np.float32)
@@ -69,15 +69,15 @@ def hand_tensors(hand: HandModel) -> dict[str, np.ndarray]:
         "vertex_joint_selector.extra_joints_idxs": np.array(_TIPS, np.int64),
         **{name: np.zeros((1, count), np.float32) for name, count in _ZEROS.items()},
     }
-    joints = np.asarray(hand.joint_regressor, np.float32)
-    return {
-        f"{place}{key}": array
-        for place in _PLACES
-        for key, array in {
-            _JOINTS: joints,
-            **{f"{_LAYER}{name}": a for name, a in layer.items()},
-        }.items()
+    tensors = {_JOINTS: np.asarray(hand.joint_regressor, np.float32)}
+    tensors |= {f"{_LAYER}{name}": array for name, array in layer.items()}
+    loss = {f"{_LOSS}{_LAYER}{key}": array for key, array in tensors.items()}
+    centres = {
+        key.replace(_BINS, _LOSS): array
+        for key, array in state_dict.items()
+        if key.startswith(_BINS) and key.endswith("_centers")
     }
+    return {**state_dict, **tensors, **loss, **centres}
 
 
 def write_hand(
@@ -87,7 +87,7 @@ def write_hand(
 
     Args:
       file: the .npz to write, with the names of a MANO file.
-      hand: such as `hand_model` gives.
+      hand: such as `stored_hand` gives.
       regressor: the .npy to write the 21 joints' regressor to.
 
     Raises:

@@ -12,10 +12,10 @@ from jaxrecipes.compile_quickly import run_once
 from jaxrecipes.models.hand.alignment import procrustes_align
 from jaxrecipes.models.hand.joints import CHAINS, EDGES, JOINT_NAMES
 from jaxrecipes.recipes.hand_pose.config import HandRunConfig
+from jaxrecipes.recipes.hand_pose.hands_in_image import prediction_columns
 from jaxrecipes.recipes.hand_pose.joint_errors import LEAST_TO_ALIGN
 from jaxrecipes.recipes.hand_pose.joint_plots import error_bars, pck_curves, write_joint_errors
 from jaxrecipes.recipes.hand_pose.losses import hand_scale
-from jaxrecipes.recipes.hand_pose.original_view import prediction_columns
 from jaxrecipes.recipes.hand_pose.recipe import make_recipe
 from jaxrecipes.recipes.hand_pose.shards import HandClips
 from jaxrecipes.recipes.hand_pose.skeletons import PREDICTED, TRUE, Skeleton, draw_skeletons

@@ -3,7 +3,6 @@ ours, both ways.
 """
 
 import dataclasses
-import logging
 import math
 import pathlib
 from collections.abc import Mapping
@@ -15,7 +14,13 @@ import numpy as np
 
 from jaxrecipes.convert.file_fields import Fields, naming
 from jaxrecipes.convert.reader import load_torch
-from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
+from jaxrecipes.convert.rules import (
+    dump_tensors,
+    load_tensors,
+    load_variables,
+    parameter_rules,
+    unwrapped,
+)
 from jaxrecipes.convert.torch_optim import adam_from_torch, adam_rates
 from jaxrecipes.convert.torch_schedulers import is_plateau
 from jaxrecipes.ema import ema_init
@@ -25,9 +30,8 @@ from jaxrecipes.recipes.ocec.network import Ocec, OcecConfig
 from jaxrecipes.recipes.ocec.original_rules import ocec_rules
 from jaxrecipes.recipes.ocec.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import (
-    history_entry,
     host,
-    imported_state,
+    imported_run,
     is_averaged,
     last_entry,
     optimizer_of,
@@ -39,9 +43,6 @@ from jaxrecipes.runs.torch_runs import (
 )
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.config import EmaConfig, OptimConfig, PlateauConfig
-from jaxrecipes.train.recipe import DataInfo
-
-_log = logging.getLogger("jaxrecipes")
 
 _MOST_BLOCKS = 256
 _MOST_CHANNELS = 2**20  # the largest that is published has 256
@@ -53,8 +54,8 @@ def from_torch(
 ) -> tuple[Ocec, dict[str, Any], dict[str, Any]]:
     """(model, params, batch_stats) of a state dict of the original; see `jaxrecipes.convert`."""
     config = _network_config(config)
-    variables = load_tensors(ocec_rules(config), _unwrapped(state_dict), _template(config))
-    return Ocec(config), variables["params"], variables.get("batch_stats", {})
+    rules, tensors = ocec_rules(config), _unwrapped(state_dict)
+    return Ocec(config), *load_variables(rules, tensors, _template(config))
 
 
 def to_torch(
@@ -63,7 +64,7 @@ def to_torch(
     config: Mapping[str, Any] | OcecConfig,
 ) -> dict[str, np.ndarray]:
     """The original's state dict, its keys in its order; see `jaxrecipes.convert`."""
-    variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+    variables = {"params": params, "batch_stats": batch_stats}
     return dump_tensors(ocec_rules(_network_config(config)), variables)
 
 
@@ -98,32 +99,30 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         averages = _averages(loaded, network)
         optimizer = fields.get("optimizer_state", dict[str, Any], {})
         adam = adam_from_torch(optimizer, parameter_rules(ocec_rules(network)), params)
-        step, epoch = int(adam.count) if adam else 0, fields.get("epoch", CountOrZero, 0)
+        epoch = fields.get("epoch", CountOrZero, 0)
         scheduler = fields.get("scheduler_state", dict[str, Any], {})
         train, val = _metrics(fields, "train_metrics"), _metrics(fields, "val_metrics")
         with settings_of(source, OcecRunConfig):
             config = _config(fields, network, epoch, optimizer, scheduler, averages is not None)
-        steps_per_epoch = max(1, round(step / max(1, epoch)))
-        recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
-        state = imported_state(recipe, config, params, batch_stats, adam=adam, scheduler=scheduler)
+        run = imported_run(
+            source,
+            config,
+            make_recipe,
+            params,
+            batch_stats,
+            epoch=epoch,
+            adam=adam,
+            scheduler=scheduler,
+        )
     if averages is not None:
         ema_params, ema_batch_stats = jax.tree.map(jnp.asarray, averages)
-        state = state.replace(
+        run = run.with_state(
             ema_params=ema_init(ema_params),
-            ema_batch_stats=ema_init(ema_batch_stats or state.batch_stats),
+            ema_batch_stats=ema_init(ema_batch_stats or run.state.batch_stats),
         )
     suffix = "_ema" if config.ema.enabled else ""
     val = {f"{name}{suffix}": value for name, value in val.items()}
-    save_run(
-        workdir,
-        config,
-        recipe,
-        state,
-        steps_per_epoch=steps_per_epoch,
-        history=[history_entry(epoch, step, train, val)],
-        score=val.get(f"f1{suffix}"),
-    )
-    _log.info("%s: epoch %d, step %d, now in %s", source, epoch, step, workdir)
+    save_run(workdir, run, history=[run.entry(train, val)], score=val.get(f"f1{suffix}"))
 
 
 def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
@@ -179,8 +178,11 @@ def _config(
     averaged: bool,
 ) -> OcecRunConfig:
     """The run config that goes on as the original would."""
-    args, rates = fields.inner("train_config"), adam_rates(optimizer)
-    size = fields.inner("normalization")
+    args, size = fields.inner("train_config"), fields.inner("normalization")
+    rates: dict[str, Any] = {"learning_rate": 1e-4, "weight_decay": 1e-4}
+    rates |= adam_rates(optimizer)
+    rates["learning_rate"] = args.get("lr", NonNegative, rates["learning_rate"])
+    rates["weight_decay"] = args.get("weight_decay", NonNegative, rates["weight_decay"])
     schedule: dict[str, Any] = {"schedule": "constant", "min_learning_rate": 0.0}
     plateau = PlateauConfig()
     if is_plateau(scheduler):
@@ -188,14 +190,7 @@ def _config(
     return OcecRunConfig(
         seed=args.get("seed", Seed, 42),
         epochs=max(1, args.get("epochs", CountOrZero, epoch)),
-        optim=OptimConfig(
-            learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
-            weight_decay=args.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-4)),
-            b1=rates.get("b1", 0.9),
-            b2=rates.get("b2", 0.999),
-            eps=rates.get("eps", 1e-8),
-            **schedule,
-        ),
+        optim=OptimConfig(**rates, **schedule),
         plateau=plateau,
         ema=EmaConfig(enabled=averaged, decay=0.999, warmup=False, average_batch_stats=False),
         model=network,

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxrecipes.convert.file_fields import Fields, naming
 from jaxrecipes.convert.reader import load_torch
-from jaxrecipes.convert.rules import dump_tensors, load_tensors, parameter_rules, unwrapped
+from jaxrecipes.convert.rules import dump_tensors, load_variables, parameter_rules, unwrapped
 from jaxrecipes.convert.torch_optim import adam_from_torch, adam_rates
 from jaxrecipes.convert.torch_schedulers import is_plateau
 from jaxrecipes.fields import Count, CountOrZero, NonNegative, Positive
@@ -36,9 +36,8 @@ from jaxrecipes.recipes.universal_face.network import (
 from jaxrecipes.recipes.universal_face.original_rules import LOSS_RULES, universal_face_rules
 from jaxrecipes.recipes.universal_face.recipe import make_recipe
 from jaxrecipes.runs.torch_runs import (
-    history_entry,
     host,
-    imported_state,
+    imported_run,
     is_averaged,
     last_entry,
     optimizer_of,
@@ -50,7 +49,6 @@ from jaxrecipes.runs.torch_runs import (
 )
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train.config import OptimConfig, PlateauConfig
-from jaxrecipes.train.recipe import DataInfo
 
 _log = logging.getLogger("jaxrecipes")
 
@@ -89,8 +87,7 @@ def from_torch(
         )
         state_dict |= _drawn_projections(config)
     rules = [*universal_face_rules(config), *LOSS_RULES]
-    variables = load_tensors(rules, state_dict, template(config))
-    return UniversalFace(config), variables["params"], variables["batch_stats"]
+    return UniversalFace(config), *load_variables(rules, state_dict, template(config))
 
 
 def to_torch(
@@ -152,7 +149,7 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         if adam and projections:
             adam = adam._replace(mu=adam.mu | projections.mu, nu=adam.nu | projections.nu)
         scheduler = fields.get("scheduler_state_dict", dict[str, Any], {})
-        step, epoch = int(adam.count) if adam else 0, fields.get("epoch", CountOrZero, 0)
+        epoch = fields.get("epoch", CountOrZero, 0)
         best = {
             name: fields.get(key, float, None, infinite=True)
             for name, key in (("cosine_similarity", "best_val_cosine"), ("loss", "best_val_loss"))
@@ -160,24 +157,22 @@ def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool
         val = {name: x for name, x in best.items() if x is not None and np.isfinite(x)}
         with settings_of(source, UniversalFaceRunConfig):
             config = _config(fields, network, epoch, adam_rates(optimizer), scheduler)
-        steps_per_epoch = max(1, round(step / max(1, epoch)))
-        recipe = make_recipe(config, DataInfo(steps_per_epoch=steps_per_epoch))
         drawn = not any(key.endswith(tuple(_LOSS_KEYS)) for key in state_dict)
         if drawn and is_plateau(scheduler):
             scheduler = {**scheduler, "best": -np.inf, "num_bad_epochs": 0}
-        state = imported_state(recipe, config, params, batch_stats, adam=adam, scheduler=scheduler)
+        run = imported_run(
+            source,
+            config,
+            make_recipe,
+            params,
+            batch_stats,
+            epoch=epoch,
+            adam=adam,
+            scheduler=scheduler,
+        )
     if drawn or "cosine_similarity" not in val:
         val = {}
-    save_run(
-        workdir,
-        config,
-        recipe,
-        state,
-        steps_per_epoch=steps_per_epoch,
-        history=[history_entry(epoch, step, {}, val)],
-        score=val.get("cosine_similarity"),
-    )
-    _log.info("%s: epoch %d, step %d, now in %s", source, epoch, step, workdir)
+    save_run(workdir, run, history=[run.entry(val=val)], score=val.get("cosine_similarity"))
 
 
 def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "auto") -> None:
@@ -251,11 +246,14 @@ def _config(
     fields: Fields,
     network: UniversalFaceConfig,
     epoch: int,
-    rates: Mapping[str, float],
+    rates: dict[str, Any],
     scheduler: Mapping[str, Any],
 ) -> UniversalFaceRunConfig:
     """The run config that goes on as the original would, but for the loss projections."""
     args = fields.inner("args")
+    rates = {"learning_rate": 1e-4, "weight_decay": 1e-5} | rates
+    rates["learning_rate"] = args.get("lr", NonNegative, rates["learning_rate"])
+    rates["weight_decay"] = args.get("weight_decay", NonNegative, rates["weight_decay"])
     schedule: dict[str, Any] = {"schedule": "constant", "min_learning_rate": 0.0}
     plateau = PlateauConfig()
     if scheduler:
@@ -267,15 +265,7 @@ def _config(
     return UniversalFaceRunConfig(
         epochs=max(1, args.get("epochs", CountOrZero, 150), epoch),
         precision="float16" if args.get("use_mixed_precision", bool, False) else "float32",
-        optim=OptimConfig(
-            learning_rate=args.get("lr", NonNegative, rates.get("learning_rate", 1e-4)),
-            weight_decay=args.get("weight_decay", NonNegative, rates.get("weight_decay", 1e-5)),
-            b1=rates.get("b1", 0.9),
-            b2=rates.get("b2", 0.999),
-            eps=rates.get("eps", 1e-8),
-            clip_norm=1.0,
-            **schedule,
-        ),
+        optim=OptimConfig(**rates, clip_norm=1.0, **schedule),
         plateau=plateau,
         model=network,
         pose_text_clip=FROM_CHECKPOINT if network.use_clip_pose_encoder else None,

@@ -22,8 +22,8 @@ from jaxrecipes.recipes.hand_pose.network_config import (
     PerspectiveConfig,
     TemporalConfig,
 )
-from jaxrecipes.recipes.hand_pose.original_hand import hand_model, write_hand
-from jaxrecipes.recipes.hand_pose.original_weights import read_hand_pose, template, write_hand_pose
+from jaxrecipes.recipes.hand_pose.original import export_torch, import_torch, template
+from jaxrecipes.recipes.hand_pose.original_hand import stored_hand, with_hand, write_hand
 
 HEADS = {"backbone": {"num_heads": 2}, "handec": {"num_head": 3}}
 LOSS = "loss_fn.rmano_layer."
@@ -33,6 +33,15 @@ SMALL = HandPoseConfig(
     handec=HandDecoderConfig(num_layer=1, num_head=2, dim_head=4, dim_mlp=8, heatmap_resolution=5),
     persp_info_embed=PerspectiveConfig(num_sample=2),
 )
+
+
+def drawn_variables(config):
+    """(params, batch_stats)"""
+    generator = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda s: (10.0 * generator.uniform(size=s.shape)).astype(s.dtype), template(config)
+    )
+    return variables["params"], variables.get("batch_stats", {})
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +61,10 @@ def complete(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def read(checkpoint, tmp_path_factory):
-    """A folder of the original's, read."""
-    folder = tmp_path_factory.mktemp("checkpoint-3000")
-    save_safetensors(folder / "model.safetensors", checkpoint, metadata={"format": "pt"})
-    return read_hand_pose(folder, {"MODEL": HEADS})
+def read(checkpoint):
+    """(config, params, batch_stats)"""
+    model, params, batch_stats = from_torch("hand_pose", checkpoint, {"MODEL": HEADS})
+    return model.config, params, batch_stats
 
 
 def test_sizes_are_told_by_the_weights(read):
@@ -69,11 +77,10 @@ def test_sizes_are_told_by_the_weights(read):
     assert config.norm_mean[2] == 10.432839  # the published one, not what the bins round it to
 
 
-def test_written_with_the_users_hand_it_is_the_original_file(read, complete, tmp_path):
-    file = tmp_path / "model.safetensors"
-    write_hand_pose(file, *read, hand=hand_model(complete))
-    written, metadata = load_safetensors(file)
-    assert metadata == {"format": "pt"}
+def test_written_with_the_users_hand_it_is_the_original_file(read, complete):
+    config, params, batch_stats = read
+    bare = to_torch("hand_pose", params, batch_stats, config)
+    written = with_hand(bare, stored_hand(complete))
     assert set(written) == set(complete)
     for key, array in complete.items():
         assert written[key].dtype == array.dtype, key
@@ -81,11 +88,36 @@ def test_written_with_the_users_hand_it_is_the_original_file(read, complete, tmp
         np.testing.assert_allclose(written[key], array, rtol=0, atol=atol, err_msg=key)
 
 
-def test_written_without_a_hand_it_holds_nothing_of_mano(read, tmp_path):
-    file = tmp_path / "model.safetensors"
-    write_hand_pose(file, *read)
-    written, _ = load_safetensors(file)
+def test_written_without_a_hand_it_holds_nothing_of_mano(read):
+    config, params, batch_stats = read
+    written = to_torch("hand_pose", params, batch_stats, config)
     assert not [key for key in written if "mano" in key.lower() or key.startswith("loss_fn.")]
+
+
+def test_a_folder_becomes_a_run_and_the_run_the_same_file(
+    checkpoint, imported, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)  # the run's folder gets the hand
+    config = dataclasses.replace(
+        SMALL,
+        backbone=dataclasses.replace(SMALL.backbone, width=64, num_heads=1),
+        handec=dataclasses.replace(
+            SMALL.handec, num_head=1, dim_head=64, width=64, heatmap_resolution=(5, 5, 5)
+        ),
+    )
+    state_dict = to_torch("hand_pose", *drawn_variables(config), config)
+    state_dict = with_hand(state_dict, stored_hand(checkpoint))
+    file = tmp_path / "checkpoint-3000" / "model.safetensors"
+    file.parent.mkdir()
+    save_safetensors(file, state_dict, metadata={"format": "pt"})
+    run = imported("hand_pose", file.parent)
+    assert run.step == 3000
+    assert run.config.network == config
+    export_torch(run, tmp_path / "back")
+    written, metadata = load_safetensors(tmp_path / "back/checkpoint-3000/model.safetensors")
+    assert metadata == {"format": "pt"}
+    assert set(written) == set(state_dict)
+    jax.tree.map(np.testing.assert_array_equal, written, state_dict)
 
 
 def test_arrays_of_the_loss_and_wrappers_of_keys_change_nothing(read, complete):
@@ -98,7 +130,7 @@ def test_arrays_of_the_loss_and_wrappers_of_keys_change_nothing(read, complete):
 
 
 def test_hand_inside_is_the_one_that_was_put_in(checkpoint, golden):
-    hand, mano = hand_model(checkpoint), golden("hand_pose/mano_lbs")
+    hand, mano = stored_hand(checkpoint), golden("hand_pose/mano_lbs")
     assert isinstance(hand, HandModel)
     theirs = {"joint_regressor": "joint_regressor_21", "faces": "f"}
     for name in HandModel.__dataclass_fields__:
@@ -107,7 +139,7 @@ def test_hand_inside_is_the_one_that_was_put_in(checkpoint, golden):
 
 
 def test_hand_inside_can_be_kept_as_a_mano_file(checkpoint, tmp_path):
-    hand, file, regressor = hand_model(checkpoint), tmp_path / "hand.npz", tmp_path / "joints.npy"
+    hand, file, regressor = stored_hand(checkpoint), tmp_path / "hand.npz", tmp_path / "joints.npy"
     write_hand(file, hand, regressor=regressor)
     read = load_mano(file, regressor=regressor)
     for name in HandModel.__dataclass_fields__:
@@ -146,7 +178,7 @@ def test_unknown_fields_of_a_configuration_are_named(checkpoint):
 
 def test_no_file_is_a_clear_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="checkpoint-STEP"):
-        read_hand_pose(tmp_path)
+        import_torch(tmp_path, tmp_path / "run")
 
 
 VARIANTS = {
@@ -163,11 +195,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_comes_back_as_it_was(name):
     config = dataclasses.replace(SMALL, **VARIANTS[name])
-    generator = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda s: (10.0 * generator.uniform(size=s.shape)).astype(s.dtype), template(config)
-    )
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    params, batch_stats = drawn_variables(config)
     state_dict = to_torch("hand_pose", params, batch_stats, config)
     model, *again = from_torch("hand_pose", state_dict, config)
     assert model.config == config

@@ -17,8 +17,8 @@ from jaxrecipes.recipes.hand_pose.config import (
     HandRunConfig,
     LossConfig,
 )
-from jaxrecipes.recipes.hand_pose.original_hand import hand_model
-from jaxrecipes.recipes.hand_pose.original_weights import from_torch, to_torch
+from jaxrecipes.recipes.hand_pose.original import from_torch, to_torch
+from jaxrecipes.recipes.hand_pose.original_hand import stored_hand
 from jaxrecipes.train.config import OptimConfig
 from jaxrecipes.train.recipe import DataInfo
 from jaxrecipes.train.state import create_state
@@ -58,7 +58,7 @@ def trained(golden):
         loss=LossConfig(fk_grad=False, norm_eps=0.0),
     )
     patch = pytest.MonkeyPatch()
-    patch.setattr(hand_recipe, "hand_model", lambda source: hand_model(weights))
+    patch.setattr(hand_recipe, "hand_model", lambda source: stored_hand(weights))
     recipe = hand_recipe.make_recipe(config, DataInfo(steps_per_epoch=4))
     patch.undo()
     recipe = dataclasses.replace(
