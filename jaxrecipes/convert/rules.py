@@ -46,15 +46,16 @@ POINTWISE = Layout(lambda a: a[:, :, 0, 0].T, lambda a: a.T[:, :, None, None])
 """`[out, in, 1, 1]` and `[in, out]`."""
 DEPTHWISE = Layout(lambda a: a[:, 0].transpose(1, 2, 0), lambda a: a.transpose(2, 0, 1)[:, None])
 """`[channels, 1, h, w]` and `[h, w, channels]`."""
+FIRST = Layout(lambda a: a[0], lambda a: a[None])
+"""`[1, ...]` and `[...]`."""
 
-BATCH_NORM = (
+_BATCH_NORM = (
     ("weight", "params", "scale"),
     ("bias", "params", "bias"),
     ("running_mean", "batch_stats", "mean"),
     ("running_var", "batch_stats", "var"),
     ("num_batches_tracked", "batch_stats", "num_batches_tracked"),
-)
-"""The tensors of a batch normalisation: the original's name, and our collection and name."""
+)  # the original's name, and our collection and name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +125,13 @@ def weight_rules(
         yield Rule(f"{source}.bias", f"{target}/bias")
 
 
+def packed_rules(sources: Sequence[str], target: str) -> Iterator[Rule]:
+    """Those of linear layers that are one of ours, such as queries, keys and values."""
+    for theirs, ours, layout in (("weight", "kernel", LINEAR), ("bias", "bias", SAME)):
+        first, *others = (f"{source}.{theirs}" for source in sources)
+        yield Rule(first, f"{target}/{ours}", layout, followed_by=tuple(others))
+
+
 def norm_rules(source: str, target: str) -> Iterator[Rule]:
     """Those of a layer normalisation: `weight` and `scale`, and the biases."""
     yield Rule(f"{source}.weight", f"{target}/scale")
@@ -132,7 +140,7 @@ def norm_rules(source: str, target: str) -> Iterator[Rule]:
 
 def batch_norm_rules(source: str, target: str) -> Iterator[Rule]:
     """Those of a batch normalisation; `target` without "params/" or "batch_stats/"."""
-    for theirs, collection, ours in BATCH_NORM:
+    for theirs, collection, ours in _BATCH_NORM:
         yield Rule(f"{source}.{theirs}", f"{collection}/{target}/{ours}")
 
 

@@ -1,19 +1,96 @@
 """Files of weights as others publish them: one file or several with an index, JSON beside them."""
 
+import dataclasses
 import json
+import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from jaxrecipes.convert.file_fields import Fields
+from jaxrecipes.convert.file_fields import Fields, naming, telling
 from jaxrecipes.convert.reader import load_torch
 from jaxrecipes.convert.rules import ConversionError, described, unwrapped
-from jaxrecipes.convert.safetensors import load_safetensors
+from jaxrecipes.convert.safetensors import load_safetensors, save_safetensors
 from jaxrecipes.convert.torchscript import is_torchscript, load_torchscript
 from jaxrecipes.errors import cause
-from jaxrecipes.files import check_content
+from jaxrecipes.files import check_content, write_bytes
+from jaxrecipes.paths import user_path
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Published(Generic[Config]):
+    """How the files of a published network are read.
+
+    Attributes:
+      name: the network's, for messages.
+      sources: where such files come from, for messages.
+      folders: of each kind of folder the file of its configuration, the function that reads it, and
+        the names that the weights may have. Hugging Face's is the first.
+      clean: takes out of a state dict what is no parameter.
+      find_layout: tells by its keys whose they are.
+      from_shapes: the configuration that a state dict in a layout implies.
+      within: see `read_state_dict`.
+    """
+
+    name: str
+    sources: str
+    folders: Sequence[tuple[str, Callable[[Mapping[str, Any]], Config], Sequence[str]]]
+    clean: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+    find_layout: Callable[[Mapping[str, np.ndarray]], Any]
+    from_shapes: Callable[[Mapping[str, np.ndarray], Any], Config]
+    within: Sequence[str] = ("state_dict",)
+
+    def read(
+        self, path: str | os.PathLike[str], *, use_torch: bool = False
+    ) -> tuple[Config, Mapping[str, np.ndarray]]:
+        """The configuration and the state dict of a folder, or of a file of weights alone.
+
+        A file in Hugging Face's layout has its configuration from a config.json beside it; without
+        one, and in other layouts, the shapes of the weights give it.
+
+        Raises:
+          FileNotFoundError: nothing there; the message says where such weights come from.
+          ValueError: a damaged file, or one of another network.
+        """
+        path = user_path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no {self.name} at {path}. {self.sources}")
+        with naming(path), telling("its architecture"):
+            if path.is_dir():
+                return self._read_folder(path, use_torch)
+            state_dict = self.clean(read_state_dict(path, within=self.within, use_torch=use_torch))
+            layout, (name, read_config, _) = self.find_layout(state_dict), self.folders[0]
+            beside = path.with_name(name)
+            if layout == "huggingface" and beside.exists():
+                return read_config(read_json(beside)), state_dict
+            return self.from_shapes(state_dict, layout), state_dict
+
+    def _read_folder(
+        self, folder: pathlib.Path, use_torch: bool
+    ) -> tuple[Config, Mapping[str, np.ndarray]]:
+        for name, read_config, weights in self.folders:
+            if (folder / name).exists():
+                config = read_config(read_json(folder / name))
+                state_dict = read_weights(folder, weights, use_torch=use_torch)
+                if state_dict is not None:
+                    return config, state_dict
+        names = " or ".join(name for name, *_ in self.folders)
+        raise FileNotFoundError(f"no {names} with weights beside it in {folder}. {self.sources}")
+
+
+def write_huggingface(
+    folder: str | os.PathLike[str], config: Mapping[str, Any], state_dict: Mapping[str, np.ndarray]
+) -> None:
+    """Writes config.json and model.safetensors, as `transformers` reads them."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_safetensors(folder / "model.safetensors", state_dict, metadata={"format": "pt"})
+    text = json.dumps(config, indent=2, sort_keys=True)
+    write_bytes(folder / "config.json", f"{text}\n".encode())
 
 
 def read_state_dict(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrecipes.convert.rules import ConversionError
+from jaxrecipes.convert.shapes import count_blocks, shapes_of
 from jaxrecipes.errors import WRONG_TYPES, telling
 from jaxrecipes.models.clip.config import (
     Activation,
@@ -101,7 +101,7 @@ def to_huggingface(config: ClipConfig) -> dict[str, Any]:
 
 
 def from_open_clip(config: Mapping[str, Any]) -> ClipConfig:
-    """The architecture that an `open_clip_config.json` describes; exact GELU unless it says other.
+    """The architecture that an `open_clip_config.json` describes, by default with exact GELU.
 
     Raises:
       ValueError: a tower that is no CLIP transformer.
@@ -116,25 +116,27 @@ def from_open_clip(config: Mapping[str, Any]) -> ClipConfig:
             or not isinstance(vision["layers"], int)
         ):
             raise ValueError("this open_clip model is not made of CLIP's own two transformers")
-        width, text_width = vision["width"], text["width"]
+
+        def tower(own: Mapping[str, Any], num_heads: int) -> dict[str, Any]:
+            return {
+                "width": own["width"],
+                "depth": own["layers"],
+                "num_heads": num_heads,
+                "mlp_width": int(own["width"] * own.get("mlp_ratio", 4.0)),
+                "activation": activation,
+            }
+
+        heads = vision["width"] // vision.get("head_width", _HEAD_WIDTH)
         return ClipConfig(
             vision=ClipVisionConfig(
                 image_size=vision["image_size"],
                 patch_size=vision["patch_size"],
-                width=width,
-                depth=vision["layers"],
-                num_heads=width // vision.get("head_width", _HEAD_WIDTH),
-                mlp_width=int(width * vision.get("mlp_ratio", 4.0)),
-                activation=activation,
+                **tower(vision, heads),
             ),
             text=ClipTextConfig(
                 vocab_size=text.get("vocab_size", 49408),
                 context_length=text.get("context_length", 77),
-                width=text_width,
-                depth=text["layers"],
-                num_heads=text["heads"],
-                mlp_width=int(text_width * text.get("mlp_ratio", 4.0)),
-                activation=activation,
+                **tower(text, text["heads"]),
             ),
             projection_dim=model["embed_dim"],
         )
@@ -180,21 +182,15 @@ _KEYS: dict[ClipLayout, _Keys] = {
 }
 
 
-def from_shapes(
-    state_dict: Mapping[str, np.ndarray],
-    layout: ClipLayout,
-    *,
-    activation: Activation = "quick_gelu",
-    num_heads: tuple[int, int] | None = None,
-) -> ClipConfig:
+def from_shapes(state_dict: Mapping[str, np.ndarray], layout: ClipLayout) -> ClipConfig:
     """The architecture that the shapes of the weights tell.
+
+    They do not tell the activation, taken to be quick-GELU, or the numbers of heads, which are 64
+    wide in all published towers.
 
     Args:
       state_dict: the weights.
       layout: of their keys.
-      activation: which the shapes do not tell.
-      num_heads: of the image and of the text tower, which they do not tell either; by default heads
-        are 64 wide, as in all published towers.
 
     Raises:
       ConversionError: tensors that are needed for this are missing.
@@ -202,36 +198,28 @@ def from_shapes(
     keys = _KEYS[layout]
     hidden = (keys.vision_blocks + keys.hidden, keys.text_blocks + keys.hidden)
     needed = (keys.patches, keys.vision_positions, keys.tokens, keys.text_positions)
-    absent = [key for key in (*needed, *hidden, keys.projection) if key not in state_dict]
-    if absent:
-        raise ConversionError(f"the size of this CLIP cannot be told without {', '.join(absent)}")
-    shape = {key: np.shape(array) for key, array in state_dict.items()}
+    shape = shapes_of(state_dict, (*needed, *hidden, keys.projection), network="CLIP")
     patch, positions = shape[keys.patches][-1], shape[keys.vision_positions][0]
-    widths = (shape[keys.patches][0], shape[keys.tokens][1])
-    heads = num_heads or tuple(max(1, width // _HEAD_WIDTH) for width in widths)
+
+    def tower(width: int, blocks: str) -> dict[str, Any]:
+        return {
+            "width": width,
+            "depth": count_blocks(shape, blocks),
+            "num_heads": max(1, width // _HEAD_WIDTH),
+            "mlp_width": shape[blocks + keys.hidden][0],
+            "activation": "quick_gelu",
+        }
+
     return ClipConfig(
         vision=ClipVisionConfig(
             image_size=patch * round((positions - 1) ** 0.5),
             patch_size=patch,
-            width=widths[0],
-            depth=_depth(state_dict, keys.vision_blocks),
-            num_heads=heads[0],
-            mlp_width=shape[hidden[0]][0],
-            activation=activation,
+            **tower(shape[keys.patches][0], keys.vision_blocks),
         ),
         text=ClipTextConfig(
             vocab_size=shape[keys.tokens][0],
             context_length=shape[keys.text_positions][0],
-            width=widths[1],
-            depth=_depth(state_dict, keys.text_blocks),
-            num_heads=heads[1],
-            mlp_width=shape[hidden[1]][0],
-            activation=activation,
+            **tower(shape[keys.tokens][1], keys.text_blocks),
         ),
         projection_dim=shape[keys.projection][keys.projection_axis],
     )
-
-
-def _depth(state_dict: Mapping[str, np.ndarray], prefix: str) -> int:
-    blocks = (key.removeprefix(prefix) for key in state_dict if key.startswith(prefix))
-    return len({block.split(".")[0] for block in blocks})

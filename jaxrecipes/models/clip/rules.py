@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxrecipes.convert.rules import CONV, LINEAR, SAME, Rule, norm_rules, weight_rules
+from jaxrecipes.convert.rules import CONV, LINEAR, Rule, norm_rules, packed_rules, weight_rules
 from jaxrecipes.models.clip.config import ClipConfig
 
 ClipLayout = Literal["huggingface", "openai"]
@@ -55,7 +55,7 @@ def find_layout(state_dict: Mapping[str, np.ndarray]) -> ClipLayout:
 
 
 def clean(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Without what is no parameter, and with open_clip's newer "text." keys as its older ones."""
+    """The parameters alone, under open_clip's older keys where it has its newer "text." keys."""
     return {
         re.sub(r"^text\.", "", key): array
         for key, array in state_dict.items()
@@ -71,9 +71,7 @@ def _block(source: str, target: str, layout: ClipLayout) -> Iterator[Rule]:
         yield Rule(f"{source}.attn.in_proj_weight", f"{packed}/kernel", LINEAR)
         yield Rule(f"{source}.attn.in_proj_bias", f"{packed}/bias")
     else:
-        for theirs, ours, rows in (("weight", "kernel", LINEAR), ("bias", "bias", SAME)):
-            query, key, value = (f"{source}.self_attn.{part}_proj.{theirs}" for part in "qkv")
-            yield Rule(query, f"{packed}/{ours}", rows, followed_by=(key, value))
+        yield from packed_rules([f"{source}.self_attn.{part}_proj" for part in "qkv"], packed)
     for ours, theirs in _BLOCK[layout].items():
         if ours.startswith("norm"):
             yield from norm_rules(f"{source}.{theirs}", f"{target}/{ours}")

@@ -1,9 +1,7 @@
 """CLIP's weights: read from Hugging Face, OpenAI or open_clip, written as Hugging Face's folder."""
 
 import dataclasses
-import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,11 +9,9 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxrecipes.convert.file_fields import naming, telling
+from jaxrecipes.convert.file_fields import naming
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, unwrapped
-from jaxrecipes.convert.safetensors import save_safetensors
-from jaxrecipes.convert.weight_files import read_json, read_state_dict, read_weights
-from jaxrecipes.files import write_bytes
+from jaxrecipes.convert.weight_files import Published, write_huggingface
 from jaxrecipes.models.clip.config import Activation, ClipConfig
 from jaxrecipes.models.clip.config_files import (
     from_huggingface,
@@ -25,16 +21,7 @@ from jaxrecipes.models.clip.config_files import (
 )
 from jaxrecipes.models.clip.network import Clip
 from jaxrecipes.models.clip.rules import clean, clip_rules, find_layout
-from jaxrecipes.paths import user_path
 
-_FOLDERS = (
-    ("config.json", from_huggingface, ("model.safetensors", "pytorch_model.bin")),
-    (
-        "open_clip_config.json",
-        from_open_clip,
-        ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    ),
-)
 _WITHIN_TOWER = ("embeddings.", "encoder.", "pre_layrnorm.", "post_layernorm.", "final_layer_norm.")
 SOURCES = """Weights are not downloaded. What can be read, as it is:
   - a folder of Hugging Face with config.json and model.safetensors (or pytorch_model.bin), such as
@@ -43,6 +30,22 @@ SOURCES = """Weights are not downloaded. What can be read, as it is:
   - OpenAI's own file, such as the ViT-B-32.pt that their package `clip` downloads
   - a file or folder of open_clip, such as huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K
 write_clip(folder, *read_clip(path)) turns any of them into a folder of Hugging Face's."""
+
+_FILES = Published(
+    name="CLIP",
+    sources=SOURCES,
+    folders=(
+        ("config.json", from_huggingface, ("model.safetensors", "pytorch_model.bin")),
+        (
+            "open_clip_config.json",
+            from_open_clip,
+            ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+        ),
+    ),
+    clean=clean,
+    find_layout=find_layout,
+    from_shapes=from_shapes,
+)
 
 
 def read_clip(
@@ -72,8 +75,7 @@ def read_clip(
       ConversionError: missing, unexpected or wrongly shaped tensors; names the first of each kind.
       ValueError: not a CLIP made of two transformers.
     """
-    with naming(path), telling("its architecture"):
-        config, state_dict = _read(path, use_torch)
+    config, state_dict = _FILES.read(path, use_torch=use_torch)
     changes: dict[str, Any] = {} if activation is None else {"activation": activation}
     heads = num_heads or (config.vision.num_heads, config.text.num_heads)
     config = dataclasses.replace(
@@ -105,8 +107,7 @@ def read_clip_tower(
     Raises:
       FileNotFoundError, ConversionError, ValueError: as `read_clip`.
     """
-    with naming(path), telling("its architecture"):
-        config, state_dict = _read(path, use_torch)
+    config, state_dict = _FILES.read(path, use_torch=use_torch)
     state_dict = {
         f"{tower}_model.{key}" if key.startswith(_WITHIN_TOWER) else key: array
         for key, array in clean(unwrapped(state_dict)).items()
@@ -126,12 +127,7 @@ def write_clip(
     Raises:
       ConversionError: parameters that are not those of `config`.
     """
-    folder = pathlib.Path(folder)
-    state_dict = to_torch(params, {}, config)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_safetensors(folder / "model.safetensors", state_dict, metadata={"format": "pt"})
-    text = json.dumps(to_huggingface(config), indent=2, sort_keys=True)
-    write_bytes(folder / "config.json", f"{text}\n".encode())
+    write_huggingface(folder, to_huggingface(config), to_torch(params, {}, config))
 
 
 def from_torch(
@@ -165,33 +161,3 @@ def _template(config: ClipConfig) -> dict[str, Any]:
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     token_ids = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     return jax.eval_shape(Clip(config).init, jax.random.key(0), images, token_ids)["params"]
-
-
-def _read(
-    path: str | os.PathLike[str], use_torch: bool
-) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:
-    path = user_path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no CLIP at {path}. {SOURCES}")
-    return _read_folder(path, use_torch) if path.is_dir() else _read_file(path, use_torch)
-
-
-def _read_folder(
-    folder: pathlib.Path, use_torch: bool
-) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:
-    for name, read_config, weights in _FOLDERS:
-        if not (folder / name).exists():
-            continue
-        config = read_config(read_json(folder / name))
-        state_dict = read_weights(folder, weights, use_torch=use_torch)
-        if state_dict is not None:
-            return config, state_dict
-    raise FileNotFoundError(f"no configuration with weights beside it in {folder}. {SOURCES}")
-
-
-def _read_file(file: pathlib.Path, use_torch: bool) -> tuple[ClipConfig, Mapping[str, np.ndarray]]:
-    state_dict = clean(read_state_dict(file, use_torch=use_torch))
-    layout, beside = find_layout(state_dict), file.with_name("config.json")
-    if layout == "huggingface" and beside.exists():
-        return from_huggingface(read_json(beside)), state_dict
-    return from_shapes(state_dict, layout), state_dict

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrecipes.convert.rules import ConversionError
+from jaxrecipes.convert.shapes import count_blocks, shapes_of
 from jaxrecipes.errors import WRONG_TYPES, telling
 from jaxrecipes.models.dinov2.config import Dinov2Config
 from jaxrecipes.models.dinov2.rules import MLP, OUTSIDE, SWIGLU, Dinov2Layout
@@ -83,17 +83,13 @@ def from_shapes(state_dict: Mapping[str, np.ndarray], layout: Dinov2Layout) -> D
     gated = f"{blocks}0.{SWIGLU[layout]['linear1']}.weight"
     swiglu = gated in state_dict
     hidden = gated if swiglu else f"{blocks}0.{MLP['linear1']}.weight"
-    absent = [
-        key for key in (patches, names["position_embedding"], hidden) if key not in state_dict
-    ]
-    if absent:
-        raise ConversionError(f"the size of this DINOv2 cannot be told without {', '.join(absent)}")
-    shape = {key: np.shape(array) for key, array in state_dict.items()}
+    needed = (patches, names["position_embedding"], hidden)
+    shape = shapes_of(state_dict, needed, network="DINOv2")
     width, patch, rows = shape[patches][0], shape[patches][-1], shape[hidden][0]
     registers = shape.get(names["register_tokens"], (1, 0))[1]
     return Dinov2Config(
         width=width,
-        depth=len({k[len(blocks) :].split(".")[0] for k in state_dict if k.startswith(blocks)}),
+        depth=count_blocks(shape, blocks),
         num_heads=max(1, width // _HEAD_WIDTH),
         mlp_ratio=_gated_ratio(rows // 2, width) if swiglu else rows / width,
         swiglu=swiglu,

@@ -6,13 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxrecipes.convert.rules import CONV, LINEAR, SAME, Layout, Rule, norm_rules, weight_rules
+from jaxrecipes.convert.rules import CONV, FIRST, Rule, norm_rules, packed_rules, weight_rules
 from jaxrecipes.models.dinov2.config import Dinov2Config
 
 Dinov2Layout = Literal["huggingface", "official"]
-
-_FIRST = Layout(lambda a: a[0], lambda a: a[None])
-"""`[1, ...]` and `[...]`."""
 
 # ours -> theirs
 OUTSIDE: dict[Dinov2Layout, dict[str, str]] = {
@@ -92,7 +89,7 @@ def find_layout(state_dict: Mapping[str, Any]) -> Dinov2Layout:
 def clean(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors of the network alone, with the names that published files have.
 
-    Heads for classification and for training are left away, and so are the numbers of the chunks
+    Heads for classification and for training are left out, as are the numbers of the chunks
     in "blocks.CHUNK.BLOCK.", as training in chunks writes them. Files without a mask token, which
     the network does not use, are given one of zeros.
     """
@@ -115,7 +112,7 @@ def _rules(config: Dinov2Config, layout: Dinov2Layout) -> Iterator[Rule]:
     names = OUTSIDE[layout]
     for ours in ("cls_token", "position_embedding", "register_tokens", "mask_token"):
         if ours != "register_tokens" or config.num_registers:
-            yield Rule(names[ours], ours, _FIRST)
+            yield Rule(names[ours], ours, FIRST)
     yield from weight_rules(names["patch_embedding"], "patch_embedding", CONV)
     for i in range(config.depth):
         yield from _block(config, layout, f"{names['blocks']}{i}", f"blocks_{i}")
@@ -129,11 +126,8 @@ def _block(config: Dinov2Config, layout: Dinov2Layout, source: str, target: str)
     if layout == "official":
         yield from weight_rules(f"{source}.attn.qkv", packed)
     else:
-        for theirs, ours, rows in (("weight", "kernel", LINEAR), ("bias", "bias", SAME)):
-            query, key, value = (
-                f"{source}.{_QKV}.{part}.{theirs}" for part in ("query", "key", "value")
-            )
-            yield Rule(query, f"{packed}/{ours}", rows, followed_by=(key, value))
+        parts = [f"{source}.{_QKV}.{part}" for part in ("query", "key", "value")]
+        yield from packed_rules(parts, packed)
     yield from weight_rules(f"{source}.{names[out]}", f"{target}/{out}")
     yield Rule(f"{source}.{names['layer_scale1']}", f"{target}/layer_scale1")
     yield from norm_rules(f"{source}.norm2", f"{target}/norm2")

@@ -1,9 +1,7 @@
 """DINOv2's weights: read from Hugging Face or from its authors' files, and written as both."""
 
 import dataclasses
-import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,17 +9,14 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from jaxrecipes.convert.file_fields import naming, telling
+from jaxrecipes.convert.file_fields import naming
 from jaxrecipes.convert.rules import dump_tensors, load_tensors, unwrapped
-from jaxrecipes.convert.safetensors import save_safetensors
-from jaxrecipes.convert.weight_files import read_json, read_state_dict, read_weights
+from jaxrecipes.convert.weight_files import Published, write_huggingface
 from jaxrecipes.convert.writer import save_torch
-from jaxrecipes.files import write_bytes
 from jaxrecipes.models.dinov2.config import Dinov2Config
 from jaxrecipes.models.dinov2.config_files import from_huggingface, from_shapes, to_huggingface
 from jaxrecipes.models.dinov2.network import Dinov2
 from jaxrecipes.models.dinov2.rules import clean, dinov2_rules, find_layout
-from jaxrecipes.paths import user_path
 
 SOURCES = """Weights are not downloaded. What can be read, as it is:
   - a folder of Hugging Face with config.json and model.safetensors (or pytorch_model.bin), such as
@@ -32,6 +27,16 @@ SOURCES = """Weights are not downloaded. What can be read, as it is:
     to which github.com/facebookresearch/dinov2 links
 write_dinov2(folder, *read_dinov2(path)) turns any of them into a folder of Hugging Face's,
 write_official(file, *read_dinov2(path)) into a file of the authors'."""
+
+_FILES = Published(
+    name="DINOv2",
+    sources=SOURCES,
+    folders=(("config.json", from_huggingface, ("model.safetensors", "pytorch_model.bin")),),
+    clean=clean,
+    find_layout=find_layout,
+    from_shapes=from_shapes,
+    within=("teacher", "model", "state_dict"),
+)
 
 
 def read_dinov2(
@@ -54,12 +59,7 @@ def read_dinov2(
       ConversionError: missing, unexpected or wrongly shaped tensors; names the first of each kind.
       ValueError: not a DINOv2.
     """
-    path = user_path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no DINOv2 at {path}. {SOURCES}")
-    with naming(path), telling("its architecture"):
-        read = _read_folder if path.is_dir() else _read_file
-        config, state_dict = read(path, use_torch)
+    config, state_dict = _FILES.read(path, use_torch=use_torch)
     with naming(path):
         config = dataclasses.replace(config, num_heads=num_heads or config.num_heads)
         return config, from_torch(state_dict, config)[1]
@@ -73,12 +73,7 @@ def write_dinov2(
     Raises:
       ConversionError: parameters that are not those of `config`.
     """
-    folder = pathlib.Path(folder)
-    state_dict = to_torch(params, {}, config)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_safetensors(folder / "model.safetensors", state_dict, metadata={"format": "pt"})
-    text = json.dumps(to_huggingface(config), indent=2, sort_keys=True)
-    write_bytes(folder / "config.json", f"{text}\n".encode())
+    write_huggingface(folder, to_huggingface(config), to_torch(params, {}, config))
 
 
 def write_official(
@@ -121,22 +116,3 @@ def _config(config: Mapping[str, Any] | Dinov2Config) -> Dinov2Config:
 def _template(config: Dinov2Config) -> dict[str, Any]:
     images = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     return jax.eval_shape(Dinov2(config).init, jax.random.key(0), images)["params"]
-
-
-def _read_folder(
-    folder: pathlib.Path, use_torch: bool
-) -> tuple[Dinov2Config, dict[str, np.ndarray]]:
-    names = ("model.safetensors", "pytorch_model.bin")
-    state_dict = read_weights(folder, names, use_torch=use_torch)
-    if state_dict is None or not (folder / "config.json").exists():
-        raise FileNotFoundError(f"no config.json with weights beside it in {folder}. {SOURCES}")
-    return from_huggingface(read_json(folder / "config.json")), state_dict
-
-
-def _read_file(file: pathlib.Path, use_torch: bool) -> tuple[Dinov2Config, dict[str, np.ndarray]]:
-    keys_around = ("teacher", "model", "state_dict")
-    state_dict = clean(read_state_dict(file, within=keys_around, use_torch=use_torch))
-    layout, beside = find_layout(state_dict), file.with_name("config.json")
-    if layout == "huggingface" and beside.exists():
-        return from_huggingface(read_json(beside)), state_dict
-    return from_shapes(state_dict, layout), state_dict

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrecipes.convert.rules import ConversionError
+from jaxrecipes.convert.shapes import count_blocks, shapes_of
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.models.dinov2.config_files import from_shapes
 from jaxrecipes.models.dinov2.network import IMAGE_MEAN, IMAGE_STD
@@ -120,13 +121,7 @@ def _check_names(model: Mapping[str, Any]) -> None:
 
 
 def _shape(state_dict: Mapping[str, np.ndarray], key: str) -> tuple[int, ...]:
-    if key not in state_dict:
-        raise ConversionError(f"the size of this hand_pose network cannot be told without {key}")
-    return np.shape(state_dict[key])
-
-
-def _count(state_dict: Mapping[str, np.ndarray], prefix: str) -> int:
-    return len({k[len(prefix) :].split(".")[0] for k in state_dict if k.startswith(prefix)})
+    return shapes_of(state_dict, [key], network="hand_pose network")[key]
 
 
 def _img_size(state_dict: Mapping[str, np.ndarray], patch: int, drop_cls: bool) -> int:
@@ -205,7 +200,7 @@ def _decoder(state_dict: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> 
     flat_6d = np.ndim(state_dict["handec.init_hand_pose"]) == 1
     bins = [_shape(state_dict, f"handec.deccam.dec{axis}.weight")[0] for axis in AXES]
     return HandDecoderConfig(
-        num_layer=_count(state_dict, prefix),
+        num_layer=count_blocks(state_dict, prefix),
         num_head=heads,
         dim_head=inner // heads,
         dim_mlp=_shape(state_dict, f"{prefix}0.2.fn.net.0.bias")[0],
@@ -218,7 +213,7 @@ def _decoder(state_dict: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> 
 
 def _temporal(state_dict: Mapping[str, np.ndarray], given: Mapping[str, Any]) -> TemporalConfig:
     return TemporalConfig(
-        layers=_count(state_dict, "temporal_refiner.layers."),
+        layers=count_blocks(state_dict, "temporal_refiner.layers."),
         heads=int(given.get("heads", 16)),
         trope_scalar=float(given.get("trope_scalar", 20.0)),
         zero_linear=bool(given.get("zero_linear", True)),

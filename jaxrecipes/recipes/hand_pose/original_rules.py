@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxrecipes.convert.rules import (
+    FIRST,
     LINEAR,
-    Layout,
     Rule,
     batch_norm_rules,
     norm_rules,
@@ -18,9 +18,6 @@ from jaxrecipes.recipes.hand_pose.decoder import AXES, bin_centres
 from jaxrecipes.recipes.hand_pose.network_config import HandPoseConfig, PerspectiveConfig
 from jaxrecipes.recipes.hand_pose.perspective_embedding import cell_centres
 from jaxrecipes.recipes.hand_pose.temporal_refiner import rotary_frequencies
-
-FIRST = Layout(lambda a: a[0], lambda a: a[None])
-"""`[1, ...]` and `[...]`."""
 
 
 def hand_pose_rules(config: HandPoseConfig) -> list[Rule]:
