@@ -1,4 +1,4 @@
-"""What a file's dicts hold, each value checked for its type and bounds where it is taken."""
+"""Reads the values of a file's dicts, each checked for its type and bounds."""
 
 import contextlib
 import math
@@ -16,14 +16,14 @@ from jaxrecipes.fields import numbers, plain, wrong_type
 
 
 class Fields:
-    """A dict of a file.
+    """A dict in a file.
 
     Args:
-      values: what the file has in its place.
+      values: what the file holds there.
       where: the place, such as "optimizer_state".
 
     Raises:
-      ConversionError: it is no dict.
+      ConversionError: it is not a dict.
     """
 
     def __init__(self, values: Any, where: str):
@@ -42,13 +42,13 @@ class Fields:
 
         Args:
           key: the key.
-          hint: the type that it must have, with bounds as in `jaxrecipes.fields`. A float may be
-            whole, a tensor of one number is that number, a list is as good as a tuple.
-          default: what an absent key, or None there, means; without it that is an error.
+          hint: the type that it must have, with bounds as in `jaxrecipes.fields`. A float may be a
+            whole number, a tensor of one number counts as that number, and a list as a tuple.
+          default: the value if the key is absent or None; without a default that is an error.
           infinite: whether a float may be infinite.
 
         Raises:
-          ConversionError: the key is absent, or its value of another type or out of bounds.
+          ConversionError: the key is absent, or its value has another type or is out of bounds.
         """
         value = self._values.get(key)
         if value is None and default:
@@ -58,7 +58,7 @@ class Fields:
         return taken(value, hint, f"{self._where} {key!r}", infinite=infinite)
 
     def inner(self, key: str) -> "Fields":
-        """The dict under a key; an empty one where it is absent or None."""
+        """The dict under a key; an empty one if it is absent or None."""
         value = self._values.get(key)
         return Fields({} if value is None else value, f"{self._where} {key!r}")
 
@@ -71,7 +71,7 @@ class Fields:
 
 
 def taken(value: Any, hint: Any, where: str, *, infinite: bool = False) -> Any:
-    """A value, if it has the type and keeps the bounds of `hint`; see `Fields.get`."""
+    """The value, checked for the type and the bounds of `hint`; see `Fields.get`."""
     kind = plain(hint)
     if isinstance(value, np.ndarray | np.generic) and np.size(value) == 1 and kind in (int, float):
         value = np.asarray(value).item()
@@ -98,7 +98,7 @@ def taken(value: Any, hint: Any, where: str, *, infinite: bool = False) -> Any:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Puts a file's name before what is wrong with its content."""
+    """Puts the file's name at the start of a message about its content."""
     try:
         yield
     except ValueError as error:
@@ -109,8 +109,8 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def telling(what: str) -> Iterator[None]:
-    """Says that `what` cannot be told where a foreign file lacks, or has in other shapes, what it
-    is told by.
+    """Reports that `what` cannot be told from a file that lacks the tensors needed, or has them in
+    other shapes.
     """
     try:
         yield
@@ -119,5 +119,5 @@ def telling(what: str) -> Iterator[None]:
 
 
 def given(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    """Whether a file has something in a place: neither None nor an empty dict."""
+    """Whether a value from a file is neither None nor an empty dict."""
     return value is not None and not (isinstance(value, Mapping) and not value)

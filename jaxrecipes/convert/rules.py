@@ -191,7 +191,7 @@ def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     and Lightning (a leading "model."). No network here has parts of these names.
 
     Raises:
-      ConversionError: it is no dict with texts for keys, or two of its tensors become one.
+      ConversionError: it is not a dict with strings as keys, or two of its tensors become one.
     """
     if not isinstance(state_dict, Mapping) or not all(isinstance(key, str) for key in state_dict):
         raise ConversionError(f"expected names and tensors, got {described(state_dict)}")
@@ -214,7 +214,7 @@ def _bare(key: str) -> str:
 
 
 def described(value: Any) -> str:
-    """What a value of a file is, in a few words."""
+    """A value of a file in a few words, for messages."""
     if isinstance(value, Unread):
         return value.kind
     if isinstance(value, np.ndarray):
@@ -300,7 +300,7 @@ def load_variables(
 
 
 def _problem(value: Any, shape: tuple[int, ...], dtype: np.dtype) -> tuple[str, str]:
-    """What is wrong with a tensor that is to have a shape and fit a dtype: (kind, words), or ""."""
+    """(kind, description) of what keeps a tensor from having this shape and dtype, or ("", "")."""
     if not isinstance(value, np.ndarray | np.generic):
         return "no tensors", f"got {described(value)}"
     if value.shape != shape:

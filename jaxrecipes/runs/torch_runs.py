@@ -1,4 +1,4 @@
-"""What all recipes share to turn a PyTorch checkpoint into a run's folder, and a run into one."""
+"""What all recipes share to turn a PyTorch checkpoint into a run's folder, and back."""
 
 import contextlib
 import dataclasses
@@ -111,7 +111,7 @@ def save_run(
 
 @contextlib.contextmanager
 def settings_of(source: pathlib.Path, config_type: type) -> Iterator[None]:
-    """Names file and field where the settings of a PyTorch run are none to go on with."""
+    """Names the file and the field if a PyTorch run has settings that cannot be continued with."""
     with naming(source):
         try:
             yield
@@ -134,7 +134,7 @@ def history_entry(
 
 
 def last_entry(trained: Trained) -> dict[str, Any]:
-    """The history's entry of the checkpoint's own epoch; epoch 0 without metrics if none is."""
+    """The history's entry for the checkpoint's epoch; epoch 0 without metrics if there is none."""
     entries = [e for e in trained.metadata["history"] if e["step"] <= trained.step]
     return entries[-1] if entries else {"epoch": 0, "train": None, "val": None}
 
@@ -196,7 +196,7 @@ def scheduler_config(
       scheduler: its state.
       monitor: what a plateau watches.
       warmup_rate: that a warm-up began with.
-      unused: the plateau's settings where the scheduler is another; the defaults if None.
+      unused: the plateau's settings if the scheduler is of another kind; None: the defaults.
 
     Raises:
       ConversionError: values that are absent, of another type or out of bounds.
@@ -213,8 +213,8 @@ def scheduler_config(
 def optimizer_of(
     trained: Trained, rules: Sequence[Rule], *, initial_rate: float | None = None
 ) -> dict[str, Any] | None:
-    """The state of PyTorch's AdamW, where the optimizer is AdamW over every parameter as in the
-    originals; arguments as those of `adam_to_torch`.
+    """The state of PyTorch's AdamW, or None unless the optimizer is AdamW over every parameter, as
+    in the originals; arguments as those of `adam_to_torch`.
     """
     config, state = trained.config.optim, trained.state
     parted = config.frozen or trained.recipe.later_stages or optax.tree.get(state.opt_state, "late")
@@ -227,7 +227,7 @@ def optimizer_of(
 
 
 def scheduler_of(trained: Trained, epoch: int) -> dict[str, Any] | None:
-    """The state of PyTorch's scheduler after `epoch` epochs, where it has such a one."""
+    """The state of PyTorch's scheduler after `epoch` epochs; None if it has no such scheduler."""
     if schedule := EpochSchedule.of(trained.recipe.hparams["learning_rate"]):
         rate = decimal(trained.hparams["learning_rate"])
         return schedule.to_torch(epoch=epoch, learning_rate=rate)
@@ -236,14 +236,14 @@ def scheduler_of(trained: Trained, epoch: int) -> dict[str, Any] | None:
 
 
 def is_averaged(trained: Trained, weights: Weights) -> bool:
-    """Whether these weights are averages, with which no optimizer goes on."""
+    """Whether these weights are averages, from which training cannot go on."""
     return trained.recipe.ema and weights != "raw"
 
 
 def write_torch(
     trained: Trained, target: pathlib.Path, content: Mapping[str, Any], *, weights: Weights
 ) -> None:
-    """Writes PyTorch's file, and its folder, with the `content` that was made of a run."""
+    """Writes the `content` made from a run to a PyTorch file, whose folder is made if needed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     save_torch(target, content)
     kind = "averaged" if is_averaged(trained, weights) else "raw"

@@ -31,7 +31,7 @@ from jaxrecipes.recipes.faces.original_files import (
     check_program,
     numbered,
     tabulated,
-    text_width,
+    with_text_width,
 )
 from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT
 from jaxrecipes.runs.torch_runs import (
@@ -216,18 +216,12 @@ def _original_config(
 ) -> Face3DConfig:
     """The config of a network with these weights of the original.
 
-    As `network_config`; and where the original could not load CLIP, it took the numbers of the pose
-    in spite of `use_clip_pose_encoder`.
+    As `network_config`, but for what the weights show of the pose encoder.
     """
     if isinstance(config, Face3DConfig):
         return config
     config = network_config(config, (key.split(".")[0] for key in state_dict))
-    width = text_width(state_dict)
-    if not config.encodes_text:
-        return config
-    if width is None:
-        return dataclasses.replace(config, use_clip_pose_encoder=False)
-    return dataclasses.replace(config, pose_text_dim=width)
+    return with_text_width(config, state_dict) if config.encodes_text else config
 
 
 def _config(

@@ -1,11 +1,12 @@
 """What the files of both original face programs share: their keys, and their CLIP pose encoders.
 
 An original module `...pose_encoder` holds a frozen copy of CLIP (`clip_model.*`) and a projection
-(`proj.0`, `proj.3`). Of the copy nothing matters but its features of 45 phrases: ours keeps those,
-and its state dicts have them as `pose_text`, `[45, width]`. The original loads such a state dict
-with `strict=False`, and then goes by the CLIP that it loads itself.
+(`proj.0`, `proj.3`). All that matters of the copy is its features of 45 phrases: we keep those, and
+write them into state dicts as `pose_text`, `[45, width]`. The original loads such a state dict with
+`strict=False`, and then uses the CLIP that it loads itself.
 """
 
+import dataclasses
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ WITHOUT_CLIP = (
     "the file has no copy of CLIP (clip_model.*): the original loads its weights with "
     "strict=False, over those of the CLIP that it loads itself, and cannot resume its optimizer"
 )
-"""What the export of a network that encodes phrases says."""
+"""Logged when a network that encodes phrases is exported."""
 
 _COPY, _PROJECTION = ".clip_model.", "pose_encoder.proj.0.weight"
 _BUFFERS = ("pose_prototypes",)
@@ -46,18 +47,24 @@ def check_program(source: pathlib.Path, loaded: Any, program: str) -> None:
     )
 
 
-def text_width(state_dict: Mapping[str, np.ndarray]) -> int | None:
-    """Numbers in the features that the encoders of a state dict take; None if it has none."""
+def with_text_width(config: Any, state_dict: Mapping[str, np.ndarray]) -> Any:
+    """The config of a network that encodes phrases, with the width that the weights show.
+
+    If the original could not load CLIP, it encoded the numbers of the pose in spite of its
+    `use_clip_pose_encoder`, and the weights have no such encoder.
+    """
     with telling("the width of the pose encoder"):
         widths = [np.shape(a)[1] for key, a in state_dict.items() if key.endswith(_PROJECTION)]
-    return widths[0] if widths else None
+    if not widths:
+        return dataclasses.replace(config, use_clip_pose_encoder=False)
+    return dataclasses.replace(config, pose_text_dim=widths[0])
 
 
 def tabulated(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The state dict with a table in place of each copy of CLIP.
 
-    The table is what that copy gives: the original's initialisation draws most of its weights anew,
-    in every block others.
+    The table is computed by that very copy, because the original's initialisation redraws most of
+    its weights, differently in every block.
 
     Raises:
       ConversionError: a copy that is not complete.

@@ -2,7 +2,6 @@
 both ways.
 """
 
-import dataclasses
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from jaxrecipes.recipes.faces.original_files import (
     check_program,
     numbered,
     tabulated,
-    text_width,
+    with_text_width,
 )
 from jaxrecipes.recipes.faces.pose_text_source import FROM_CHECKPOINT
 from jaxrecipes.recipes.universal_face.config import LossConfig, UniversalFaceRunConfig
@@ -219,16 +218,11 @@ def export_torch(trained: Trained, target: pathlib.Path, *, weights: Weights = "
 def _network_config(
     config: Mapping[str, Any] | UniversalFaceConfig, state_dict: Mapping[str, Any]
 ) -> UniversalFaceConfig:
-    """The config of a network with these weights: where the original could not load CLIP, it took
-    the numbers of the pose in spite of `use_clip_pose_encoder`.
-    """
+    """The config of a network with these weights."""
     if isinstance(config, UniversalFaceConfig):
         return config
     config = UniversalFaceConfig.from_dict(config)
-    width = text_width(state_dict)
-    if not config.use_clip_pose_encoder or width is None:
-        return dataclasses.replace(config, use_clip_pose_encoder=False)
-    return dataclasses.replace(config, pose_text_dim=width)
+    return with_text_width(config, state_dict) if config.use_clip_pose_encoder else config
 
 
 def _without_prefix(key: str) -> str:
