@@ -156,6 +156,26 @@ def attention_rules(source: str, target: str) -> Iterator[Rule]:
     yield from weight_rules(f"{source}.out_proj", f"{target}/out_proj")
 
 
+def feed_forward_rules(source: str, target: str, *, norms: int = 2) -> Iterator[Rule]:
+    """What follows the attention in PyTorch's transformer layers: two linear layers, the norms."""
+    for name in ("linear1", "linear2"):
+        yield from weight_rules(f"{source}.{name}", f"{target}/{name}")
+    for i in range(1, norms + 1):
+        yield from norm_rules(f"{source}.norm{i}", f"{target}/norm{i}")
+
+
+def prefixed(rules: Iterable[Rule], source: str, target: str) -> list[Rule]:
+    """The rules of a network inside another one, with prefixes of its keys and of our paths."""
+    return [
+        dataclasses.replace(
+            _moved(rule, lambda path: target + path),
+            source=source + rule.source,
+            followed_by=tuple(source + key for key in rule.followed_by),
+        )
+        for rule in rules
+    ]
+
+
 def in_params(rules: Iterable[Rule]) -> list[Rule]:
     """The rules with "params/" before each target that names no collection."""
     collections = ("params/", "batch_stats/")

@@ -52,26 +52,17 @@ SWIGLU: dict[Dinov2Layout, dict[str, str]] = {
 _QKV = "attention.attention"  # Hugging Face's, whose queries, keys and values are three layers
 
 
-def dinov2_rules(
-    config: Dinov2Config, layout: Dinov2Layout, *, source: str = "", target: str = ""
-) -> list[Rule]:
-    """One rule per parameter of `Dinov2`, with targets such as "blocks_0/norm1/scale".
-
-    Args:
-      config: the architecture.
-      layout: of the original's keys.
-      source: prefix of the original's keys, for a DINOv2 inside of another network.
-      target: prefix of our paths there, such as "params/backbone/".
-    """
-    return [
-        Rule(
-            source + rule.source,
-            target + rule.target,
-            rule.layout,
-            tuple(source + key for key in rule.followed_by),
-        )
-        for rule in _rules(config, layout)
-    ]
+def dinov2_rules(config: Dinov2Config, layout: Dinov2Layout) -> list[Rule]:
+    """One rule per parameter of `Dinov2`, with targets such as "blocks_0/norm1/scale"."""
+    names = OUTSIDE[layout]
+    outside = ["cls_token", "position_embedding", "register_tokens", "mask_token"]
+    if not config.num_registers:
+        outside.remove("register_tokens")
+    rules = [Rule(names[ours], ours, FIRST) for ours in outside]
+    rules += weight_rules(names["patch_embedding"], "patch_embedding", CONV)
+    for i in range(config.depth):
+        rules += _block(config, layout, f"{names['blocks']}{i}", f"blocks_{i}")
+    return [*rules, *norm_rules(names["norm"], "norm")]
 
 
 def find_layout(state_dict: Mapping[str, Any]) -> Dinov2Layout:
@@ -106,17 +97,6 @@ def clean(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if token is not None and names["mask_token"] not in cleaned:
             cleaned[names["mask_token"]] = np.zeros((1, np.shape(token)[-1]), np.float32)
     return cleaned
-
-
-def _rules(config: Dinov2Config, layout: Dinov2Layout) -> Iterator[Rule]:
-    names = OUTSIDE[layout]
-    for ours in ("cls_token", "position_embedding", "register_tokens", "mask_token"):
-        if ours != "register_tokens" or config.num_registers:
-            yield Rule(names[ours], ours, FIRST)
-    yield from weight_rules(names["patch_embedding"], "patch_embedding", CONV)
-    for i in range(config.depth):
-        yield from _block(config, layout, f"{names['blocks']}{i}", f"blocks_{i}")
-    yield from norm_rules(names["norm"], "norm")
 
 
 def _block(config: Dinov2Config, layout: Dinov2Layout, source: str, target: str) -> Iterator[Rule]:

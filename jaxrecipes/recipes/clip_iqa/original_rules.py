@@ -1,9 +1,16 @@
 """The rule table of the clip_iqa network."""
 
-import dataclasses
 from collections.abc import Iterator
 
-from jaxrecipes.convert.rules import LINEAR, Rule, attention_rules, norm_rules, weight_rules
+from jaxrecipes.convert.rules import (
+    LINEAR,
+    Rule,
+    attention_rules,
+    feed_forward_rules,
+    norm_rules,
+    prefixed,
+    weight_rules,
+)
 from jaxrecipes.models.clip.rules import clip_rules
 from jaxrecipes.recipes.clip_iqa.network_config import ClipIqaConfig
 
@@ -16,17 +23,8 @@ def clip_iqa_rules(config: ClipIqaConfig) -> list[Rule]:
     heads = _residual() if residual else _traditional(config)
     scalars = [rule for rule in heads if "." not in rule.source]
     modules = [rule for rule in heads if "." in rule.source]
-    return [*scalars, *_clip(config), *modules, *_normed("rationale_head", {1: "dense"})]
-
-
-def _clip(config: ClipIqaConfig) -> Iterator[Rule]:
-    for rule in clip_rules(config.clip, "huggingface"):
-        yield dataclasses.replace(
-            rule,
-            source=f"clip.{rule.source}",
-            target=f"clip/{rule.target}",
-            followed_by=tuple(f"clip.{source}" for source in rule.followed_by),
-        )
+    clip = prefixed(clip_rules(config.clip, "huggingface"), "clip.", "clip/")
+    return [*scalars, *clip, *modules, *_normed("rationale_head", {1: "dense"})]
 
 
 def _residual() -> list[Rule]:
@@ -62,10 +60,7 @@ def _refinement(layers: int) -> Iterator[Rule]:
     for i in range(layers):
         theirs, ours = f"{REFINEMENT}.transformer.layers.{i}", f"{REFINEMENT}/layers_{i}"
         yield from attention_rules(f"{theirs}.self_attn", f"{ours}/self_attn")
-        for name in ("linear1", "linear2"):
-            yield from weight_rules(f"{theirs}.{name}", f"{ours}/{name}")
-        for name in ("norm1", "norm2"):
-            yield from norm_rules(f"{theirs}.{name}", f"{ours}/{name}")
+        yield from feed_forward_rules(theirs, ours)
     yield from norm_rules(f"{REFINEMENT}.residual_head.0", f"{REFINEMENT}/head_norm")
     yield from weight_rules(f"{REFINEMENT}.residual_head.1", f"{REFINEMENT}/head1")
     yield from weight_rules(f"{REFINEMENT}.residual_head.4", f"{REFINEMENT}/head2")

@@ -6,6 +6,7 @@ from jaxrecipes.convert.rules import (
     Rule,
     attention_rules,
     batch_norm_rules,
+    feed_forward_rules,
     in_params,
     norm_rules,
     weight_rules,
@@ -37,10 +38,7 @@ def _transformer(source: str, layers: int, *, decoder: bool) -> Iterator[Rule]:
         theirs, ours = f"{source}.layers.{i}", f"{source}/layers_{i}"
         for attention in ("self_attn", "multihead_attn") if decoder else ("self_attn",):
             yield from attention_rules(f"{theirs}.{attention}", f"{ours}/{attention}")
-        for linear in ("linear1", "linear2"):
-            yield from weight_rules(f"{theirs}.{linear}", f"{ours}/{linear}")
-        for norm in ("norm1", "norm2", "norm3") if decoder else ("norm1", "norm2"):
-            yield from norm_rules(f"{theirs}.{norm}", f"{ours}/{norm}")
+        yield from feed_forward_rules(theirs, ours, norms=3 if decoder else 2)
 
 
 def _angle_pe() -> Iterator[Rule]:

@@ -10,6 +10,7 @@ from jaxrecipes.convert.rules import (
     Rule,
     batch_norm_rules,
     norm_rules,
+    prefixed,
     weight_rules,
 )
 from jaxrecipes.models.dinov2.rules import dinov2_rules
@@ -25,19 +26,14 @@ def hand_pose_rules(config: HandPoseConfig) -> list[Rule]:
 
     `handec.init_hand_pose` is taken as `[1, n]`; the original's is `[n]` for 6-D mean hands.
     """
-    backbone = dinov2_rules(
-        config.backbone,
-        "huggingface",
-        source="backbone.backbone.",
-        target="params/backbone/dinov2/",
-    )
+    backbone = dinov2_rules(config.backbone, "huggingface")
     infused = len(config.infusion_layer or ())
     infusion = (
         infusion_rules(infused, source="backbone.", target="backbone/infusion/") if infused else ()
     )
     refiner = refiner_rules(config.temporal.layers) if config.temporal is not None else ()
     return [
-        *backbone,
+        *prefixed(backbone, "backbone.backbone.", "params/backbone/dinov2/"),
         *infusion,
         *perspective_rules(config.persp_info_embed),
         *decoder_rules(config),

@@ -9,6 +9,7 @@ from jaxrecipes.convert.rules import (
     POINTWISE,
     Rule,
     batch_norm_rules,
+    feed_forward_rules,
     in_params,
     norm_rules,
     weight_rules,
@@ -95,10 +96,7 @@ def _encoder_layer(source: str, target: str) -> Iterator[Rule]:
     yield Rule(f"{attention}.in_proj_weight", f"{target}/self_attn/in_proj/kernel", LINEAR)
     yield Rule(f"{attention}.in_proj_bias", f"{target}/self_attn/in_proj/bias")
     yield from weight_rules(f"{attention}.out_proj", f"{target}/self_attn/out_proj")
-    yield from weight_rules(f"{source}.linear1", f"{target}/linear1")
-    yield from weight_rules(f"{source}.linear2", f"{target}/linear2")
-    yield from norm_rules(f"{source}.norm1", f"{target}/norm1")
-    yield from norm_rules(f"{source}.norm2", f"{target}/norm2")
+    yield from feed_forward_rules(source, target)
 
 
 def _mixer_layer(source: str, target: str) -> Iterator[Rule]:
