@@ -13,6 +13,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxrecipes.sharding import replicated, state_shardings
 
+_CALLS = ("jit", "pjit", "checkpoint", "remat2", "custom_vjp_call", "custom_jvp_call")
+
 
 def with_gathered_params(apply_fn: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """The network `apply_fn(params, batch_stats, inputs, *, hparams, train, key)`, computing on
@@ -64,10 +66,10 @@ def _uses(jaxpr: Any, var: Any) -> list[Any]:
         for place, operand in enumerate(equation.invars):
             if operand is not var:
                 continue
-            inner = equation.params.get("jaxpr")
+            inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
             if equation.primitive.name == "convert_element_type":
                 uses.append(equation.params["new_dtype"])
-            elif equation.primitive.name in ("jit", "pjit", "checkpoint", "remat2"):
+            elif equation.primitive.name in _CALLS:
                 inner = getattr(inner, "jaxpr", inner)
                 uses += _uses(inner, inner.invars[place])
             else:

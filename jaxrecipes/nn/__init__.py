@@ -9,6 +9,7 @@ from jaxrecipes.nn.bicubic import bicubic_matrix
 from jaxrecipes.nn.conv import Conv, conv, conv_output_size, patchify
 from jaxrecipes.nn.depthwise import DepthwiseConv, depthwise_conv
 from jaxrecipes.nn.dropout import Dropout, DropPath, Rate, drop_path, dropout
+from jaxrecipes.nn.embedding import embed
 from jaxrecipes.nn.layer_norm import LayerNorm, layer_norm
 from jaxrecipes.nn.linear import Linear, linear
 from jaxrecipes.nn.pooling import global_max, global_mean
@@ -38,6 +39,7 @@ __all__ = [
     "dot_product_attention",
     "drop_path",
     "dropout",
+    "embed",
     "gelu",
     "global_max",
     "global_mean",

@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 
 from jaxrecipes.models.clip.blocks import ClipBlock, ClipTowerOutput, normal
 from jaxrecipes.models.clip.config import ClipTextConfig
-from jaxrecipes.nn import LayerNorm, Linear, run_block
+from jaxrecipes.nn import LayerNorm, Linear, embed, run_block
 
 
 class ClipText(nn.Module):
@@ -43,7 +43,7 @@ class ClipText(nn.Module):
         positions = self.param(
             "position_embedding", normal(0.02), (config.context_length, width), jnp.float32
         )
-        x = jnp.take(table, token_ids, axis=0)  # NaN for an id beyond the table
+        x = embed(table, token_ids, dtype)
         x = (x + positions[None, :tokens]).astype(dtype)
         seen = None if mask is None else mask.astype(bool)[:, None, None, :]
         for i in range(config.depth):
