@@ -25,7 +25,7 @@ def child(name: str, calls: int, *, keep: bool, flags: list[str]) -> None:
     """Prints the figures of one process as JSON."""
     from default_run import contestant, prepared
 
-    from jaxrecipes.allocator import keep_freed_memory
+    from jaxrecipes.runs.runtime import keep_freed_memory
 
     if keep and not keep_freed_memory():
         sys.exit("this needs glibc")

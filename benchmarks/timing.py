@@ -20,7 +20,7 @@ from typing import Any
 import jax
 from report import machine
 
-from jaxrecipes.allocator import keep_freed_memory
+from jaxrecipes.runs.runtime import keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True)

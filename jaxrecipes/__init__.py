@@ -4,10 +4,10 @@ For Python and notebooks: `fit` trains as `jaxrecipes train` does, `load_run` op
 docs/from_python.md describes both, and the functions behind the other commands.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from etils import epy
 
-if TYPE_CHECKING:
+# Imported when first used, so that `import jaxrecipes.schedules` loads schedules alone.
+with epy.lazy_api_imports(globals()):
     from jaxrecipes.commands.compare import compare
     from jaxrecipes.commands.convert import import_torch
     from jaxrecipes.commands.find_lr import find_lr
@@ -18,20 +18,3 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["compare", "find_lr", "fit", "import_torch", "load_run", "new_recipe", "search"]
-
-# Imported when first used, so that `import jaxrecipes.schedules` loads schedules alone.
-_HOMES = {
-    "compare": "commands.compare",
-    "find_lr": "commands.find_lr",
-    "fit": "commands.train",
-    "import_torch": "commands.convert",
-    "load_run": "runs.loaded",
-    "new_recipe": "runs.new_recipe",
-    "search": "commands.tune",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

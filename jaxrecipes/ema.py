@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrecipes.finite import is_floating
+from jaxrecipes.precision import is_floating
 
 Array = jax.Array
 PyTree = Any

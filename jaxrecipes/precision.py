@@ -1,5 +1,5 @@
-"""Mixed precision: the type that the network computes in, and the dynamic loss scale for
-float16.
+"""Mixed precision: the type that the network computes in, the dynamic loss scale for float16, and
+what is not finite.
 """
 
 import dataclasses
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 PyTree = Any
@@ -126,3 +127,41 @@ def _multiply(scale: Array, factor: Array | float) -> Array:
     subnormal = jax.lax.bitcast_convert_type(count, jnp.float32)
     tiny = jnp.where(count < 2**23, subnormal, product * 2.0**-100)
     return jnp.where(scale < 2.0**-60, tiny, scale * factor).astype(jnp.float32)
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether an array holds floating-point numbers; false for counters and PRNG keys."""
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+def first_nonfinite(tree: Any) -> str | None:
+    """The path of the first array that holds a NaN or an infinity, keys joined by "/"; None if all
+    numbers are finite.
+
+    Waits for the arrays. All processes get the same answer for arrays that they share.
+
+    Args:
+      tree: jax or numpy arrays.
+    """
+    leaves = [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        if is_floating(leaf)
+    ]
+    finite = jax.device_get([_all_finite(leaf) for _, leaf in leaves])
+    return next((path for (path, _), good in zip(leaves, finite, strict=True) if not good), None)
+
+
+def _all_finite(leaf: Any) -> Any:
+    if isinstance(leaf, jax.Array) and not _in_host_memory(leaf):
+        return _all_finite_on_device(leaf)
+    return np.isfinite(np.asarray(leaf)).all()
+
+
+def _in_host_memory(leaf: jax.Array) -> bool:
+    return leaf.is_fully_addressable and all(d.platform == "cpu" for d in leaf.devices())
+
+
+@jax.jit
+def _all_finite_on_device(leaf: jax.Array) -> jax.Array:
+    return jnp.isfinite(leaf).all()

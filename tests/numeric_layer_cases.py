@@ -19,6 +19,8 @@ from jaxrecipes.models.hand import alignment as procrustes
 from jaxrecipes.models.hand import camera, rotations
 from jaxrecipes.models.hand.fit import fit_hands
 from jaxrecipes.models.hand.procedural import procedural_hand
+from jaxrecipes.nn.bicubic import bicubic_matrix
+from jaxrecipes.nn.single_key_attention import InertLinear, SingleKeyAttention
 from jaxrecipes.recipes.faces import reflect
 from jaxrecipes.recipes.hand_pose.crop import HandCrop, draw
 
@@ -59,16 +61,16 @@ NN = {
         {}, a["x"], 0.5, train=True, rngs={"dropout": key_of(a)}
     ),
     "EncoderLayer": _layer(nn.EncoderLayer(2, 8), "tokens", **_RATE),
-    "InertLinear": lambda a: nn.InertLinear(3, 4).init(key_of(a)),
+    "InertLinear": lambda a: InertLinear(3, 4).init(key_of(a)),
     "LayerNorm": _layer(nn.LayerNorm(), "tokens"),
     "Linear": _layer(nn.Linear(4), "tokens"),
     "Rate": lambda a: nn.dropout(key_of(a), a["x"], jnp.float32(0.5)),
     "SelfAttention": _layer(nn.SelfAttention(2), "tokens", **_RATE),
-    "SingleKeyAttention": _layer(nn.SingleKeyAttention(2), "x", **_RATE),
+    "SingleKeyAttention": _layer(SingleKeyAttention(2), "x", **_RATE),
     "batch_norm_act": lambda a: nn.batch_norm_act(
         a["maps"], jnp.ones(3, jnp.float32), jnp.ones(3, jnp.float32), a["maps"], 1e-5, "relu"
     ),
-    "bicubic_matrix": lambda a: jnp.float32(nn.bicubic_matrix(4, 6)),
+    "bicubic_matrix": lambda a: jnp.float32(bicubic_matrix(4, 6)),
     "by_backend": lambda a: nn.by_backend(a["x"], cpu=lambda x: 2.0 * x, default=lambda x: x),
     "conv": with_gradient(lambda x: nn.conv(x, jnp.ones((3, 3, 3, 2), jnp.float32), 2, 1), "maps"),
     "conv_output_size": lambda a: jnp.int32(

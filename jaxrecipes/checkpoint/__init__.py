@@ -8,7 +8,7 @@ with CheckpointManager(directory, keep_latest=2, keep_best=1) as checkpoints:
     checkpoints.save(step, state, metadata={"config": ...}, score=f1)
 """
 
-from jaxrecipes.checkpoint.errors import (
+from jaxrecipes.checkpoint.leaves import (
     CheckpointCorrupt,
     CheckpointMismatch,
     CheckpointWriteError,

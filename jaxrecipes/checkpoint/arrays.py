@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 import tensorstore
+from jax.experimental import multihost_utils
 
 from jaxrecipes import host_logging
 from jaxrecipes.checkpoint.leaves import Record, by_path, check_same, empty_nodes, is_key, nested
@@ -233,3 +234,20 @@ def stored_as(record: Record, leaf: Any) -> Any:
     if sharding is None:
         return np.empty(record.stored_shape, record.stored_dtype)
     return jax.ShapeDtypeStruct(record.stored_shape, record.stored_dtype, sharding=sharding)
+
+
+def agreed(value: int) -> int:
+    """Process 0's value."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))
+
+
+def agreed_text(text: str) -> str:
+    """Process 0's text, of at most 512 bytes in UTF-8."""
+    if jax.process_count() == 1:
+        return text
+    encoded = text.encode()
+    letters = np.zeros(512, np.uint8)
+    letters[: len(encoded)] = list(encoded)
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(letters))).rstrip(b"\0").decode()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrecipes.checkpoint import version_0_1
-from jaxrecipes.checkpoint.errors import CheckpointCorrupt
+from jaxrecipes.checkpoint.leaves import CheckpointCorrupt
 
 MANIFEST = "manifest.json"
 FORMAT = 2

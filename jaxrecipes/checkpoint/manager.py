@@ -18,9 +18,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxrecipes.checkpoint import arrays, folder, retention, version_0_1
-from jaxrecipes.checkpoint.errors import CheckpointCorrupt, CheckpointWriteError, write_error
-from jaxrecipes.checkpoint.leaves import Record
-from jaxrecipes.checkpoint.processes import agreed, agreed_text
+from jaxrecipes.checkpoint.arrays import agreed, agreed_text
+from jaxrecipes.checkpoint.leaves import (
+    CheckpointCorrupt,
+    CheckpointWriteError,
+    Record,
+    write_error,
+)
 
 _logger = logging.getLogger("jaxrecipes.checkpoint")
 _save_numbers = itertools.count(1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxrecipes.checkpoint import folder
-from jaxrecipes.checkpoint.errors import CheckpointCorrupt
+from jaxrecipes.checkpoint.leaves import CheckpointCorrupt
 
 Mode = Literal["max", "min"]
 

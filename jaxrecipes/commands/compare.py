@@ -19,8 +19,7 @@ import jax
 
 from jaxrecipes import cli
 from jaxrecipes.commands.train import fit
-from jaxrecipes.files import write_bytes
-from jaxrecipes.json_files import write_json
+from jaxrecipes.files import write_bytes, write_json
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.recipe_module import RecipeModule

@@ -19,8 +19,7 @@ from typing import Any
 import jax
 
 from jaxrecipes import cli
-from jaxrecipes.files import new_folder
-from jaxrecipes.json_files import write_json
+from jaxrecipes.files import new_folder, write_json
 from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.data import recipe_data
 from jaxrecipes.runs.init_from import check_one_stage, with_init_from

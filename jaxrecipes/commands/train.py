@@ -22,7 +22,7 @@ from jaxrecipes.paths import check_output_folder, user_path
 from jaxrecipes.runs.init_from import first_stage_config
 from jaxrecipes.runs.recipe_config import chosen, recipe_and_config
 from jaxrecipes.runs.runtime import logged_to, set_up_jax
-from jaxrecipes.train.outcome import Finished
+from jaxrecipes.train.run_state import Finished
 
 
 def main() -> None:

@@ -3,7 +3,7 @@ same batches.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxrecipes import host_logging
 from jaxrecipes.data.indexed_rows import Arrays, IndexedRows
 from jaxrecipes.data.order import TrainingOrder, evaluation_batches
-from jaxrecipes.data.stream import stream_batches
 from jaxrecipes.sharding import batch_sharding, put_global, replicated
 
 
@@ -177,3 +177,41 @@ class StreamFeed:
 
 def _micro(indices: np.ndarray, accumulation_steps: int) -> np.ndarray:
     return indices if accumulation_steps == 1 else indices.reshape(accumulation_steps, -1)
+
+
+with host_logging.left_alone():
+    import grain
+
+_END = 2**62  # more than any run needs
+
+
+def stream_batches(
+    arrays: Arrays,
+    rows: Callable[[int], np.ndarray],
+    start_step: int = 0,
+    *,
+    num_threads: int = 4,
+    prefetch: int = 8,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Host batches from `start_step` on, without end, read ahead by threads.
+
+    The pipeline runs over batch numbers, so the position in the data is just the step: to resume,
+    call again with the next step.
+
+    Args:
+      arrays: `[N, ...]` by name, usually memory-mapped.
+      rows: `step -> indices` of any shape, such as `BatchOrder.indices`.
+      start_step: first batch.
+      num_threads: reader threads; copying rows releases the interpreter's lock.
+      prefetch: batches read ahead.
+
+    Yields:
+      the arrays at `rows(step)`, `[*indices.shape, ...]` each.
+    """
+
+    def read(step: int) -> dict[str, np.ndarray]:
+        indices = rows(step)
+        return {name: array[indices] for name, array in arrays.items()}
+
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
+    return iter(grain.MapDataset.range(start_step, _END).map(read).to_iter_dataset(options))

@@ -5,8 +5,7 @@ returns an optax transformation whose state holds no hyperparameters.
 """
 
 from jaxrecipes.optim.adam import carry_over, late_paths, leaves_by_path, with_late
-from jaxrecipes.optim.clipping import clip_by_global_norm, global_norm
-from jaxrecipes.optim.optimizers import adam, adamw, sgd
+from jaxrecipes.optim.optimizers import adam, adamw, clip_by_global_norm, global_norm, sgd
 from jaxrecipes.optim.rules import (
     layerwise_decay,
     match_factors,

@@ -11,8 +11,7 @@ from jaxrecipes.data.feed import fetch
 from jaxrecipes.population.lanes import stack, take
 from jaxrecipes.population.program import PopulationProgram
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.run_state import Position
-from jaxrecipes.train.turns import Call
+from jaxrecipes.train.run_state import Call, Position
 
 
 def default_chunk() -> int:

@@ -10,8 +10,7 @@ from jaxrecipes.config import to_dict
 from jaxrecipes.train import resume
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.recipe import Recipe
-from jaxrecipes.train.run_state import Position, Run
-from jaxrecipes.train.turns import EpochOver
+from jaxrecipes.train.run_state import EpochOver, Position, Run
 
 
 def take_over(

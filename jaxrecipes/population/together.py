@@ -5,9 +5,7 @@ import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from jaxrecipes.train.outcome import Finished
-from jaxrecipes.train.run_state import Position
-from jaxrecipes.train.turns import Call, EpochOver, Look, Turns
+from jaxrecipes.train.run_state import Call, EpochOver, Finished, Look, Position, Turns
 
 Name = TypeVar("Name", bound=Hashable)
 

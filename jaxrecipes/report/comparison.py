@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxrecipes.json_files import read_json
+from jaxrecipes.files import read_json
 
 LOSSES = ("loss", "loss_ema")
 

@@ -7,9 +7,8 @@ import jax
 import numpy as np
 
 from jaxrecipes.errors import unknown_name
-from jaxrecipes.train.config import RunConfig
+from jaxrecipes.train.config import RunConfig, watched_metrics
 from jaxrecipes.train.recipe import Recipe
-from jaxrecipes.train.watched_metrics import watched_metrics
 
 
 def outputs_of(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxrecipes.json_files import read_json
+from jaxrecipes.files import read_json
 from jaxrecipes.paths import check_output_file, user_path
 from jaxrecipes.runs import exports, inference
 from jaxrecipes.runs.trained import Trained, Weights, open_trained

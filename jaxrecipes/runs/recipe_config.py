@@ -14,7 +14,7 @@ from jaxrecipes.config import (
     with_overrides,
 )
 from jaxrecipes.errors import shortened
-from jaxrecipes.json_files import read_json
+from jaxrecipes.files import read_json
 from jaxrecipes.paths import user_path
 from jaxrecipes.runs.recipe_module import RecipeModule, load_recipe, recipe_file
 from jaxrecipes.train.config import RunConfig

@@ -26,8 +26,7 @@ from jaxrecipes.data.order import TrainingOrder
 from jaxrecipes.errors import unknown_name
 from jaxrecipes.runs.hooks import HOOKS, check_call, check_names
 from jaxrecipes.train.evaluate import Evaluation
-from jaxrecipes.train.recipe import DataInfo, Recipe
-from jaxrecipes.train.recipe_origin import RecipeFile
+from jaxrecipes.train.recipe import DataInfo, Recipe, RecipeFile
 
 _SPLITS = ("train", "val", "test")
 

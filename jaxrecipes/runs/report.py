@@ -4,13 +4,13 @@ import pathlib
 from collections.abc import Mapping
 
 from jaxrecipes.data.examples import Examples
-from jaxrecipes.json_files import read_json
+from jaxrecipes.files import read_json
 from jaxrecipes.report.curves import training_curves
 from jaxrecipes.report.run_page import write_run_page
 from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.outcome import Finished
 from jaxrecipes.train.recipe import Recipe
+from jaxrecipes.train.run_state import Finished
 
 
 def write_report(

@@ -3,15 +3,16 @@ compilation cache, the allocator.
 """
 
 import contextlib
+import ctypes
 import logging
 import os
 import pathlib
+import platform
 import sys
 from collections.abc import Iterator
 
 import jax
 
-from jaxrecipes.allocator import keep_freed_memory
 from jaxrecipes.errors import cause, install_command, os_error
 from jaxrecipes.paths import user_path
 from jaxrecipes.sharding import initialize_distributed
@@ -111,3 +112,24 @@ def set_up_compilation_cache(folder: str) -> None:
     # to read.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def keep_freed_memory() -> bool:
+    """Makes glibc keep freed memory for later allocations.
+
+    By default glibc returns large blocks to the kernel, which must then clear their pages again for
+    the buffers of the next call. As a result the process never shrinks.
+
+    Returns:
+      Whether it worked; false without glibc.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    # A single arena, because others cannot grow without mmap; no mmap; no trimming of the heap's
+    # end.
+    settings = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
+    return all([libc.mallopt(parameter, value) == 1 for parameter, value in settings])

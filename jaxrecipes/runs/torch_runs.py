@@ -27,15 +27,15 @@ from jaxrecipes.convert.torch_schedulers import (
 )
 from jaxrecipes.convert.writer import save_torch
 from jaxrecipes.fields import FieldError, located
-from jaxrecipes.json_files import write_json
+from jaxrecipes.files import write_json
 from jaxrecipes.locks import alone_in
 from jaxrecipes.runs.trained import Trained, Weights
 from jaxrecipes.train import nonfinite
 from jaxrecipes.train.config import PlateauConfig, RunConfig
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder, checkpoint_metadata
+from jaxrecipes.train.run_state import Timeline
 from jaxrecipes.train.state import TrainState, create_state
-from jaxrecipes.train.timeline import Timeline
 
 _log = logging.getLogger("jaxrecipes")
 

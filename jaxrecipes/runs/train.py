@@ -18,10 +18,10 @@ from jaxrecipes.runs.recipe_module import RecipeModule
 from jaxrecipes.sharding import make_mesh
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.fit import fit
-from jaxrecipes.train.outcome import Finished
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder
 from jaxrecipes.train.run_data import RunData
+from jaxrecipes.train.run_state import Finished
 
 _log = logging.getLogger("jaxrecipes")
 

@@ -13,9 +13,9 @@ from jaxrecipes.paths import user_path
 from jaxrecipes.runs.recipe_module import RecipeModule, load_recipe
 from jaxrecipes.train.recipe import DataInfo, Recipe
 from jaxrecipes.train.resume import checkpoint_folder
+from jaxrecipes.train.run_state import Timeline
 from jaxrecipes.train.state import TrainState, create_state
 from jaxrecipes.train.step import current_hparams
-from jaxrecipes.train.timeline import Timeline
 
 Weights = Literal["auto", "raw", "ema"]
 """Which weights to use: auto takes the averaged ones if a run keeps them."""

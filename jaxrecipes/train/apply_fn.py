@@ -1,9 +1,11 @@
-"""A Linen or an NNX network as two functions, one that draws its weights and one that applies them.
+"""A Linen or an NNX network as two functions, one that draws its weights and one that applies them,
+and the latter as given devices compute it.
 
 A network is called as `model(inputs, train=..., **rates)`. The rates are hyperparameters, such as
 that of dropout: in training, an argument that is called like a hyperparameter is given its value.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -12,6 +14,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
+
+from jaxrecipes.fsdp import with_gathered_params
+from jaxrecipes.nn.attention import AttentionForm, attention_form, has_cudnn_attention
+from jaxrecipes.nn.remat import remat_blocks
+
+_CUDNN_CAPABILITY = 8.0  # its attention needs an Ampere GPU or a later one
 
 Tree = Any
 Hparams = Mapping[str, jax.Array]
@@ -93,6 +102,48 @@ def _train(model: nn.Module, train: bool) -> dict[str, Any]:
     """The argument `train`, for a network that differs between training and evaluation."""
     arguments = inspect.signature(type(model).__call__).parameters
     return {"train": train} if "train" in arguments else {}
+
+
+def apply_on(
+    mesh: Mesh, apply_fn: ApplyFn, *, attention: str = "auto", remat: bool = False
+) -> ApplyFn:
+    """A network as the devices of a mesh compute it: with sharded parameters gathered.
+
+    Args:
+      mesh: the devices.
+      apply_fn: the network.
+      attention: an `attention_form`, or "auto" for the one that suits the devices.
+      remat: compute blocks anew in the backward pass, see `remat_blocks`.
+
+    Raises:
+      ValueError: the devices cannot compute that form.
+      NoBlocksError: when it is called, that the network has no blocks to recompute.
+    """
+    form = _attention_form(attention, mesh)
+    gathering = with_gathered_params(apply_fn, mesh)
+
+    def placed(params, batch_stats, inputs, *, hparams, train, key):
+        blocks = remat_blocks() if train and remat else contextlib.nullcontext()
+        with attention_form(form), blocks:
+            return gathering(params, batch_stats, inputs, hparams=hparams, train=train, key=key)
+
+    return placed
+
+
+def _attention_form(asked: str, mesh: Mesh) -> AttentionForm:
+    device = mesh.devices.flat[0]
+    if asked in ("plain", "recomputed"):
+        return asked  # type: ignore[return-value]
+    capable = float(getattr(device, "compute_capability", _CUDNN_CAPABILITY)) >= _CUDNN_CAPABILITY
+    if device.platform in ("gpu", "cuda") and capable and has_cudnn_attention():
+        return "cudnn"
+    if asked == "cudnn":
+        raise ValueError(
+            f"attention is cudnn, which {device.device_kind} cannot compute: it needs an NVIDIA "
+            "GPU of compute capability 8.0 or higher, and cuDNN; give --attention auto"
+        )
+    # Memory is what accelerators are short of; a CPU is short of arithmetic.
+    return "plain" if device.platform == "cpu" else "recomputed"
 
 
 def nnx_split(model: nnx.Module) -> tuple[nnx.GraphDef, dict[str, Any], dict[str, Any]]:

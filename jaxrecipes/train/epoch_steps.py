@@ -17,9 +17,8 @@ from jaxrecipes.report.progress import Progress
 from jaxrecipes.sharding import on_cpu
 from jaxrecipes.train import nonfinite, resume
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.run_state import Position, Run
+from jaxrecipes.train.run_state import Call, Look, Position, Run
 from jaxrecipes.train.step import looked_at
-from jaxrecipes.train.turns import Call, Look
 
 _log = logging.getLogger("jaxrecipes")
 

@@ -15,7 +15,7 @@ from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
 from jaxrecipes.schedules import constant
 from jaxrecipes.sharding import replicated
-from jaxrecipes.train.apply_on import apply_on
+from jaxrecipes.train.apply_fn import apply_on
 from jaxrecipes.train.recipe import PassMetrics, Recipe
 from jaxrecipes.train.run_data import Split
 from jaxrecipes.train.state import TrainState
@@ -43,7 +43,7 @@ class EvalProgram:
 
     def __init__(self, recipe: Recipe, *, mesh: Mesh):
         self.num_compilations = 0
-        apply_fn = apply_on(recipe, mesh)
+        apply_fn = apply_on(mesh, recipe.apply_fn, attention=recipe.attention)
 
         def run(params, batch_stats, hparams, loss_hparams, source, item, mask):
             self.num_compilations += 1

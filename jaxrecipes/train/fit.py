@@ -21,14 +21,12 @@ from jaxrecipes.report.writer import Writer, open_writer
 from jaxrecipes.train import nonfinite, resume
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.epoch_steps import train_part
-from jaxrecipes.train.outcome import Finished, bytes_per_device, end_epoch, finish
+from jaxrecipes.train.outcome import bytes_per_device, end_epoch, finish
 from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe, Stage
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.run_state import Position, Run
+from jaxrecipes.train.run_state import EpochOver, Finished, Position, Run, Timeline, Turns, alone
 from jaxrecipes.train.state import with_moments
-from jaxrecipes.train.timeline import Timeline
-from jaxrecipes.train.turns import EpochOver, Turns, alone
 
 _log = logging.getLogger("jaxrecipes")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxrecipes.finite import first_nonfinite
 from jaxrecipes.optim import leaves_by_path
+from jaxrecipes.precision import first_nonfinite
 from jaxrecipes.train.state import TrainState
 
 

@@ -16,28 +16,13 @@ from jaxrecipes.errors import named
 from jaxrecipes.plateau import EarlyStoppingState
 from jaxrecipes.report.progress import duration
 from jaxrecipes.train import resume
-from jaxrecipes.train.evaluate import Evaluation, training_metrics, validate
+from jaxrecipes.train.evaluate import training_metrics, validate
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.run_state import Position, Run
+from jaxrecipes.train.run_state import Finished, Position, Run
 from jaxrecipes.train.state import TrainState
 from jaxrecipes.train.step import current_hparams, used_hparams
 
 _log = logging.getLogger("jaxrecipes")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finished:
-    """How a run ended: its summary, the best weights, the passes over val and test with them, and
-    whether SIGINT or SIGTERM came too late to stop it, so that nothing should follow.
-    """
-
-    summary: dict[str, Any]
-    params: Any
-    batch_stats: Any
-    hparams: dict[str, jax.Array]
-    val: Evaluation | None
-    test: Evaluation | None
-    interrupted: bool = False
 
 
 def end_epoch(run: Run, position: Position, programs: Programs) -> Position:

@@ -19,7 +19,7 @@ from jaxrecipes.sharding import (
     replicated,
     state_shardings,
 )
-from jaxrecipes.train.apply_on import apply_on
+from jaxrecipes.train.apply_fn import apply_on
 from jaxrecipes.train.evaluate import EvalProgram
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
@@ -56,8 +56,8 @@ class TrainProgram:
         self.num_compilations = 0
         self._any_count = any_count = on_cpu(mesh)
         self.shardings = state_shardings(abstract_state, mesh)
-        placed = dataclasses.replace(recipe, apply_fn=apply_on(recipe, mesh))
-        train_step = make_train_step(placed)
+        apply_fn = apply_on(mesh, recipe.apply_fn, attention=recipe.attention, remat=recipe.remat)
+        train_step = make_train_step(dataclasses.replace(recipe, apply_fn=apply_fn))
 
         @partial(jax.jit, inline=True)  # for its cache of traces: all uses here share one
         def fetch_and_step(state, source, item):

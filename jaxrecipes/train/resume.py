@@ -21,12 +21,10 @@ from jaxrecipes.sharding import state_shardings
 from jaxrecipes.train import nonfinite
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.programs import Programs
-from jaxrecipes.train.recipe import Recipe
-from jaxrecipes.train.recipe_origin import example_as_json
+from jaxrecipes.train.recipe import Recipe, example_as_json
 from jaxrecipes.train.run_data import RunData
-from jaxrecipes.train.run_state import Position, Run
+from jaxrecipes.train.run_state import Position, Run, Timeline
 from jaxrecipes.train.state import TrainState, with_moments
-from jaxrecipes.train.timeline import Timeline
 
 _log = logging.getLogger("jaxrecipes")
 _SPEED_ALONE = ("loop.steps_per_call", "loop.keep_freed_memory")

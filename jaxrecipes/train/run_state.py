@@ -1,21 +1,104 @@
-"""What a run is while it trains: what stays as it is, and where it stands."""
+"""What a run is while it trains: what stays as it is, where it stands, and what it asks for.
+
+A run asks for its steps instead of taking them, so that one can be trained alone, and many together
+without any of them being different for it.
+"""
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
+import numpy as np
 
 from jaxrecipes.checkpoint import CheckpointManager
-from jaxrecipes.json_files import write_json
+from jaxrecipes.files import write_json
 from jaxrecipes.report.writer import Writer
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.evaluate import EvalProgram
+from jaxrecipes.train.evaluate import EvalProgram, Evaluation
+from jaxrecipes.train.programs import Programs
 from jaxrecipes.train.recipe import Recipe
 from jaxrecipes.train.run_data import RunData
 from jaxrecipes.train.state import TrainState
-from jaxrecipes.train.timeline import Timeline
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """From a position to steps and epochs.
+
+    The position (`TrainState.step`) is what schedules, a freezing plan and the order of the data
+    are functions of. Steps taken name checkpoints and entries of the history; they only ever grow.
+
+    Attributes:
+      steps_per_epoch: from one validation to the next.
+      steps_ahead: the position less the steps taken.
+      epochs_ahead: epochs done less those that the position tells.
+    """
+
+    steps_per_epoch: int
+    steps_ahead: int = 0
+    epochs_ahead: int = 0
+
+    @classmethod
+    def stored(cls, metadata: Mapping[str, Any]) -> "Timeline":
+        """That of a checkpoint."""
+        ahead = {name: metadata.get(name, 0) for name in ("steps_ahead", "epochs_ahead")}
+        return cls(steps_per_epoch=metadata["steps_per_epoch"], **ahead)
+
+    def taken(self, position: int) -> int:
+        """Steps taken."""
+        return position - self.steps_ahead
+
+    def epoch(self, position: int) -> int:
+        """The epoch, from 1, that ends at the position or is under way there."""
+        return -(-position // self.steps_per_epoch) + self.epochs_ahead
+
+    def end(self, config: RunConfig) -> int:
+        """The position at which the run is over."""
+        if config.steps is not None:
+            return config.steps + self.steps_ahead
+        return (config.epochs - self.epochs_ahead) * self.steps_per_epoch
+
+    def under(
+        self,
+        config: RunConfig,
+        taken: int,
+        *,
+        steps_per_epoch: int,
+        history: Sequence[Mapping[str, Any]],
+    ) -> tuple["Timeline", int]:
+        """How a run goes on after `taken` steps, perhaps with epochs of another length.
+
+        A run that is counted in epochs stands where as many epochs end as it has done, of the new
+        length, and as far into the next one as it was; what is left is epochs of the new length. A
+        run that is counted in steps stands at the steps it has taken; its epochs are counted on.
+
+        Args:
+          config: whose `steps` or `epochs` are the run's length.
+          taken: steps taken.
+          steps_per_epoch: the new length.
+          history: the epochs so far. A last epoch 0 is that of a foreign checkpoint whose epochs
+            are not known: its position is taken as it is.
+
+        Returns:
+          The new timeline, and the position on it.
+        """
+        position = taken + self.steps_ahead
+        last = history[-1] if history else None
+        if last is not None and last["epoch"] == 0:
+            return Timeline(steps_per_epoch=steps_per_epoch), position
+        done, rest = divmod(position, self.steps_per_epoch)
+        done += self.epochs_ahead
+        if last is not None and last["step"] == taken:
+            done, rest = last["epoch"], 0  # also of an epoch that the run's end cut short
+        if config.steps is not None:
+            epochs_ahead = done - taken // steps_per_epoch
+            return Timeline(steps_per_epoch=steps_per_epoch, epochs_ahead=epochs_ahead), taken
+        into = round(rest * steps_per_epoch / self.steps_per_epoch)
+        into = min(max(into, min(rest, 1)), steps_per_epoch - 1)
+        position = done * steps_per_epoch + into
+        return Timeline(steps_per_epoch=steps_per_epoch, steps_ahead=position - taken), position
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,3 +195,96 @@ class Run:
         """A file of the run's folder, which process 0 writes."""
         if jax.process_index() == 0:
             write_json(self.workdir / name, value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """Asks for `count` steps; answered with `(state, sums, log of the last step)`.
+
+    Attributes:
+      programs: of the run's stage.
+      position: whose state and sums are donated.
+      source, items: what the steps' batches are fetched from, see `Feed`.
+      count: how many of the items count.
+      logs: whether the log is looked at; otherwise its `loss` alone is waited for.
+    """
+
+    programs: Programs
+    position: Position
+    source: Any
+    items: Any
+    count: int
+    logs: bool
+
+    def run(self) -> tuple[Any, Any, Any]:
+        """The steps, dispatched without waiting for the device."""
+        position = self.position
+        return self.programs.train(
+            position.state, position.sums, self.source, self.items, np.int32(self.count)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+    """Asks for the position with its state and sums as arrays of its own."""
+
+    position: Position
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EpochOver:
+    """Says that an epoch is on record and saved, or, when the run begins, where it goes on from.
+
+    Answered with None, or with another run and position to go on from.
+    """
+
+    run: Run
+    position: Position
+    begins: bool = False
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the run has nothing left to train."""
+        return self.position.step >= self.run.end or self.position.stopped_early
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a run ended: its summary, the best weights, the passes over val and test with them, and
+    whether SIGINT or SIGTERM came too late to stop it, so that nothing should follow.
+    """
+
+    summary: dict[str, Any]
+    params: Any
+    batch_stats: Any
+    hparams: dict[str, jax.Array]
+    val: Evaluation | None
+    test: Evaluation | None
+    interrupted: bool = False
+
+
+Turns: TypeAlias = Generator[Call | Look | EpochOver, Any, Finished | None]
+
+
+def alone(turns: Turns, after_epoch: Callable[[Sequence[Any]], None] | None) -> Finished | None:
+    """Trains a run by itself.
+
+    Args:
+      turns: of the run; closed whatever happens.
+      after_epoch: see `fit`.
+    """
+    answer: Any = None
+    try:
+        while True:
+            asked = turns.send(answer)
+            answer = None
+            if isinstance(asked, Call):
+                answer = asked.run()
+            elif isinstance(asked, Look):
+                answer = asked.position
+            elif after_epoch is not None and not asked.begins:
+                after_epoch(asked.position.history)
+    except StopIteration as ended:
+        return ended.value
+    finally:
+        turns.close()

@@ -11,7 +11,6 @@ import optax
 
 from jaxrecipes.backend import by_backend
 from jaxrecipes.ema import ema_decay_at, ema_update
-from jaxrecipes.finite import is_floating
 from jaxrecipes.losses import composite_loss
 from jaxrecipes.metrics import Mean
 from jaxrecipes.optim import (
@@ -21,6 +20,7 @@ from jaxrecipes.optim import (
     merge,
     split_frozen,
 )
+from jaxrecipes.precision import is_floating
 from jaxrecipes.rng import stream_key
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.train.recipe import Batch, Recipe

@@ -12,13 +12,13 @@ import numpy as np
 
 from jaxrecipes.config import replaced
 from jaxrecipes.fields import leaves_of
-from jaxrecipes.json_files import write_json
+from jaxrecipes.files import write_json
 from jaxrecipes.population.lineage import Lineage
 from jaxrecipes.population.pbt import Move, exploit
 from jaxrecipes.population.take_over import take_over
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.learning_rate import learning_rate_schedule
-from jaxrecipes.train.turns import EpochOver
+from jaxrecipes.train.hparams import learning_rate_schedule
+from jaxrecipes.train.run_state import EpochOver
 from jaxrecipes.tune.shared import Shared
 from jaxrecipes.tune.space import Float, Space
 from jaxrecipes.tune.trial_runs import TrialRuns

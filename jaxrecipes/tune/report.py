@@ -10,8 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxrecipes.config import to_dict
-from jaxrecipes.files import write_bytes
-from jaxrecipes.json_files import write_json
+from jaxrecipes.files import write_bytes, write_json
 from jaxrecipes.report.curves import svg_curve
 from jaxrecipes.report.figures import BLUE, GREEN
 from jaxrecipes.report.page import Answer, Page, command, write_page

@@ -10,8 +10,7 @@ from typing import Any
 from jaxrecipes.interrupt import Interrupt
 from jaxrecipes.train.config import RunConfig
 from jaxrecipes.train.fit import in_turns
-from jaxrecipes.train.outcome import Finished
-from jaxrecipes.train.turns import EpochOver, Turns
+from jaxrecipes.train.run_state import EpochOver, Finished, Turns
 from jaxrecipes.tune.shared import Shared
 from jaxrecipes.tune.study import Claimed
 

@@ -3,9 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxrecipes.data.feed import StreamFeed
+from jaxrecipes.data.feed import StreamFeed, stream_batches
 from jaxrecipes.data.shard_order import ShardOrder
-from jaxrecipes.data.stream import stream_batches
 
 SEQUENCES = np.repeat(np.arange(60, dtype=np.int32), np.arange(60) % 7 + 1)
 SHARDS = SEQUENCES // 10

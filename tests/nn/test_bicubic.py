@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxrecipes.nn import bicubic_matrix
+from jaxrecipes.nn.bicubic import bicubic_matrix
 
 sizes = st.integers(1, 40)
 

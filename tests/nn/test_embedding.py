@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrecipes.fsdp import used_dtypes
-from jaxrecipes.nn import embed
+from jaxrecipes.nn.embedding import embed
 
 TABLE = jnp.asarray(np.random.default_rng(0).standard_normal((5, 3)), jnp.float32)
 IDS = jnp.array([[0, 3], [3, 4]])

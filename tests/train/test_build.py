@@ -6,7 +6,7 @@ import pytest
 from jaxrecipes.config import from_dict
 from jaxrecipes.schedules import cosine
 from jaxrecipes.train.config import OptimConfig, RunConfig
-from jaxrecipes.train.learning_rate import learning_rate_schedule
+from jaxrecipes.train.hparams import learning_rate_schedule
 
 STEPS_PER_EPOCH = 3
 

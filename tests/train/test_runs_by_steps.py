@@ -11,7 +11,7 @@ from toy_recipe import toy_arrays, toy_config, toy_fit, toy_recipe
 from jaxrecipes.data.order import evaluation_batches
 from jaxrecipes.metrics import Mean
 from jaxrecipes.train.config import DataConfig, LoopConfig, OptimConfig, RunConfig
-from jaxrecipes.train.learning_rate import learning_rate_schedule
+from jaxrecipes.train.hparams import learning_rate_schedule
 
 LOOP = LoopConfig(steps_per_call=3, log_every_steps=4, validate_every_steps=5, compilation_cache="")
 

@@ -5,7 +5,7 @@ import pytest
 
 from jaxrecipes.config import from_dict
 from jaxrecipes.train.config import RunConfig
-from jaxrecipes.train.learning_rate import learning_rate_schedule
+from jaxrecipes.train.hparams import learning_rate_schedule
 
 
 def rates(kind, total, *, ratio, rate=1.0, steps_per_epoch=1, **fields):

@@ -7,7 +7,12 @@ from jax.typing import DTypeLike
 
 from jaxrecipes.models.clip.blocks import ClipBlock, ClipTowerOutput, normal
 from jaxrecipes.models.clip.config import ClipTextConfig
-from jaxrecipes.nn import LayerNorm, Linear, embed, run_block
+from jaxrecipes.nn import (
+    LayerNorm,
+    Linear,
+    run_block,
+)
+from jaxrecipes.nn.embedding import embed
 
 
 class ClipText(nn.Module):

@@ -11,7 +11,13 @@ from jax.typing import DTypeLike
 
 from jaxrecipes.models.clip.blocks import ClipBlock, ClipTowerOutput, normal
 from jaxrecipes.models.clip.config import ClipVisionConfig
-from jaxrecipes.nn import Conv, LayerNorm, Linear, bicubic_matrix, run_block
+from jaxrecipes.nn import (
+    Conv,
+    LayerNorm,
+    Linear,
+    run_block,
+)
+from jaxrecipes.nn.bicubic import bicubic_matrix
 
 
 class ClipVision(nn.Module):

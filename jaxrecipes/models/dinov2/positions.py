@@ -4,7 +4,7 @@ import jax
 from jax import numpy as jnp
 
 from jaxrecipes.models.dinov2.config import PosInterp
-from jaxrecipes.nn import bicubic_matrix
+from jaxrecipes.nn.bicubic import bicubic_matrix
 
 
 def interpolate_positions(positions: jax.Array, grid: int, pos_interp: PosInterp) -> jax.Array:

@@ -18,9 +18,9 @@ from jaxrecipes.recipes.clip_iqa.freezing import INERT, freezing_plan
 from jaxrecipes.recipes.clip_iqa.network import ClipIqa
 from jaxrecipes.recipes.clip_iqa.pretrained import check_weights, pretrained
 from jaxrecipes.train.build import build_optimizer
+from jaxrecipes.train.config import check_monitored
 from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe, Stage
-from jaxrecipes.train.watched_metrics import check_monitored
 
 SCORES = ("quality", "consistency")
 MOS_SCALE = 5.0

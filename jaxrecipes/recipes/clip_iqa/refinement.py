@@ -4,8 +4,15 @@ import jax
 from flax import linen as nn
 from jax import numpy as jnp
 
-from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, SingleKeyAttention, gelu
+from jaxrecipes.nn import (
+    Dropout,
+    LayerNorm,
+    Linear,
+    Rate,
+    gelu,
+)
 from jaxrecipes.nn.initializers import uniform_fan_in
+from jaxrecipes.nn.single_key_attention import SingleKeyAttention
 
 
 def dense(x: jax.Array, features: int, name: str) -> jax.Array:

@@ -16,15 +16,14 @@ from jax.typing import DTypeLike
 from jaxrecipes.broadcasting import aligned
 from jaxrecipes.nn import (
     Dropout,
-    InertLinear,
     LayerNorm,
     Linear,
     Rate,
-    SingleKeyAttention,
     gelu,
     run_block,
 )
 from jaxrecipes.nn.initializers import uniform_fan_in
+from jaxrecipes.nn.single_key_attention import InertLinear, SingleKeyAttention
 
 INERT = ("/query_key/", "^pose_attention/pose_to_key/", "^pose_attention/feature_to_query/")
 """Paths of parameters that no output depends on."""

@@ -22,9 +22,9 @@ from jaxrecipes.recipes.faces.pose_text_source import (
 from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
 from jaxrecipes.train.apply_fn import linen_apply, linen_init
 from jaxrecipes.train.build import build_optimizer
+from jaxrecipes.train.config import check_monitored
 from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
-from jaxrecipes.train.watched_metrics import check_monitored
 
 _TERMS = {"mse": mean_squared_error, "cosine": cosine_loss}
 

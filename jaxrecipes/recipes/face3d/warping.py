@@ -7,8 +7,15 @@ from flax import linen as nn
 from jax import numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxrecipes.nn import Dropout, LayerNorm, Linear, Rate, SingleKeyAttention, run_block
+from jaxrecipes.nn import (
+    Dropout,
+    LayerNorm,
+    Linear,
+    Rate,
+    run_block,
+)
 from jaxrecipes.nn.initializers import uniform_fan_in
+from jaxrecipes.nn.single_key_attention import SingleKeyAttention
 from jaxrecipes.recipes.face3d.network_config import Face3DConfig
 
 

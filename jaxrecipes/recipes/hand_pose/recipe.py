@@ -27,9 +27,9 @@ from jaxrecipes.recipes.hand_pose.sources import check_sources, hand_model, pret
 from jaxrecipes.schedules import Schedule, ScheduleLike
 from jaxrecipes.train.apply_fn import linen_apply
 from jaxrecipes.train.build import build_optimizer
+from jaxrecipes.train.config import check_monitored
 from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
-from jaxrecipes.train.watched_metrics import check_monitored
 
 _ERRORS = ("micro_mpjpe", "micro_mpjpe_rel", "micro_mpvpe", "micro_mpvpe_rel", "micro_rte")
 _MORE_ERRORS = ("pa_mpjpe", "macro_mpjpe")

@@ -18,9 +18,9 @@ from jaxrecipes.recipes.ocec.class_balance import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
 from jaxrecipes.recipes.ocec.network import Ocec, check_image_size
 from jaxrecipes.schedules import Schedule
+from jaxrecipes.train.config import check_monitored
 from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
-from jaxrecipes.train.watched_metrics import check_monitored
 
 CLASS_NAMES = ("closed", "open")
 

@@ -27,9 +27,9 @@ from jaxrecipes.recipes.faces.pose_text_source import (
 from jaxrecipes.recipes.faces.report import retrieval_metrics, seed_tag
 from jaxrecipes.recipes.universal_face.config import UniversalFaceRunConfig
 from jaxrecipes.recipes.universal_face.network import UniversalFace
+from jaxrecipes.train.config import check_monitored
 from jaxrecipes.train.hparams import collect
 from jaxrecipes.train.recipe import Batch, DataInfo, Hparams, Recipe
-from jaxrecipes.train.watched_metrics import check_monitored
 
 TERMS = (
     "id_similarity",

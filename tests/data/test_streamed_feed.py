@@ -2,8 +2,8 @@ import itertools
 
 import numpy as np
 
+from jaxrecipes.data.feed import stream_batches
 from jaxrecipes.data.order import BatchOrder
-from jaxrecipes.data.stream import stream_batches
 
 ARRAYS = {
     "image": np.random.default_rng(0).integers(0, 256, (50, 4, 6, 3), dtype=np.uint8),

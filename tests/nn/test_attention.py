@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
-from jaxrecipes.nn import attention_forms
-from jaxrecipes.nn.attention_forms import attention_form, dot_product_attention
-from jaxrecipes.train import apply_on
+from jaxrecipes.nn.attention import attention_form, dot_product_attention, has_cudnn_attention
+from jaxrecipes.train import apply_fn
 
 BATCH, HEADS, TOKENS, KEYS, CHANNELS = 2, 3, 5, 11, 8
 MASKS = {
@@ -141,12 +140,12 @@ def mesh_of(platform, capability="9.0"):
     ids=["cpu", "tpu", "nvidia", "no cudnn", "old nvidia"],
 )
 def test_the_form_suits_the_devices(mesh, cudnn, form, monkeypatch):
-    monkeypatch.setattr(apply_on, "has_cudnn_attention", lambda: cudnn)
-    assert apply_on._attention_form("auto", mesh) == form
-    assert apply_on._attention_form("plain", mesh) == "plain"
+    monkeypatch.setattr(apply_fn, "has_cudnn_attention", lambda: cudnn)
+    assert apply_fn._attention_form("auto", mesh) == form
+    assert apply_fn._attention_form("plain", mesh) == "plain"
 
 
 def test_cudnn_is_refused_where_it_is_not():
-    assert not attention_forms.has_cudnn_attention()
+    assert not has_cudnn_attention()
     with pytest.raises(ValueError, match="attention is cudnn, which the device cannot compute"):
-        apply_on._attention_form("cudnn", mesh_of("cpu"))
+        apply_fn._attention_form("cudnn", mesh_of("cpu"))

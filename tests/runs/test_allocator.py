@@ -10,7 +10,7 @@ from jaxrecipes.train.config import DataConfig, LoopConfig, RunConfig
 _PROGRAM = """
 import resource, sys
 import numpy as np
-from jaxrecipes.allocator import keep_freed_memory
+from jaxrecipes.runs.runtime import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():
