@@ -36,9 +36,12 @@ with epy.lazy_api_imports(globals()):
         unit,
     )
     from jaxrecipes.losses.triplets import Triplets, angle_triplet, angle_triplets
+    from jaxrecipes.losses.weighting import LossWeighting, WeightingState
 
 __all__ = [
+    "LossWeighting",
     "Triplets",
+    "WeightingState",
     "absolute",
     "angle_triplet",
     "angle_triplets",

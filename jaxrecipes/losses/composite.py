@@ -1,6 +1,7 @@
 """A loss composed of named terms, each with a weight that is a hyperparameter."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxrecipes.errors import nearest
 
 Array = jax.Array
+_WEIGHT = "loss_weight/"
 
 
 def composite_loss(
@@ -40,6 +42,11 @@ def composite_loss(
     return total, log | {"loss": total}
 
 
+def term_names(hparams: Mapping[str, Any]) -> list[str]:
+    """The names of the terms that have a weight."""
+    return [name.removeprefix(_WEIGHT) for name in hparams if name.startswith(_WEIGHT)]
+
+
 def _mean(name: str, values: Array, mask: Array | None) -> Array:
     values = jnp.asarray(values, jnp.float32)
     if values.ndim > 1:
@@ -55,10 +62,10 @@ def _mean(name: str, values: Array, mask: Array | None) -> Array:
 
 
 def _weight(name: str, hparams: Mapping[str, Array | float]) -> Array | float:
-    key = f"loss_weight/{name}"
+    key = f"{_WEIGHT}{name}"
     if key in hparams:
         return hparams[key]
-    weights = [known for known in hparams if known.startswith("loss_weight/")]
+    weights = [f"{_WEIGHT}{known}" for known in term_names(hparams)]
     close = nearest(key, weights)
     hint = f"did you mean {close!r}?" if close else f"the weights there are: {weights or 'none'}"
     raise ValueError(f"hparams has no {key!r} for the loss term {name!r}; {hint}")

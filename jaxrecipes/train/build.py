@@ -6,10 +6,11 @@ from typing import Any
 import optax
 
 from jaxrecipes import optim
+from jaxrecipes.losses import LossWeighting
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.train.apply_fn import Hparams
-from jaxrecipes.train.config import OptimConfig, RunConfig
+from jaxrecipes.train.config import LossWeightingConfig, OptimConfig, RunConfig
 
 
 def build_optimizer(
@@ -64,6 +65,7 @@ def shared_parts(config: RunConfig, steps_per_epoch: int) -> dict[str, Any]:
         )
     return {
         "frozen": config.optim.frozen,
+        "loss_weighting": _loss_weighting(config.loss_weighting),
         "attention": config.attention,
         "remat": config.remat,
         "accumulation_steps": config.optim.accumulation_steps,
@@ -75,3 +77,9 @@ def shared_parts(config: RunConfig, steps_per_epoch: int) -> dict[str, Any]:
         "early_stopping": early_stopping,
         "warmup_steps": config.optim.warmup_epochs * steps_per_epoch,
     }
+
+
+def _loss_weighting(config: LossWeightingConfig) -> LossWeighting | None:
+    if config.kind == "fixed":
+        return None
+    return LossWeighting(config.kind, config.shared)

@@ -158,6 +158,35 @@ class EmaConfig(Checked):
     """Average the batch statistics too; otherwise the live ones go with the averaged weights."""
 
 
+def _is_learned(weighting: "LossWeightingConfig") -> bool:
+    return weighting.kind != "fixed"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossWeightingConfig(Checked):
+    """How the terms of the loss are balanced; see `jaxrecipes.losses.LossWeighting`."""
+
+    kind: Literal["fixed", "uncertainty", "gradnorm"] = "fixed"
+    """fixed: by the weights of `loss` alone. Otherwise each weight is multiplied by a factor that
+    is learned, from the losses (uncertainty) or from the norms of their gradients (gradnorm, a
+    backward pass for each term). What is selected and monitored is the loss under the weights of
+    `loss`, so that it can be compared over a run and between runs."""
+    learning_rate: Hparam[NonNegative] = hparam(
+        0.01, name="loss_weighting_rate", search=(1e-3, 1e-1), log=True, when=_is_learned
+    )
+    """Adam's rate for the factors."""
+    alpha: Hparam[NonNegative] = hparam(
+        1.5,
+        name="loss_weighting_alpha",
+        search=(0.0, 3.0),
+        when=lambda weighting: weighting.kind == "gradnorm",
+    )
+    """gradnorm: how strongly terms that fall slowly are pulled along; 0: equal norms."""
+    shared: tuple[str, ...] = ()
+    """gradnorm: regular expressions over paths of the parameters whose gradients are compared, such
+    as the last layer that all terms share. None: all that are trained."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EarlyStoppingConfig(Checked):
     """When to stop before the last epoch."""
@@ -280,6 +309,7 @@ class RunConfig(Checked):
     plateau: PlateauConfig = dataclasses.field(default_factory=PlateauConfig)
     ema: EmaConfig = dataclasses.field(default_factory=EmaConfig)
     early_stopping: EarlyStoppingConfig = dataclasses.field(default_factory=EarlyStoppingConfig)
+    loss_weighting: LossWeightingConfig = dataclasses.field(default_factory=LossWeightingConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
 

@@ -182,7 +182,9 @@ def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _weights_move(recipe: Recipe) -> bool:
-    """Whether a loss weight follows a schedule."""
+    """Whether a loss weight follows a schedule, or is learned."""
+    if recipe.loss_weighting is not None:
+        return True
     hparams = recipe.hparams.items()
     return any(name.startswith(_WEIGHT) and s.kind is not constant for name, s in hparams)
 

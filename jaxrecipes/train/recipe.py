@@ -13,6 +13,8 @@ import optax
 
 from jaxrecipes.data.examples import Examples
 from jaxrecipes.errors import unknown_name
+from jaxrecipes.losses import LossWeighting
+from jaxrecipes.losses.composite import term_names
 from jaxrecipes.plateau import EarlyStopping, ReduceLROnPlateau
 from jaxrecipes.precision import LossScale
 from jaxrecipes.schedules import Schedule
@@ -158,6 +160,7 @@ class Recipe:
         decay. Of a recipe with later stages it is what the first one freezes.
       later_stages: progressive unfreezing: what is frozen from which step on, in order. Each stage
         has a step program of its own.
+      loss_weighting: learned factors on the weights of `loss_terms`, or None.
       attention: how the library's attention is computed, see `attention_form`; "auto": as suits the
         devices and the dtype.
       remat: keep of each block of the network its inputs alone for the backward pass, see
@@ -197,6 +200,7 @@ class Recipe:
     pretrained: Pretrained | None = None
     frozen: tuple[str, ...] = ()
     later_stages: tuple[Stage, ...] = ()
+    loss_weighting: LossWeighting | None = None
     attention: Literal["auto", "plain", "recomputed", "cudnn"] = "auto"
     remat: bool = False
     accumulation_steps: int = 1
@@ -215,6 +219,8 @@ class Recipe:
     example: Mapping[str, jax.ShapeDtypeStruct] | None = None
 
     def __post_init__(self):
+        if self.loss_weighting is not None:
+            self.loss_weighting.init(term_names(self.hparams))  # refuses a loss of a single term
         starts = [0, *(stage.first_step for stage in self.later_stages)]
         if starts != sorted(set(starts)):
             raise ValueError(

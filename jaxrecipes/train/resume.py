@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxrecipes.checkpoint import CheckpointManager
 from jaxrecipes.config import diff, from_dict, to_dict
 from jaxrecipes.data.fingerprint import Fingerprint, as_json, differences, judged_on
+from jaxrecipes.losses.composite import term_names
 from jaxrecipes.optim import leaves_by_path
 from jaxrecipes.schedules import evaluate
 from jaxrecipes.sharding import state_shardings
@@ -158,6 +159,8 @@ def restore(
     saved = {path: leaf for path, leaf in shapes.items() if path.startswith(_MOMENTS)}
     wanted = programs.abstract_state.replace(opt_state=None)
     wanted = wanted.replace(hparams={}) if changed else wanted
+    begins_weighting = changed and not any(path.startswith("loss_weighting/") for path in shapes)
+    wanted = wanted.replace(loss_weighting=None) if begins_weighting else wanted
     tree = saved | wanted.as_dict()
     tree = jax.tree.map(_laid_out, tree, state_shardings(tree, mesh))
     metadata, changes = checkpoints.metadata(step), [*found.changes]
@@ -171,6 +174,9 @@ def restore(
     state = TrainState(**{name: restored.tree[name] for name in wanted.as_dict()})
     if changed:
         state = _with_hparams(recipe, state).replace(step=np.int32(found.position))
+    if begins_weighting and recipe.loss_weighting is not None:
+        names = term_names(recipe.hparams)
+        state = state.replace(loss_weighting=recipe.loss_weighting.init(names))
     if found.judged_anew:
         state = _without_best(recipe, state)
     moments = {path.removeprefix(_MOMENTS): restored.tree[path] for path in saved}

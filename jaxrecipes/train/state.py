@@ -11,6 +11,8 @@ from flax import struct
 from jax.sharding import Mesh
 
 from jaxrecipes.ema import ema_init
+from jaxrecipes.losses import WeightingState
+from jaxrecipes.losses.composite import term_names
 from jaxrecipes.optim import carry_over, leaves_by_path, split_frozen, with_late
 from jaxrecipes.schedules import Schedule, evaluate
 from jaxrecipes.sharding import state_shardings
@@ -31,6 +33,7 @@ class TrainState(struct.PyTreeNode):
       ema_params, ema_batch_stats: float32 averages, or None without EMA.
       hparams: `{name: Schedule}`, the numbers being leaves: replace them and nothing recompiles.
       plateau, early_stopping, loss_scale: state machines, or None.
+      loss_weighting: the learned factors of the loss's terms, or None.
       num_skipped, num_skipped_in_row: int32 scalars, steps without an update, in all and since the
         last update.
       key: the run's PRNG key. It never advances: every use folds in a stream name and the step.
@@ -49,6 +52,7 @@ class TrainState(struct.PyTreeNode):
     num_skipped: jax.Array
     num_skipped_in_row: jax.Array
     key: jax.Array
+    loss_weighting: WeightingState | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, as a checkpoint holds them."""
@@ -99,6 +103,9 @@ def create_state(
         num_skipped=zero,
         num_skipped_in_row=zero,
         key=key,
+        loss_weighting=recipe.loss_weighting.init(term_names(leaves))
+        if recipe.loss_weighting
+        else None,
     )
 
 

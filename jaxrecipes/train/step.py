@@ -26,6 +26,8 @@ from jaxrecipes.schedules import evaluate
 from jaxrecipes.train.recipe import Batch, Recipe
 from jaxrecipes.train.state import TrainState
 
+_TERM_GRAD_NORM = "term_grad_norm/"
+
 
 @flax.struct.dataclass
 class StepMetrics:
@@ -34,8 +36,8 @@ class StepMetrics:
     Attributes:
       sums: metrics that add up over steps; a skipped step adds nothing.
       log: float32 scalars of this step: `loss`, `loss/TERM`, `grad_norm`, each hyperparameter as
-        `hparams/NAME`, and the recipe's `step_metrics`. Why an update was skipped is in
-        `first_nonfinite`, an index into `looked_at`, or -1.
+        `hparams/NAME`, the recipe's `step_metrics`, and with gradnorm each `term_grad_norm/TERM`.
+        Why an update was skipped is in `first_nonfinite`, an index into `looked_at`, or -1.
     """
 
     sums: dict[str, Any]
@@ -54,9 +56,22 @@ def current_hparams(
     return hparams
 
 
+def weighed_hparams(
+    recipe: Recipe, state: TrainState, hparams: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Hyperparameters with the loss's weights times the factors that were learned, if any."""
+    if recipe.loss_weighting is None:
+        return hparams
+    assert state.loss_weighting is not None
+    return recipe.loss_weighting.weighed(hparams, state.loss_weighting)
+
+
 def used_hparams(recipe: Recipe, state: TrainState) -> dict[str, jax.Array]:
-    """The hyperparameters of the step that led to `state`; of the first one before it."""
-    return current_hparams(recipe, state, step=jnp.maximum(state.step - 1, 0))
+    """The hyperparameters of the step that led to `state`; of the first one before it. Learned
+    factors of the loss's weights are those of `state`.
+    """
+    hparams = current_hparams(recipe, state, step=jnp.maximum(state.step - 1, 0))
+    return weighed_hparams(recipe, state, hparams)
 
 
 def make_train_step(
@@ -80,22 +95,31 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        hparams = current_hparams(recipe, state)
+        given = current_hparams(recipe, state)
+        hparams = weighed_hparams(recipe, state, given)
         trainable, frozen = split_frozen(state.params, recipe.frozen)
+        weighting = recipe.loss_weighting
         loss_scale = state.loss_scale.scale if recipe.loss_scale else jnp.float32(1.0)
 
-        def objective(trainable, batch_stats, micro_batch, key):
-            augment_key, apply_key = jax.random.split(key)
-            micro_batch = recipe.augment(augment_key, micro_batch, hparams)
+        def forward(trainable, batch_stats, micro_batch, key):
             outputs, batch_stats = recipe.apply_fn(
                 merge(trainable, frozen),
                 batch_stats,
                 recipe.inputs(micro_batch),
                 hparams=hparams,
                 train=True,
-                key=apply_key,
+                key=key,
             )
-            loss, log = composite_loss(recipe.loss_terms(outputs, micro_batch, hparams), hparams)
+            terms = recipe.loss_terms(outputs, micro_batch, hparams)
+            return *composite_loss(terms, hparams), outputs, batch_stats
+
+        def objective(trainable, batch_stats, micro_batch, key):
+            augment_key, apply_key = jax.random.split(key)
+            micro_batch = recipe.augment(augment_key, micro_batch, hparams)
+            arguments = trainable, batch_stats, micro_batch, apply_key
+            loss, log, outputs, batch_stats = forward(*arguments)
+            if weighting is not None and weighting.kind == "gradnorm":
+                log |= _term_grad_norms(weighting.shared, forward, *arguments)
             sums = {name: Mean.from_values(value) for name, value in log.items()}
             sums |= recipe.metrics(outputs, micro_batch, hparams)
             return loss * loss_scale, (batch_stats, log, sums)
@@ -125,6 +149,10 @@ def make_train_step(
             trainable, opt_state = optimize(learned)
             trainable = jax.tree.map(_kept_finite, trainable, learned["trainable"])
             new = {"trainable": trainable, "batch_stats": batch_stats, "opt_state": opt_state}
+            if weighting is not None:
+                losses, norms = _by_term(log, "loss/"), _by_term(log, _TERM_GRAD_NORM)
+                old = learned["loss_weighting"]
+                new["loss_weighting"] = weighting.update(old, given, losses, norms)
             if recipe.ema:
                 stats_decay = decay if recipe.ema_batch_stats else jnp.float32(0.0)
                 params = merge(trainable, frozen)
@@ -139,6 +167,8 @@ def make_train_step(
             "batch_stats": state.batch_stats,
             "opt_state": state.opt_state,
         }
+        if weighting is not None:
+            learned["loss_weighting"] = state.loss_weighting
         if recipe.ema:
             learned |= {
                 "ema_params": state.ema_params,
@@ -176,6 +206,29 @@ def make_train_step(
         return new_state, StepMetrics(sums=sums, log=log)
 
     return train_step
+
+
+def _term_grad_norms(shared_rules, forward, trainable, *others):
+    """The norm of each term's gradient with respect to the parameters that the rules name, as
+    `term_grad_norm/NAME`; a backward pass for each.
+    """
+    trainable = jax.lax.stop_gradient(trainable)
+    rest, shared = split_frozen(trainable, shared_rules) if shared_rules else ({}, trainable)
+
+    def means(shared):
+        _, log, *_ = forward(merge(shared, rest), *others)
+        return _by_term(log, "loss/")
+
+    losses, pullback = jax.vjp(means, shared)
+    norms = {}
+    for name in losses:
+        one = {other: jnp.float32(other == name) for other in losses}
+        norms[f"{_TERM_GRAD_NORM}{name}"] = global_norm(pullback(one)[0])
+    return norms
+
+
+def _by_term(log, prefix):
+    return {name.removeprefix(prefix): x for name, x in log.items() if name.startswith(prefix)}
 
 
 def _update_if(finite, update, learned):

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxrecipes.data.order import BatchOrder
-from jaxrecipes.recipes.ocec.class_balance import sampling_weights
 from jaxrecipes.recipes.ocec.config import EyeDataConfig, OcecRunConfig
-from jaxrecipes.recipes.ocec.examples import Eyes
+from jaxrecipes.recipes.ocec.examples import Eyes, sampling_weights
 from jaxrecipes.report.progress import Progress
 
 # Procedural eyes are drawn by index; validation starts far above any training set.

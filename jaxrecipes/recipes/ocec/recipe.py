@@ -14,8 +14,8 @@ from jaxrecipes.data.augment.mix import MixOps, mix
 from jaxrecipes.losses import bce_with_logits, focal_label_smooth_ce, mixed_loss
 from jaxrecipes.metrics import BinaryCounts, roc_auc
 from jaxrecipes.precision import Policy
-from jaxrecipes.recipes.ocec.class_balance import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.config import OcecRunConfig
+from jaxrecipes.recipes.ocec.examples import pos_weight as class_pos_weight
 from jaxrecipes.recipes.ocec.network import Ocec, check_image_size
 from jaxrecipes.schedules import Schedule
 from jaxrecipes.train.config import check_monitored

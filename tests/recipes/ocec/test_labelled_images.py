@@ -9,7 +9,7 @@ from PIL import Image
 
 from jaxrecipes.data.parquet_files import find_parquet_files
 from jaxrecipes.data.sizes_from_text import parse_image_size, parse_token_grid
-from jaxrecipes.recipes.ocec.class_balance import pos_weight, sampling_weights
+from jaxrecipes.recipes.ocec.examples import pos_weight, sampling_weights
 from jaxrecipes.recipes.ocec.labelled_images import (
     NoUsableRowsError,
     check_labels,
