@@ -60,7 +60,7 @@ class Curve(nn.Module):
 
 
 def load_data(config: Config) -> dict[str, dict[str, np.ndarray]]:
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.data_seed)
     splits = {}
     for name, count in {"train": 512, "val": 128}.items():
         x = rng.uniform(-1.0, 1.0, (count, 1))

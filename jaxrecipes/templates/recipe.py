@@ -44,7 +44,7 @@ class Network(nn.Module):
 
 def load_data(config: Config) -> dict[str, dict[str, np.ndarray]]:
     """Splits of arrays [N, ...]: `train`, and `val` and `test` if there are any."""
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.data_seed)
 
     def rings(count: int) -> dict[str, np.ndarray]:
         label = rng.integers(0, 2, count)

@@ -256,6 +256,8 @@ class DataConfig(Checked):
 
     path: str | None = None
     """Path of the data. None: synthetic data, generated from the seed."""
+    seed: Seed | None = None
+    """Seeds synthetic data. None: the run's seed, so that another seed brings other data."""
     batch_size: Count = 128
     """Global batch: examples of all devices together, in one micro-batch."""
     eval_batch_size: Count = 512
@@ -312,6 +314,11 @@ class RunConfig(Checked):
     loss_weighting: LossWeightingConfig = dataclasses.field(default_factory=LossWeightingConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
     parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
+
+    @property
+    def data_seed(self) -> int:
+        """What synthetic data is drawn from."""
+        return self.seed if self.data.seed is None else self.data.seed
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""

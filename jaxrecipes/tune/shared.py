@@ -135,16 +135,16 @@ def _structure(recipe: Recipe) -> Any:
 
 
 def _splits_key(config: RunConfig) -> str:
-    """What the splits may depend on: the seed, the data's own fields, and what the recipe adds
+    """What the splits may depend on: the data's seed, its own fields, and what the recipe adds
     that is no float.
     """
     fields = to_dict(config)
-    shared = {field.name for field in dataclasses.fields(RunConfig)} - {"seed", "data"}
+    shared = {field.name for field in dataclasses.fields(RunConfig)}
     batches = {field.name for field in dataclasses.fields(DataConfig)} - {"path"}
-    kept: dict[str, Any] = {name: fields[name] for name in fields.keys() - shared - {"data"}}
+    kept: dict[str, Any] = {name: fields[name] for name in fields.keys() - shared}
     kept = {name: value for name, value in _flat(kept).items() if not isinstance(value, float)}
     data = {name: value for name, value in fields["data"].items() if name not in batches}
-    return json.dumps([kept, data], sort_keys=True)
+    return json.dumps([config.data_seed, kept, data], sort_keys=True)
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -34,7 +34,12 @@ def test_the_fingerprint_is_of_names_and_labels_and_always_the_same(name):
         assert len(split.identity) > 1
         assert not INPUTS & set(split.identity)
     assert fingerprint_of(load()) == fingerprint_of(splits)
-    assert fingerprint_of(load("--seed", "7")) != fingerprint_of(splits)
+    other = fingerprint_of(load("--seed", "7"))
+    assert other != fingerprint_of(splits)
+    assert fingerprint_of(load("--data.seed", "7")) == other
+    seed = load_config(f"configs/{name}.py", []).seed
+    again = load("--seed", "7", "--data.seed", str(seed))
+    assert fingerprint_of(again) == fingerprint_of(splits)
 
 
 def test_images_that_are_not_there_are_counted(tmp_path):

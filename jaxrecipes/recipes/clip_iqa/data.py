@@ -74,8 +74,8 @@ def load_data(
     """The splits that have examples.
 
     Args:
-      config: where the data is, how it is split and what is frozen; its seed is that of embedded
-        scenes.
+      config: where the data is, how it is split and what is frozen; its `data_seed` is that of
+        embedded scenes.
       report_dir: where `unreadable_SPLIT.csv` goes when images cannot be read.
       train: whether a run begins: then the training split is loaded, and embeddings of frozen
         towers stand in for what they are computed from.
@@ -300,7 +300,7 @@ def _embedded(config: IqaRunConfig, train: bool) -> dict[str, RatedImages]:
     counts["val"] = data.embedded_val
     drawn = {
         name: draw_scenes(
-            config.seed,
+            config.data_seed,
             np.arange(count),
             size=config.network.clip.vision.image_size,
             held_out=name == "val",

@@ -115,7 +115,7 @@ def load_data(
     see `data.order`, where the original shuffles with PyTorch's generator.
 
     Args:
-      config: its `data` is a `FaceDataConfig`; its seed is that of embedded data.
+      config: its `data` is a `FaceDataConfig`; its `data_seed` is that of embedded data.
       feat_dim: width of the features that the network takes. Embedded data has it, a folder must.
       report_dir: where the names of people without pairs go, as `people_without_pairs.txt`.
       train: whether to load the training split.
@@ -129,7 +129,7 @@ def load_data(
     data = data_config(config)
     if data.path is None:
         views = draw_faces(
-            config.seed,
+            config.data_seed,
             num_people=data.embedded_people,
             views_per_person=data.embedded_views,
             feat_dim=feat_dim,

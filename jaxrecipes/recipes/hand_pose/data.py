@@ -89,7 +89,7 @@ def _embedded(config: HandRunConfig, train: bool) -> dict[str, HandClips]:
     val = drawn(data.embedded_val, seed=data.val_seed, start=_FIRST_VAL)
     splits = {"val": _selected(config, val)}
     if train:
-        splits["train"] = drawn(data.embedded_train, seed=config.seed, start=0)
+        splits["train"] = drawn(data.embedded_train, seed=config.data_seed, start=0)
     return splits
 
 

@@ -36,7 +36,7 @@ def load_data(
         not be skipped ...
     """
     if config.data.path is None:
-        return _embedded(config.data, config.seed, train)
+        return _embedded(config.data, config.data_seed, train)
     from jaxrecipes.recipes.ocec import (
         image_data,
     )  # here, because it imports everything that decodes
