@@ -21,7 +21,7 @@ from jaxrecipes.rng import stream_key
 LOSSES = {
     "absolute": with_gradient(losses.absolute, "x"),
     "angle_triplet": with_gradient(
-        lambda x, person, angles, mask: losses.triplets(
+        lambda x, person, angles, mask: losses.angle_triplet(
             x, person, angles, features_original=2.0 * x, mask=mask
         ),
         *("x", "person", "angles", "mask"),

@@ -79,6 +79,10 @@ NN = {
     "depthwise_conv": with_gradient(
         lambda x: nn.depthwise_conv(x, jnp.ones((3, 3, 3), jnp.float32), 2), "maps"
     ),
+    "dot_product_attention": with_gradient(
+        lambda x: nn.dot_product_attention(x[:, None], x[:, None], x[:, None], causal=True),
+        "tokens",
+    ),
     "drop_path": lambda a: nn.drop_path(key_of(a), a["x"], 0.5),
     "dropout": with_gradient(lambda x, key: nn.dropout(key, x, 0.5), "x", "key"),
     "gelu": with_gradient(nn.gelu, "x"),

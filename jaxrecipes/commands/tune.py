@@ -15,13 +15,17 @@ the same --storage). With --population N so many trials train at the same time w
 program, each one bit for bit the run that `train` would make of its config. The result: best.py and
 best_config.json for train --config, report.html (and .md), trials.csv, search.json
 and plots in DIR.
+
+With --sensitivity nothing is searched: every hyperparameter of the config that no flag fixes is
+moved by itself, by --factors, under --seeds seeds, and report.html and sensitivity.json say which
+of them the metric depends on, and which effects are below the noise.
 """
 
 import importlib.util
 import logging
 import pathlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from jaxrecipes import cli
@@ -38,6 +42,7 @@ from jaxrecipes.tune.space import Space, declared_space, fixed_fields, parse_par
 
 if TYPE_CHECKING:
     from jaxrecipes.tune.results import TrialRow
+    from jaxrecipes.tune.sensitivity import Effect
 
 
 # What a sampler needs beside Optuna: module, and the package that has it.
@@ -87,7 +92,16 @@ def main() -> None:
         help="trials whose steps a vmap takes; 1 is exact to the bit (auto: 1 on CPU, else 8)",
     )
     flags.add_argument(
-        "--seeds", type=int, default=1, help="runs of each trial, judged by their mean (1)"
+        "--seeds", type=int, help="runs of each trial, judged by their mean (1; 3 of --sensitivity)"
+    )
+    flags.add_argument(
+        "--sensitivity", action="store_true", help="find out what matters, see above"
+    )
+    flags.add_argument(
+        "--factors",
+        type=_factors,
+        default=(0.7, 1.3),
+        help="of --sensitivity (0.7,1.3)",
     )
     flags.add_argument(
         "--keep",
@@ -101,6 +115,20 @@ def main() -> None:
     flags.add_argument("--search_seed", type=int, default=0, help="seed of the draws (0)")
     own, overrides = flags.parse_known_args()
     module, config = recipe_and_config(own.config, overrides)
+    if own.sensitivity:
+        found = sensitivity(
+            config,
+            own.workdir or pathlib.Path("runs") / f"sensitivity-{module.name}",
+            fixed=fixed_fields(config, overrides),
+            factors=own.factors,
+            seeds=own.seeds or 3,
+            storage=own.storage,
+            population=own.population,
+            chunk=own.chunk,
+        )
+        if found is not None:
+            logging.getLogger("jaxrecipes").info("\n".join(map(str, found)))
+        return
     space = _described(module, own.config, config).without(fixed_fields(config, overrides))
     space = space.with_parameters(dict(parse_parameter(text, config) for text in own.search))
     workdir = own.workdir or pathlib.Path("runs") / f"tune-{module.name}"
@@ -117,7 +145,7 @@ def main() -> None:
         interval_epochs=own.interval_epochs,
         population=own.population,
         chunk=own.chunk,
-        seeds=own.seeds,
+        seeds=own.seeds or 1,
         keep_all=own.keep == "all",
         seed=own.search_seed,
     )
@@ -198,17 +226,113 @@ def search(
             "--scheduler halving compares the trials of a population: give --population 2 or more, "
             "or --scheduler asha, which compares each trial with those before it"
         )
-    if importlib.util.find_spec("optuna") is None:
-        raise ImportError(f"searching needs Optuna: {install_command('tune')}")
-    for needed, package in _NEEDED[sampler].items():
-        if importlib.util.find_spec(needed) is None:
-            raise ImportError(f"--sampler {sampler} needs {package}: pip install {package}")
+    _check_optuna(sampler)
     spec = config if isinstance(config, str) else ""
     module, config = chosen(config, fields)
     module.check_config(config)
     check_one_stage(config, "tune")
     if space is None:
         space = _described(module, spec, config).without(set(fields or ()))
+
+    return _run(
+        module,
+        config,
+        space,
+        workdir,
+        trials=trials,
+        storage=storage,
+        timeout_s=timeout_s,
+        sampler=sampler,
+        pruner=pruner,
+        eta=eta,
+        interval_epochs=interval_epochs,
+        population=population,
+        chunk=chunk,
+        seeds=seeds,
+        keep_all=keep_all,
+        seed=seed,
+    )
+
+
+def sensitivity(
+    config: Any,
+    workdir: str | pathlib.Path,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    fixed: Collection[str] = (),
+    factors: Sequence[float] = (0.7, 1.3),
+    seeds: int = 3,
+    storage: str | None = None,
+    population: int | None = 1,
+    chunk: int | None = None,
+) -> "list[Effect] | None":
+    """Finds out which hyperparameter matters now, as `jaxrecipes tune --sensitivity` does.
+
+    Args:
+      config: a recipe's config, or what `--config` takes.
+      workdir: folder of the runs; the same call on the same folder goes on with them.
+      fields: values in place of the config's, by dotted name, which are left alone too.
+      fixed: fields that are left alone.
+      factors: what each hyperparameter is multiplied by, see `tune.sensitivity.one_at_a_time`.
+      seeds: runs of each setting; with one there is no telling an effect from chance.
+      storage: as of `search`.
+      population: as of `search`.
+      chunk: as of `search`.
+
+    Returns:
+      the effects, the largest first; None when a signal stopped it.
+
+    Raises:
+      ImportError: Optuna is not installed.
+      ValueError: nothing to move, or a value that the config refuses.
+    """
+    if any(factor in (0.0, 1.0) for factor in factors) or not factors:
+        given = ",".join(map(str, factors))
+        raise ValueError(f"--factors is {given!r}; expected numbers other than 0 and 1")
+    _check_optuna("tpe")
+    from jaxrecipes.tune.sensitivity import one_at_a_time, write_sensitivity_report
+
+    module, config = chosen(config, fields)
+    module.check_config(config)
+    check_one_stage(config, "tune")
+    space = one_at_a_time(config, factors, (*fixed, *(fields or ())))
+    return _run(
+        module,
+        config,
+        space,
+        workdir,
+        trials=len(space.points),
+        storage=storage,
+        sampler="grid",
+        pruner="none",
+        population=population,
+        chunk=chunk,
+        seeds=seeds,
+        write=write_sensitivity_report,
+    )
+
+
+def _run(
+    module: RecipeModule,
+    config: Any,
+    space: Space,
+    workdir: str | pathlib.Path,
+    *,
+    trials: int,
+    storage: str | None,
+    sampler: Sampler,
+    pruner: Pruner,
+    population: int | None,
+    chunk: int | None,
+    seeds: int,
+    timeout_s: float | None = None,
+    eta: int = 3,
+    interval_epochs: int = 1,
+    keep_all: bool = False,
+    seed: int = 0,
+    write: Callable[..., Any] | None = None,
+) -> Any:
+    """The trials of a search, and what `write` (`write_search_report` if None) makes of them."""
 
     def checked(trial: Any) -> Recipe:
         """What a trial would train; raises for what it would be refused for."""
@@ -267,7 +391,7 @@ def search(
         )
         if not found.run(trials, timeout_s=timeout_s):
             return None
-        best = write_search_report(
+        return (write or write_search_report)(
             study,
             space,
             recipe=module,
@@ -275,9 +399,6 @@ def search(
             mode=config.select_mode,
             config_of=found.configs.at_end,
         )
-        log = logging.getLogger("jaxrecipes")
-        log.info("best: trial %d, %s %.5g", best.number, found.metric, best.value)
-        return best
 
 
 def _described(module: RecipeModule, spec: str, config: Any) -> Space:
@@ -285,6 +406,18 @@ def _described(module: RecipeModule, spec: str, config: Any) -> Space:
     own = load_function(spec, "search_space") if ".py" in spec else None
     described = own or module.hook("search_space")
     return described(config) if described else declared_space(config)
+
+
+def _check_optuna(sampler: Sampler) -> None:
+    if importlib.util.find_spec("optuna") is None:
+        raise ImportError(f"searching needs Optuna: {install_command('tune')}")
+    for needed, package in _NEEDED[sampler].items():
+        if importlib.util.find_spec(needed) is None:
+            raise ImportError(f"--sampler {sampler} needs {package}: pip install {package}")
+
+
+def _factors(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split(",")))
 
 
 def _number_or_auto(text: str) -> int | None:

@@ -140,6 +140,11 @@ class Space:
         for values in itertools.product(*(d.grid for d in self.parameters.values())):
             yield dict(zip(self.parameters, values, strict=True))
 
+    def start(self, base: Any) -> dict[str, Any]:
+        """The values of the first trial: the config's own, where the space holds them."""
+        values = {name: value_at(base, name) for name in self.parameters}
+        return {name: value for name, value in values.items() if value in self.parameters[name]}
+
     def config(self, base: Any, values: Values) -> Any:
         """The config of a trial.
 

@@ -30,7 +30,7 @@ from jaxrecipes.tune.optuna_parts import (
     open_storage,
     to_stored,
 )
-from jaxrecipes.tune.space import Space, value_at
+from jaxrecipes.tune.space import Space
 
 _MAX_ATTEMPTS = 3
 # What Optuna raises for a URL, a driver that is not installed, and a file that is no journal.
@@ -117,9 +117,8 @@ class Study:
                 )
             stored = self.study.user_attrs.get("config")
             if stored is None:
-                values = {n: value_at(base, n) for n in space.parameters}
-                values = {n: v for n, v in values.items() if v in space.parameters[n]}
-                self.study.enqueue_trial({n: to_stored(v) for n, v in values.items()})
+                start = space.start(base)
+                self.study.enqueue_trial({n: to_stored(v) for n, v in start.items()})
                 self.study.set_user_attr("config", dict(config))
             elif changes := diff(stored, config):
                 raise ValueError(

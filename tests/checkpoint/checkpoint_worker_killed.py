@@ -35,7 +35,18 @@ def renames(count):
     return limited
 
 
-def die_at(moment):
+def die_when_files_appear(directory):
+    before = count_files(directory)
+    while count_files(directory) == before:
+        pass
+    die()
+
+
+def count_files(directory):
+    return sum(len(files) for _, _, files in os.walk(directory))
+
+
+def die_at(moment, directory):
     """Has this process killed at the moment."""
     match moment:
         case "before the arrays":
@@ -43,7 +54,7 @@ def die_at(moment):
         case "before the arrays are written":
             arrays.save = lambda path, tree: (SimpleNamespace(result=die), [])
         case "while the arrays are written":
-            threading.Timer(0.05, die).start()
+            threading.Thread(target=die_when_files_appear, args=(directory,)).start()
         case "before the index":
             arrays._show_in_step_folder = die
         case "before the manifest":
@@ -68,7 +79,7 @@ def save_twice(directory, moment):
     manager = CheckpointManager(directory, keep_latest=1)
     manager.save(1, filled(1), metadata={"step": 1})
     manager.wait()
-    die_at(moment)
+    die_at(moment, directory)
     step = 1 if "exchange" in moment else 2
     manager.save(step, filled(2), metadata={"step": 2}, replace=True)
     manager.wait()

@@ -23,6 +23,7 @@ from jaxrecipes.recipes.clip_iqa.network_config import HeadsConfig
 from jaxrecipes.train.config import EarlyStoppingConfig, EmaConfig
 
 if TYPE_CHECKING:
+    from jaxrecipes.report.sections import Section
     from jaxrecipes.tune.space import Int, Space
 
 _OPTIM = IqaRunConfig().optim
@@ -132,6 +133,28 @@ def get_config(preset: str = "default") -> IqaRunConfig:
       ValueError: there is no such preset; the nearest is named.
     """
     return named("preset", preset, PRESETS)
+
+
+def known_sensitivities() -> "Section":
+    """What the source document says from experience, for the full-size network on real data."""
+    from jaxrecipes.report.sections import Section, Table
+
+    return Section(
+        title="What the source document says",
+        note="From its authors' experience with ViT-L/14 on their own data, not measured here.",
+        table=Table(
+            head=["hyperparameter", "in our config", "sensitivity", "effect on SROCC", "tune"],
+            rows=[
+                ["lr", "optim.learning_rate", "very high", "±0.05", "first"],
+                ["freeze_layers", "freeze.layers", "high", "±0.03", "first"],
+                ["residual_scale_c", "heads.residual_scale_c", "high", "±0.02", "next"],
+                ["w_q / w_c", "loss.w_q, loss.w_c", "medium", "±0.01", "next"],
+                ["residual_scale_q", "heads.residual_scale_q", "medium", "±0.01", "last"],
+                ["batch_size", "data.batch_size", "low", "±0.005", "last"],
+                ["epochs", "epochs", "low", None, "enough is enough"],
+            ],
+        ),
+    )
 
 
 def search_space(config: IqaRunConfig) -> "Space":
