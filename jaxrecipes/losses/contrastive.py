@@ -63,7 +63,7 @@ def info_nce(
     left = (
         jnp.log(jnp.float32(2 * _EPS))
         if exclude_self
-        else _log_expm1(jnp.diagonal(logits), plus=2 * _EPS)
+        else _log_expm1(jnp.where(self_pair, logits, 0.0).sum(1), plus=2 * _EPS)
     )
     others = jnp.where(both & ~self_pair, logits, -jnp.inf)
     log_all = _log_sum_exp(others, jnp.broadcast_to(left, (rows,))[:, None])

@@ -1,11 +1,10 @@
 """Only programs for CPUs have branches and loops whose course is data; the numbers are the same."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from lowered_text import waits
 from toy_recipe import toy_batch, toy_config, toy_data, toy_fit, toy_recipe
 
 from jaxrecipes.data.augment.map_selected import map_selected
@@ -23,23 +22,6 @@ def accelerator(monkeypatch):
     """CPUs that compute as other platforms do."""
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
     monkeypatch.setattr(programs, "on_cpu", lambda mesh: False)
-
-
-def waits(text):
-    """The branches and loops of a lowered program whose course is data: `case` and `if` of what is
-    no constant, and loops that do not compare a counter with one. The number of a platform is a
-    `case` of a constant.
-    """
-    constants = set(re.findall(r"(%\w+) = stablehlo\.constant", text))
-    branches = []
-    choice = r'(%\w+)(?::\d+)? = "stablehlo\.(?:case|if)"\((%\w+)\)'
-    for result, chosen_by in re.findall(choice, text):
-        if chosen_by in constants:
-            constants.add(result)
-        else:
-            branches.append(chosen_by)
-    loops = re.findall(r"stablehlo\.while.*?\n\s*cond \{(.*?)\} do", text, flags=re.DOTALL)
-    return branches + [loop for loop in loops if not re.search(r"compare\s+LT, %\w+, %c", loop)]
 
 
 def lowered(function, *args, platform):
