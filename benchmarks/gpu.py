@@ -128,7 +128,7 @@ def in_own_process(arguments: list[str], timeout_s: float) -> dict[str, Any]:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            return {"error": f"it took more than {timeout_s:.0f} s"}
+            return {"error": f"it took more than {timeout_s:g} s"}
         if done.returncode:
             return {"error": (done.stderr.strip() or done.stdout.strip())[-500:]}
         return json.loads(file.read_text())

@@ -1,6 +1,4 @@
-"""The steps of a run up to the end of an epoch or a stage, with what is logged and saved on the
-way.
-"""
+"""The steps of a run up to the end of an epoch or a stage, with logging and saving on the way."""
 
 import collections
 import dataclasses
@@ -36,8 +34,8 @@ def train_part(
     *,
     silent: bool,
 ) -> Generator[Call | Look, Any, tuple[Position, bool]]:
-    """Trains to the end of the epoch or the stage, or to where a signal interrupts it; whether one
-    did.
+    """Trains to the end of the epoch or the stage, or until a signal interrupts it; returns the
+    position and whether one did.
     """
     data, loop, step = run.data, run.config.loop, position.step
     epoch_end = min(_next_multiple(step, data.steps_per_epoch), run.end)
@@ -91,7 +89,7 @@ def train_part(
                     _log.info(run.recipe.log_line(run.taken(step), run.taken(run.end), values))
                 progress.advance(0, {"loss": values["loss"]})
                 _check_skipped(run, position, values, culprit)
-            # Every process must ask at the same steps, which are the log points.
+            # All processes must ask at the same steps: the log points.
             if (logs or jax.process_count() == 1) and interrupt.requested_anywhere():
                 return (yield Look(position=position)), True
             saves = loop.checkpoint_every_steps and step % loop.checkpoint_every_steps == 0

@@ -1,5 +1,5 @@
-"""Evaluation: a pass over a split in its fixed order, in which every example counts once and
-padding nowhere.
+"""Evaluation: one pass over a split in its fixed order. Every example counts once, and padding does
+not count.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ class EvalProgram:
             )
             terms = recipe.loss_terms(outputs, batch, loss_hparams)
             _, log = composite_loss(terms, loss_hparams, mask=mask)
-            # Each batch's means count by its number of real examples.
+            # Weight each batch's means by its number of real examples.
             weight = mask.sum()
             sums = {name: Mean(sum=value * weight, count=weight) for name, value in log.items()}
             sums |= recipe.metrics(outputs, batch, hparams)
@@ -84,8 +84,7 @@ class EvalProgram:
           batch_stats: that go with them.
           split: the examples.
           hparams: the hyperparameters in force, for the network and the metrics.
-          loss_hparams: those of the loss; of the run's end where losses are to be compared over the
-            run.
+          loss_hparams: those of the loss; where losses are compared over a run, those at its end.
           pass_metrics: the recipe's.
           rows: which examples; None: all.
         """
@@ -121,17 +120,17 @@ def validate(
     last_step: int,
     rows: np.ndarray | None = None,
 ) -> tuple[dict[str, float], Evaluation]:
-    """Metrics of a state's raw weights, with EMA of the averaged ones too (`NAME_ema`), and the
-    pass that counts.
+    """Metrics of a state's raw weights and, with EMA, of the averaged ones (`NAME_ema`); and the
+    pass over the weights that the run is judged by.
 
     Args:
       recipe: what is evaluated.
       program: its evaluation.
-      state: after the step whose hyperparameters count.
+      state: after a step; the hyperparameters of that step are used.
       split: the examples.
-      last_step: of the run; `loss` is weighed as it weighs, so that losses can be compared over a
-        run whose loss weights move: while a weight rises the weighed sum rises as well, though each
-        term may fall. The sum under the weights of the moment is beside it, as `loss_now`.
+      last_step: of the run. `loss` uses the loss weights of this step, so that it can be compared
+        over a run whose weights change: as a weight rises the weighted sum rises too, even if every
+        term falls. The sum under the current weights is logged as `loss_now`.
       rows: which examples; None: all.
     """
     hparams = used_hparams(recipe, state)
@@ -160,7 +159,7 @@ def validate(
 def training_metrics(
     recipe: Recipe, state: TrainState, sums: Mapping[str, Any], *, last_step: int
 ) -> dict[str, float]:
-    """Metrics of the training steps that `sums` adds up. `loss` is weighed as in `validate`; what
+    """Metrics of the training steps that `sums` adds up. `loss` is weighted as in `validate`; what
     the steps minimised is `loss_now`.
     """
     metrics = compute_metrics(jax.device_get(sums))
@@ -171,7 +170,7 @@ def training_metrics(
 
 
 def compute_metrics(sums: Mapping[str, Any]) -> dict[str, float]:
-    """`{name: metric}` as `{metric name: float}`; a metric that computes several names them
+    """`{name: metric}` as `{metric name: float}`; a metric that computes several values names them
     itself.
     """
     values: dict[str, float] = {}

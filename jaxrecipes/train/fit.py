@@ -1,4 +1,4 @@
-"""`fit`: trains a recipe on its data, in a folder. Killed at any moment, the same call goes on."""
+"""`fit` trains a recipe on its data, in a folder. If killed, the same call resumes the run."""
 
 import dataclasses
 import logging
@@ -45,7 +45,7 @@ def fit(
     writers: Sequence[Writer] = (),
     after_epoch: Callable[[Sequence[Mapping[str, Any]]], None] | None = None,
 ) -> Finished | None:
-    """Trains to the end, from where an earlier call was stopped if it was.
+    """Trains to the end, resuming from where an earlier call stopped, if there was one.
 
     Args:
       recipe: what is trained.
@@ -53,22 +53,23 @@ def fit(
       config: of the run; it is stored with every checkpoint.
       workdir: the run's folder; checkpoints, history.json, summary.json and TensorBoard events go
         there.
-      allow_config_change: go on although the config stored in the folder differs.
-      allow_data_change: go on although the run was trained on other data; epochs that are done stay
-        done, and schedules follow the new length of an epoch.
-      programs: compiled for another run whose recipe differs in numbers alone; None: own ones.
-      writers: log there as well as to TensorBoard (and to Aim, where the config says so).
-      after_epoch: called with the history after each validation, once it is saved; what it raises
-        ends the run there.
+      allow_config_change: resume although the config stored in the folder differs.
+      allow_data_change: resume although the run was trained on other data; completed epochs stay
+        completed, and schedules follow the new length of an epoch.
+      programs: compiled for another run whose recipe differs only in numbers; None: compile them.
+      writers: where to log in addition to TensorBoard (and Aim, if the config says so).
+      after_epoch: called with the history after each validation has been saved; an exception from
+        it ends the run.
 
     Returns:
-      How it ended; None when SIGINT or SIGTERM stopped it: it was saved, and the same call goes on
-      from there.
+      How it ended; None if SIGINT or SIGTERM stopped it, in which case it was saved and the same
+      call resumes it.
 
     Raises:
-      ValueError: the folder holds a run that does not fit, or another process trains there.
+      ValueError: the folder holds a run that does not match, or another process is training there.
       TrainingDivergedError: too many steps in a row were not finite, or the state is not.
-      CheckpointWriteError, OSError: the disk is full or not writable; what was saved is intact.
+      CheckpointWriteError, OSError: the disk is full or not writable; earlier checkpoints are
+        intact.
     """
     with Interrupt() as interrupt:
         turns = in_turns(
@@ -98,14 +99,15 @@ def in_turns(
     writers: Sequence[Writer] = (),
     silent: bool = False,
 ) -> Turns:
-    """The run of `fit`, which asks for its steps instead of taking them: see `train.turns`.
+    """The run of `fit` as a generator that asks for its steps instead of taking them: see
+    `train.run_state`.
 
     Args:
-      recipe: as of `fit`, as is all that is not explained here.
+      recipe: as in `fit`, like everything that is not explained here.
       data: of the run.
       config: of the run.
       workdir: of the run.
-      interrupt: stops the run, as it stops all that share it.
+      interrupt: stops this run and all others that share it.
       allow_config_change: go on under another config.
       allow_data_change: go on with other data.
       programs: compiled for another run.
@@ -198,8 +200,8 @@ def in_turns(
 def _enter(
     stage: Stage, run: Run, position: Position, programs: Programs
 ) -> tuple[Position, Programs]:
-    """Sees to it that the moments and the programs are those of the stage, which begins at the
-    position or is under way there.
+    """Makes the moments and the programs those of the stage that begins, or is under way, at the
+    position.
     """
     recipe, state = run.recipe.stage_at(stage.first_step), position.state
     if position.step == stage.first_step > 0:

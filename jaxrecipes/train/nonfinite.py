@@ -1,4 +1,4 @@
-"""Whether the numbers of a run are finite, and what is said when they are not."""
+"""Checks that the numbers of a run are finite, and the messages for when they are not."""
 
 import math
 import pathlib
@@ -12,15 +12,15 @@ from jaxrecipes.train.state import TrainState
 
 
 class TrainingDivergedError(RuntimeError):
-    """Too many steps in a row were not finite, or the state that was to be saved."""
+    """Too many steps in a row were not finite, or the state to be saved is not."""
 
 
 def first_in(state: TrainState) -> str | None:
-    """The path of the first array of a state that may not be saved, as it holds a NaN or an
-    infinity; None if there is none.
+    """The path of the first array in a state that holds a NaN or an infinity; None if there is
+    none.
 
-    Looked at are weights, statistics, averages and the optimizer's arrays. Its scalars are not,
-    as other state machines' are not: a best value so far begins at infinity.
+    Weights, statistics, averages and the optimizer's arrays are checked. Scalars of the optimizer
+    and of other state machines are not: a "best value so far" starts at infinity.
     """
     parts = {
         "params": state.params,
@@ -48,7 +48,7 @@ def check_saved(state: TrainState, *, step: int, checkpoint: int | None) -> None
 
     Args:
       state: after `step` steps.
-      step: as users are told.
+      step: the number shown to users.
       checkpoint: the step of the newest checkpoint, if there is one.
     """
     found = first_in(state)
@@ -72,9 +72,9 @@ def skipped_message(
 
     Args:
       values: what the last step logged.
-      culprit: the first thing that was not finite, of `looked_at`.
+      culprit: the first entry of `looked_at` that was not finite.
       step: the steps taken so far.
-      batch: where the last step's batch was put.
+      batch: where the last step's batch was written.
       checkpoint: the step of the newest checkpoint, if there is one.
     """
     hparams = {

@@ -1,5 +1,5 @@
-"""What comes of an epoch and of a run: validation, plateau and early stopping, the record, the best
-weights and the summary.
+"""The end of an epoch (validation, plateau, early stopping, history) and of a run (the best weights
+and the summary).
 """
 
 import dataclasses
@@ -26,7 +26,9 @@ _log = logging.getLogger("jaxrecipes")
 
 
 def end_epoch(run: Run, position: Position, programs: Programs) -> Position:
-    """Validates, steps the state machines, puts the epoch on record and saves."""
+    """Validates, updates the plateau and early stopping, records the epoch in the history and
+    saves.
+    """
     recipe, state, step = run.recipe, position.state, position.step
     hparams = used_hparams(recipe, state)
     train = training_metrics(recipe, state, position.sums, last_step=run.end - 1)
@@ -37,7 +39,7 @@ def end_epoch(run: Run, position: Position, programs: Programs) -> Position:
     val = _validation(run, state, step)
     monitored = val or train
     state = _after_validation(run, state, step, monitored)
-    # The state machines' new scalars get the layout that the program was compiled for.
+    # Give the state machines' new scalars the layout that the program was compiled for.
     state = jax.device_put(state, programs.train.shardings)
 
     seconds = round(time.monotonic() - began, 3)
@@ -93,7 +95,7 @@ def _validation(run: Run, state: TrainState, step: int) -> dict[str, float]:
 def _after_validation(
     run: Run, state: TrainState, step: int, metrics: Mapping[str, float]
 ) -> TrainState:
-    """The state whose plateau and early stopping have seen these metrics."""
+    """The state after plateau and early stopping have been updated with these metrics."""
     recipe, config = run.recipe, run.config
     if recipe.plateau is not None and step > recipe.warmup_steps:
         metric = _watched(run, metrics, config.plateau.monitor)
@@ -175,7 +177,7 @@ def _best(run: Run, position: Position) -> tuple[TrainState, int]:
     _, at = resume.timeline_at(
         run.checkpoints.metadata(best), run.config, best, run.data.steps_per_epoch
     )
-    # Its hyperparameters stay: those of an earlier config may be of another structure.
+    # The current hyperparameters are kept: an earlier config's may have another structure.
     names = ["params", "batch_stats"]
     names += ["ema_params", "ema_batch_stats"] if run.recipe.ema else []
     wanted = {name: getattr(position.state, name) for name in names}
@@ -186,9 +188,7 @@ def _best(run: Run, position: Position) -> tuple[TrainState, int]:
 
 
 def bytes_per_device(state: TrainState) -> dict[str, int]:
-    """How much of the state lies on each device (on the fullest one): parameters, the optimizer's
-    moments, averages.
-    """
+    """Bytes of parameters, optimizer moments and averages on each device (on the fullest one)."""
     parts = {
         "params": state.params,
         "optimizer": state.opt_state,

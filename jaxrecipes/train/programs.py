@@ -36,10 +36,10 @@ class TrainProgram:
     """`run(state, sums, source, items, count)`: `count` steps of a recipe on a mesh; state and sums
     are donated.
 
-    The leading axis of `items` is the most steps of a call. On CPUs a call runs the first `count`
-    of them, so the last, shorter call of an epoch needs no compilation of its own. A GPU's host
-    would wait in every round of a loop whose length is data, so elsewhere the compiler knows the
-    length, and a shorter call takes its steps one by one through a second program.
+    The leading axis of `items` is the largest number of steps in a call. On CPUs a call runs the
+    first `count` of them, so the last, shorter call of an epoch needs no extra compilation. On a
+    GPU the host would wait in every iteration of a loop whose length is data. So elsewhere the
+    length is static, and a shorter call takes its steps one at a time through a second program.
 
     Args:
       recipe: what is trained.
@@ -102,11 +102,11 @@ class TrainProgram:
         return state, sums, log
 
     def lower(self, state, sums, source, items, count) -> jax.stages.Lowered:
-        """The program for such arguments (arrays or their shapes), not yet compiled."""
+        """The lowered program for these arguments (arrays or shapes)."""
         return self._run.lower(state, sums, source, items, count)
 
     def compiled(self, state, sums, source, items, count) -> jax.stages.Compiled:
-        """The program for such arguments, to look into; after a call it is the one that ran."""
+        """The compiled program for these arguments, to inspect; after a call, the one that ran."""
         return self.lower(state, sums, source, items, count).compile()
 
     def sum_shapes(self, state: TrainState, source: Any, items: Any) -> Any:
@@ -123,7 +123,7 @@ class TrainProgram:
         )
 
     def zeros(self, shapes: Any) -> Any:
-        """Sums of no step at all."""
+        """Metric sums before the first step."""
         return jax.tree.map(
             lambda x: put_global(np.zeros(x.shape, x.dtype), self._everywhere), shapes
         )
@@ -131,14 +131,14 @@ class TrainProgram:
 
 @dataclasses.dataclass(frozen=True)
 class StepsPerCall:
-    """A number of steps, and why it is that one; `unwise` if what was asked for costs much time."""
+    """A number of steps and the reason for it; `unwise` if the requested number is slow."""
 
     count: int
     reason: str
     unwise: bool = False
 
     def say(self, *, given: int | None) -> None:
-        """Logs the choice, and of a given number only that it is slow."""
+        """Logs the choice; for a given number, only a warning if it is slow."""
         steps = f"{self.count} step{'s' * (self.count > 1)} per call"
         if self.unwise:
             _log.warning("%s, as given, is slow: %s; try 1", steps, self.reason)
@@ -149,10 +149,10 @@ class StepsPerCall:
 def choose_steps_per_call(
     given: int | None, step: Callable[..., Any], *args: Any, on_cpu: bool
 ) -> StepsPerCall:
-    """As many as are given, or else what the program of one step suggests.
+    """The number that is given, or one chosen by what the step computes.
 
-    XLA's fast convolution is lost inside loops on CPU: a step with one in it goes alone into a
-    call there. All others share a call, which saves dispatches.
+    On CPU, XLA cannot use its fast convolution inside a loop, so there a step with convolutions
+    gets a call of its own. Other steps share a call, which saves dispatches.
 
     Args:
       given: steps, or None to choose.
@@ -174,8 +174,8 @@ def choose_steps_per_call(
 
 
 def _primitives_on_cpu(jaxpr: Any) -> Iterator[str]:
-    """Names of the operations of a jaxpr and of those inside them, without what
-    `lax.platform_dependent` has for other platforms.
+    """Names of all operations in a jaxpr, except those that `lax.platform_dependent` holds for
+    other platforms.
     """
     for equation in jaxpr.eqns:
         yield equation.primitive.name
@@ -196,20 +196,20 @@ def _is_jaxpr(value: Any) -> bool:
 class Programs:
     """What a run executes on its devices; each program is compiled when it is first used.
 
-    The numbers of `recipe.hparams` are no part of them: runs whose recipes differ in nothing else
-    that the programs see can share one object.
+    The numbers of `recipe.hparams` are not part of the programs, so runs whose recipes differ in
+    nothing else can share one object.
 
     Args:
-      recipe: what is trained; of one with later stages the first.
+      recipe: what is trained; for a recipe with later stages, the first one.
       data: what it is trained on; the shapes of its batches are part of the programs.
-      steps_per_call: of the train program; None: what suits it.
+      steps_per_call: of the train program; None: chosen automatically.
       mesh: the devices.
-      late: paths of parameters that have a count of updates of their own.
-      evaluate: the evaluation of another stage of the same run, which this one shares.
+      late: paths of parameters that have their own count of updates.
+      evaluate: the evaluation program of another stage of the run, to share.
 
     Attributes:
       recipe: as given.
-      frozen, late: what tells one stage's training program from another's.
+      frozen, late: what distinguishes the training programs of different stages.
       abstract_state: shapes of the state.
       train, evaluate: the programs.
       sum_shapes: shapes of the metric sums of the train program.
@@ -241,8 +241,8 @@ class Programs:
         self.steps_per_call = self.train.steps_per_call(steps_per_call, *arguments)
 
     def initial_state(self, recipe: Recipe, key: jax.Array) -> TrainState:
-        """The state before the first step, with the numbers of `recipe.hparams` and the weights
-        that it starts from.
+        """The state before the first step, with the numbers of `recipe.hparams` and the recipe's
+        starting weights.
 
         Raises: what `recipe.pretrained` raises.
         """
@@ -253,7 +253,7 @@ class Programs:
         return self._compiled_create[given](*arguments)
 
     def empty_sums(self) -> Any:
-        """The metric sums of no step at all."""
+        """The metric sums before the first step."""
         return self.train.zeros(self.sum_shapes)
 
 

@@ -1,5 +1,5 @@
-"""Saving a run, and going on from its newest good checkpoint: under the same config and data, or
-under others where that is allowed.
+"""Saving a run, and resuming it from its newest intact checkpoint, with the same config and data
+or, if allowed, with others.
 """
 
 import dataclasses
@@ -34,14 +34,14 @@ _MOMENTS, _SUMS = "opt_state/", "sums/"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
-    """The checkpoint that a run goes on from.
+    """The checkpoint that a run resumes from.
 
     Attributes:
       step: of the checkpoint.
-      timeline, position: where that is for the run as it is now.
-      changes: of the config and the data since then, in words.
-      judged_anew: figures before and after do not compare: validation, or the metric that the
-        plateau watches, is another one.
+      timeline, position: where the resumed run starts.
+      changes: what has changed in config and data since then, in words.
+      judged_anew: earlier values of the monitored metric cannot be compared with new ones, because
+        the validation data or the metric has changed.
     """
 
     step: int
@@ -60,7 +60,7 @@ def find(
     allow_config_change: bool,
     allow_data_change: bool,
 ) -> Found | None:
-    """The checkpoint that the run goes on from, or None for a new run.
+    """The checkpoint that the run resumes from, or None for a new run.
 
     Raises:
       ValueError: the folder holds another recipe's run, or its config or its data differ and no
@@ -119,7 +119,7 @@ def find(
 
 
 def config_changes(stored: Mapping[str, Any], config: RunConfig) -> list[str]:
-    """What differs but for how fast it runs; a field that is newer than the run had its default."""
+    """The differences not only in speed; fields newer than the run had their default."""
     before = to_dict(from_dict(type(config), stored))
     changes = diff(before, to_dict(config))
     return [change for change in changes if change.split(":")[0] not in _SPEED_ALONE]
@@ -133,7 +133,7 @@ def _watched(config: Mapping[str, Any]) -> list[Any]:
 def timeline_at(
     metadata: dict[str, Any], config: RunConfig, step: int, steps_per_epoch: int
 ) -> tuple[Timeline, int]:
-    """The timeline and the position of a run that goes on from a checkpoint's step."""
+    """The timeline and the position of a run resumed from a checkpoint's step."""
     return Timeline.stored(metadata).under(
         config, step, steps_per_epoch=steps_per_epoch, history=metadata["history"]
     )
@@ -147,9 +147,9 @@ def restore(
     mesh: Mesh,
     found: Found,
 ) -> Position:
-    """What was saved; after a change the hyperparameters are those of the run as it is now.
+    """The saved position; after a change of config, with the hyperparameters of the new one.
 
-    The moments are those of the parameters that are trained from here on, see `with_moments`.
+    Moments are kept for the parameters that are still trained, see `with_moments`.
 
     Raises:
       ValueError: the state holds a NaN or an infinity.
@@ -192,14 +192,14 @@ def restore(
 
 
 def _fits(shapes: Mapping[str, jax.ShapeDtypeStruct], sums: Any) -> bool:
-    """Whether a checkpoint holds sums of this structure."""
+    """Whether a checkpoint holds metric sums of this structure."""
     saved = {p: (x.shape, x.dtype) for p, x in shapes.items() if p.startswith(_SUMS)}
     wanted = {f"{_SUMS}{p}": (x.shape, x.dtype) for p, x in leaves_by_path(sums).items()}
     return saved == wanted
 
 
 def _with_hparams(recipe: Recipe, state: TrainState) -> TrainState:
-    """The state under the recipe's own hyperparameters."""
+    """The state with the recipe's hyperparameters."""
     hparams = jax.tree.map(np.float32, dict(recipe.hparams))
     state = state.replace(hparams=hparams)
     if recipe.plateau is not None:
@@ -215,7 +215,7 @@ def _with_hparams(recipe: Recipe, state: TrainState) -> TrainState:
 
 
 def _without_best(recipe: Recipe, state: TrainState) -> TrainState:
-    """The state whose machines wait for a first figure; reductions of the rate stay."""
+    """The state with best values and counts reset; earlier reductions of the rate are kept."""
     if recipe.plateau is not None:
         fresh = recipe.plateau.init(0.0)
         plateau = dataclasses.replace(
@@ -234,7 +234,7 @@ def _laid_out(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
 def save(
     run: Run, position: Position, *, score: float | None = None, mid_epoch: bool = False
 ) -> None:
-    """Starts to save the position; the sums go along only in the middle of an epoch.
+    """Starts saving the position; metric sums are saved only in the middle of an epoch.
 
     Raises:
       TrainingDivergedError: the state holds a NaN or an infinity.
@@ -254,8 +254,7 @@ def save(
         changes=position.changes,
     )
     tree = position.state.as_dict() | ({"sums": position.sums} if mid_epoch else {})
-    # An epoch that was saved before its validation (a signal, a restart) is saved again with its
-    # score.
+    # An epoch that was saved before its validation (on a signal) is saved again with its score.
     checkpoints.save(step, tree, metadata=metadata, score=score, replace=not mid_epoch)
 
 

@@ -1,5 +1,5 @@
-"""The data of a run: from arrays in host memory to feeds, on the device while they fit there,
-streamed otherwise.
+"""The data of a run: feeds made from arrays in host memory, kept on the device if they fit there
+and streamed otherwise.
 """
 
 import dataclasses
@@ -16,17 +16,15 @@ from jaxrecipes.data.order import BatchOrder, TrainingOrder
 from jaxrecipes.sharding import check_batch_divides
 from jaxrecipes.train.config import RunConfig
 
-# A split lives on the device while it takes no more of its memory than this, or on CPU no more than
-# that many bytes.
+# A split is kept on the device if it takes no more than this share of its memory or, on a CPU, no
+# more than this many bytes.
 DEVICE_SHARE = 0.25
 _CPU_BYTES = 4 * 2**30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
-    """A split that is evaluated: its feed, its batch size, and the host arrays (labels ...) of its
-    examples in order.
-    """
+    """A split to evaluate on: its feed, batch size, and host arrays (labels ...) in order."""
 
     feed: Feed
     batch_size: int
@@ -40,10 +38,10 @@ class RunData:
     Attributes:
       mesh: the devices that all feeds are made for.
       train: feed of the training steps.
-      train_batch: `step -> batch` on the host, to dump the batch that broke a run.
+      train_batch: `step -> batch` on the host, for dumping a batch that broke the run.
       steps_per_epoch, examples_per_step: the length of an epoch and of a step.
-      val, test: splits that are evaluated, or None.
-      fingerprint: of all splits; what a run that goes on must find again.
+      val, test: splits to evaluate on, or None.
+      fingerprint: of all splits; a resumed run must find the same one.
     """
 
     mesh: Mesh
@@ -70,9 +68,9 @@ def make_run_data(
       splits: `train`, and `val` and `test` if there are any: host arrays `[N, ...]` by name.
       config: batch sizes, placement, seed and accumulation; `config.data` is a `DataConfig`.
       mesh: the devices.
-      order: which examples each step sees, `examples_per_step(config)` of them; None: a new
-        shuffle of all in every epoch.
-      fingerprint: of the splits; None: of all their arrays but pixels.
+      order: which `examples_per_step(config)` examples each step sees; None: all of them, newly
+        shuffled in every epoch.
+      fingerprint: of the splits; None: computed from all arrays except pixels.
 
     Raises:
       ValueError: a batch that is larger than the training split or does not divide over the
@@ -112,10 +110,10 @@ def make_run_data(
 def reordered(
     data: RunData, train: Arrays, config: RunConfig, order: TrainingOrder | None = None
 ) -> RunData:
-    """The data of another run, which trains on the same examples in an order of its own.
+    """The data of another run that trains on the same examples in its own order.
 
     Args:
-      data: of a run whose config differs in its seed at most, as far as data goes.
+      data: of a run whose config differs, with regard to data, at most in its seed.
       train: its training examples.
       config: of the other run.
       order: as of `make_run_data`.
@@ -133,12 +131,12 @@ def _train_batch(train: Arrays, order: TrainingOrder) -> Callable[[int], dict[st
 
 
 def examples_per_step(config: RunConfig) -> int:
-    """Of all devices and micro-batches together."""
+    """Examples in a step, over all devices and micro-batches."""
     return config.data.batch_size * config.optim.accumulation_steps
 
 
 def make_split(arrays: Arrays, mesh: Mesh, batch_size: int, placement: str) -> Split:
-    """A split that is only evaluated."""
+    """A split to evaluate on."""
     order = BatchOrder(_length(arrays), 1, 0)
     if _fits(arrays, placement):
         feed: Feed = ResidentFeed(arrays, mesh)

@@ -25,15 +25,16 @@ from jaxrecipes.train.state import TrainState
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """From a position to steps and epochs.
+    """Converts a position to steps taken and epochs.
 
-    The position (`TrainState.step`) is what schedules, a freezing plan and the order of the data
-    are functions of. Steps taken name checkpoints and entries of the history; they only ever grow.
+    Schedules, a freezing plan and the order of the data are functions of the position
+    (`TrainState.step`). Checkpoints and entries of the history are named by the steps taken, which
+    only ever grow.
 
     Attributes:
       steps_per_epoch: from one validation to the next.
       steps_ahead: the position less the steps taken.
-      epochs_ahead: epochs done less those that the position tells.
+      epochs_ahead: completed epochs less those that follow from the position.
     """
 
     steps_per_epoch: int
@@ -42,7 +43,7 @@ class Timeline:
 
     @classmethod
     def stored(cls, metadata: Mapping[str, Any]) -> "Timeline":
-        """That of a checkpoint."""
+        """The timeline stored in a checkpoint."""
         ahead = {name: metadata.get(name, 0) for name in ("steps_ahead", "epochs_ahead")}
         return cls(steps_per_epoch=metadata["steps_per_epoch"], **ahead)
 
@@ -68,18 +69,19 @@ class Timeline:
         steps_per_epoch: int,
         history: Sequence[Mapping[str, Any]],
     ) -> tuple["Timeline", int]:
-        """How a run goes on after `taken` steps, perhaps with epochs of another length.
+        """The timeline on which a run resumes after `taken` steps, perhaps with another epoch
+        length.
 
-        A run that is counted in epochs stands where as many epochs end as it has done, of the new
-        length, and as far into the next one as it was; what is left is epochs of the new length. A
-        run that is counted in steps stands at the steps it has taken; its epochs are counted on.
+        A run whose length is given in epochs keeps its number of completed epochs, now of the new
+        length, and its progress within the next one. A run whose length is given in steps keeps the
+        steps it has taken, and goes on counting epochs.
 
         Args:
           config: whose `steps` or `epochs` are the run's length.
           taken: steps taken.
           steps_per_epoch: the new length.
-          history: the epochs so far. A last epoch 0 is that of a foreign checkpoint whose epochs
-            are not known: its position is taken as it is.
+          history: the epochs so far. Epoch 0 as the last one marks an imported checkpoint whose
+            epochs are unknown: its position is kept as it is.
 
         Returns:
           The new timeline, and the position on it.
@@ -106,16 +108,15 @@ class Position:
     """What a run carries from one step to the next.
 
     Attributes:
-      step: where the schedules and the data stand, see `Timeline`.
+      step: the position of the schedules and the data, see `Timeline`.
       state: the training state.
-      sums: the metrics of the epoch under way, added up.
-      history: an entry for each epoch that is done.
-      changes: of config and data since the last entry, in words.
+      sums: the metrics of the current epoch, added up.
+      history: an entry for each completed epoch.
+      changes: what has changed in config and data since the last entry, in words.
       epoch_began: the step and the time (`time.monotonic`) at which this process began the epoch;
         None between epochs.
-      train_compilations: of the training programs of stages that are over.
-      seconds_to_first_step: from the start of this process' part of the run to the end of its first
-        call.
+      train_compilations: compilations of the training programs of earlier stages.
+      seconds_to_first_step: from the start of the run in this process to the end of its first call.
     """
 
     step: int
@@ -136,15 +137,15 @@ class Position:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What stays as it is while a run trains.
+    """What does not change while a run trains.
 
     Attributes:
       recipe, data, config, workdir: as given to `fit`.
-      timeline: of the run as it is now.
-      evaluate: the compiled evaluation, of all stages.
+      timeline: the run's current one.
+      evaluate: the compiled evaluation, shared by all stages.
       checkpoints: the run's.
       writer: where numbers are logged.
-      started: when this process began it (`time.monotonic`).
+      started: when this process started it (`time.monotonic`).
     """
 
     recipe: Recipe
@@ -163,7 +164,7 @@ class Run:
         return self.timeline.end(self.config)
 
     def taken(self, position: int) -> int:
-        """Steps taken, which is what users are told."""
+        """Steps taken, which is the number shown to users."""
         return self.timeline.taken(position)
 
     def is_epoch_end(self, step: int) -> bool:
@@ -176,23 +177,23 @@ class Run:
         return self.taken(position.step) > last
 
     def monitored(self, name: str) -> str:
-        """The metric that counts where a config names one: the averaged weights' where there are
+        """The metric to use where a config names one: that of the averaged weights, if there are
         any.
         """
         return f"{name}_ema" if self.recipe.ema and self.data.val else name
 
     @property
     def selected(self) -> str:
-        """The metric that decides which checkpoint is the best."""
+        """The metric that decides which checkpoint is best."""
         return self.monitored(self.config.select_metric)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes numbers under the recipe's own names for them."""
+        """Logs values under the recipe's own names for them."""
         tagged = {self.recipe.tag(name): value for name, value in values.items()}
         self.writer.scalars(self.taken(step), tagged)
 
     def write_json(self, name: str, value: Any) -> None:
-        """A file of the run's folder, which process 0 writes."""
+        """Writes a file in the run's folder, in process 0."""
         if jax.process_index() == 0:
             write_json(self.workdir / name, value)
 
@@ -206,7 +207,7 @@ class Call:
       position: whose state and sums are donated.
       source, items: what the steps' batches are fetched from, see `Feed`.
       count: how many of the items count.
-      logs: whether the log is looked at; otherwise its `loss` alone is waited for.
+      logs: whether the log is read; otherwise only its `loss` is waited for.
     """
 
     programs: Programs
@@ -226,16 +227,16 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
-    """Asks for the position with its state and sums as arrays of its own."""
+    """Asks for the position, with state and sums as separate arrays."""
 
     position: Position
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EpochOver:
-    """Says that an epoch is on record and saved, or, when the run begins, where it goes on from.
+    """Reports that an epoch has been recorded and saved or, at the start of a run, where it starts.
 
-    Answered with None, or with another run and position to go on from.
+    Answered with None, or with another run and position to continue from.
     """
 
     run: Run
@@ -250,8 +251,10 @@ class EpochOver:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How a run ended: its summary, the best weights, the passes over val and test with them, and
-    whether SIGINT or SIGTERM came too late to stop it, so that nothing should follow.
+    """How a run ended: its summary, the best weights, and their evaluation on val and test.
+
+    `interrupted` says that SIGINT or SIGTERM arrived too late to stop it; nothing should be started
+    after it.
     """
 
     summary: dict[str, Any]
@@ -270,7 +273,7 @@ def alone(turns: Turns, after_epoch: Callable[[Sequence[Any]], None] | None) -> 
     """Trains a run by itself.
 
     Args:
-      turns: of the run; closed whatever happens.
+      turns: of the run; always closed.
       after_epoch: see `fit`.
     """
     answer: Any = None

@@ -31,12 +31,12 @@ class TrainState(struct.PyTreeNode):
       params, batch_stats: the network's nested dicts.
       opt_state: the optax state over the trainable parameters; it never holds a hyperparameter.
       ema_params, ema_batch_stats: float32 averages, or None without EMA.
-      hparams: `{name: Schedule}`, the numbers being leaves: replace them and nothing recompiles.
+      hparams: `{name: Schedule}`; their numbers are leaves, so replacing them recompiles nothing.
       plateau, early_stopping, loss_scale: state machines, or None.
       loss_weighting: the learned factors of the loss's terms, or None.
-      num_skipped, num_skipped_in_row: int32 scalars, steps without an update, in all and since the
-        last update.
-      key: the run's PRNG key. It never advances: every use folds in a stream name and the step.
+      num_skipped, num_skipped_in_row: int32 scalars, steps without an update, in total and since
+        the last update.
+      key: the run's PRNG key. It never advances; every use folds in a stream name and the step.
     """
 
     step: jax.Array
@@ -74,13 +74,13 @@ def create_state(
     Args:
       recipe: what is trained; with later stages the first.
       key: seeds the weights and is kept for the run.
-      hparams: in place of the recipe's, with the same structure; their numbers may be traced.
-      late: paths of parameters that get a count of updates of their own.
-      given: what `starting_weights(recipe)` returns, on its way in as an argument of the jitted
-        function; without it all weights are drawn.
+      hparams: used instead of the recipe's, with the same structure; their numbers may be traced.
+      late: paths of parameters that get their own count of updates.
+      given: what `starting_weights(recipe)` returns, passed as an argument of the jitted function;
+        by default all weights are drawn.
     """
     params, batch_stats = map(_with_given, recipe.init(key), given)
-    # Strong float32: a Python number would make a second trace of the step, once a run changes it.
+    # Strong float32: a Python number would cause a second trace once a run changes it.
     own = dict(recipe.hparams if hparams is None else hparams)
     leaves: dict[str, Schedule] = jax.tree.map(jnp.float32, own)
     values = evaluate(leaves, jnp.int32(0))
@@ -112,13 +112,13 @@ def create_state(
 def with_moments(
     recipe: Recipe, state: TrainState, moments: Mapping[str, jax.Array] | None, mesh: Mesh
 ) -> TrainState:
-    """The state with these moments of parameters that `recipe` trains; the rest begin anew.
+    """The state with these moments, for the parameters that `recipe` trains; others are reset.
 
     Args:
-      recipe: of the stage that begins or goes on.
-      state: its `opt_state` is not looked at.
+      recipe: of the stage that starts or continues.
+      state: its `opt_state` is ignored.
       moments: leaves of an earlier optimizer state by path, laid out by `state_shardings`. None:
-        all begin anew.
+        all are reset.
       mesh: the devices.
 
     Raises:
@@ -147,7 +147,7 @@ def with_moments(
 
 
 def starting_weights(recipe: Recipe) -> tuple[Any, Any]:
-    """`(params, batch_stats)` as host arrays, nested dicts of what a new run does not draw.
+    """`(params, batch_stats)`, nested dicts of host arrays that a new run starts from, not drawn.
 
     Raises: what `recipe.pretrained` raises.
     """
@@ -157,7 +157,7 @@ def starting_weights(recipe: Recipe) -> tuple[Any, Any]:
 
 
 def _with_given(drawn: Any, given: Any, path: str = "") -> Any:
-    """`drawn` with the arrays of `given` at their places."""
+    """`drawn`, with its arrays replaced by those of `given`."""
     if not isinstance(drawn, Mapping):
         if drawn.shape != given.shape:
             raise ValueError(

@@ -59,7 +59,7 @@ def current_hparams(
 def weighed_hparams(
     recipe: Recipe, state: TrainState, hparams: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    """Hyperparameters with the loss's weights times the factors that were learned, if any."""
+    """The hyperparameters, with the loss weights multiplied by learned factors if any."""
     if recipe.loss_weighting is None:
         return hparams
     assert state.loss_weighting is not None
@@ -79,19 +79,20 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """Builds `(state, batch) -> (state, metrics)`; jit, scan, vmap or shard it at the call site.
 
-    Of a recipe with later stages it is the first one's step; `recipe.stage_at` has the others.
-    Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe accumulates: the
-    loss is then the mean of the micro-batch losses, and batch statistics move at every micro-batch.
-    When the loss, the gradients' norm or what the update gives is not finite, the update is
-    skipped: params, moments, statistics and averages stay, and `num_skipped` counts.
+    For a recipe with later stages this is the step of the first; `recipe.stage_at` gives the
+    others. Batch leaves are `[B, ...]`, or `[accumulation_steps, B, ...]` when the recipe
+    accumulates: the loss is then the mean of the micro-batch losses, and batch statistics move at
+    every micro-batch. When the loss, the gradients' norm or the result of the update is not finite,
+    the update is
+    skipped: params, moments, statistics and averages stay as they are, and `num_skipped` grows.
 
-    What it looks at may cost a small network's step no more than a hundredth, so numbers are not
-    read once more. Batch statistics are looked at whole, since one example can make one of them
-    overflow. Of up to 16 parameters one number is: what makes an update of finite gradients
-    infinite or NaN is nearly always a scalar (a learning rate, a bias correction, a moment's
-    decay), which spoils all of them. A single number of a parameter that would not be finite all
-    the same (0 / 0 under an eps of 0) stays as it was. Moments and averages of finite numbers are
-    finite; the loop looks at every number of them before it saves.
+    The check may cost a small network's step at most one percent, so it does not read every number
+    again. Batch statistics are checked completely, because a single example can make one of them
+    overflow. Of up to 16 parameters one number each is checked: what turns an update of finite
+    gradients into an infinity or a NaN is nearly always a scalar (a learning rate, a bias
+    correction, a moment's decay), which spoils all of them. If a single number of a parameter would
+    not be finite all the same (0 / 0 with an eps of 0), it keeps its value. Moments and averages of
+    finite numbers are finite; the loop checks all of them before it saves.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -248,7 +249,7 @@ def _update_if(finite, update, learned):
 
 
 def looked_at(recipe: Recipe, state: TrainState) -> list[str]:
-    """What a step looks at before it keeps an update, in the order of `first_nonfinite`: `loss`,
+    """What a step checks before it keeps an update, in the order of `first_nonfinite`: `loss`,
     `grad_norm`, `ema_decay`, and the path of each array.
     """
     trainable, _ = split_frozen(state.params, recipe.frozen)
@@ -294,8 +295,8 @@ def _next_loss_scale(recipe, state, grad_norm, loss):
 
 
 def _gradients(grad_fn, accumulation_steps, trainable, batch_stats, batch, key):
-    """(batch_stats, log, sums, grads) over one batch, or over micro-batches in order with the mean
-    of their losses.
+    """(batch_stats, log, sums, grads) of one batch, or of micro-batches in order, whose losses are
+    averaged.
     """
     if accumulation_steps == 1:
         grads, (batch_stats, log, sums) = grad_fn(trainable, batch_stats, batch, key)
