@@ -1,4 +1,4 @@
-"""Numpy's arrays and scalars in pickles, from the records of what they would have called."""
+"""Numpy's arrays and scalars in pickles, rebuilt from the records of the calls that make them."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ NUMPY_NAMES = frozenset(
 
 
 def numpy_array(record: Record) -> np.ndarray | None:
-    """The array or scalar of numbers that a record stands for, `[]` for a scalar; None for neither.
+    """The array of numbers that a record stands for, `[]` for a scalar; None if it is neither.
 
     Raises:
       ValueError: it is not one of numbers, or not consistent.

@@ -1,8 +1,8 @@
-"""Reads pickles without running anything that they name, and at a cost that their size bounds.
+"""Reads pickles without running anything that they name, and at a cost bounded by their size.
 
-Python's own unpickler calls what a file names, and trusts the lengths in it: 25 bytes make it ask
-for gigabytes. Here a pickle is data alone: every call in it becomes an inert `Record`, a name that
-is not expected is refused, and lengths are held against what is there.
+Python's own unpickler calls what a file names and trusts the lengths in it: 25 bytes can make it
+allocate gigabytes. Here a pickle is only data: every call in it becomes an inert `Record`, an
+unexpected name is refused, and lengths are checked against what is there.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ _DECODED = (  # the operations that Python's own unpickler in Python does as the
 
 
 class UnsafeCheckpointError(ValueError):
-    """The file names something that is not plain data; nothing of it was run."""
+    """The file names something that is not plain data; nothing in it was run."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -50,10 +50,10 @@ class Record:
 
     Attributes:
       name: of what it would have called.
-      args: that it would have called it with.
+      args: of the call.
       state: that it would have set afterwards.
-      pairs: keys and values that it would have put into it; None for none.
-      members: that it would have appended to it; None for none.
+      pairs: keys and values that it would have set; None if none.
+      members: values that it would have appended; None if none.
     """
 
     name: str
@@ -72,8 +72,8 @@ def unpickle(data: bytes, allowed: Callable[[str], bool], *, need: str) -> Any:
 
     Args:
       data: the pickle; texts of Python 2 are read as latin-1.
-      allowed: whether a name, such as "collections.OrderedDict", may stand in it.
-      need: who may need names, for the message: "no MANO file needs".
+      allowed: whether it may contain a name such as "collections.OrderedDict".
+      need: who could need names, for the message: "no MANO file needs".
 
     Raises:
       UnsafeCheckpointError: it names something else.
@@ -88,7 +88,7 @@ def unpickle(data: bytes, allowed: Callable[[str], bool], *, need: str) -> Any:
 
 
 class Walk:
-    """Bounds a walk through what `unpickle` gave: lists that hold each other have no end."""
+    """Bounds a walk through a result of `unpickle`, in which lists may contain each other."""
 
     def __init__(self, most: int):
         self._left = most
@@ -97,7 +97,7 @@ class Walk:
         """Counts one value.
 
         Raises:
-          ValueError: there were too many, it lies too deep, or it is an integer without measure.
+          ValueError: there were too many, it is nested too deeply, or it is an enormous integer.
         """
         self._left -= 1
         if self._left < 0:
@@ -189,9 +189,9 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: that in C allocates w
 
 
 def checked_key(key: Any) -> Any:
-    """A key of a dict, which must be plain, or a tuple of plain values.
+    """A key of a dict, which must be a plain value or a tuple of plain values.
 
-    Tuples within tuples take exponential time to hash, or all of the stack.
+    Nested tuples can take exponential time to hash, or exhaust the stack.
     """
     for part in key if isinstance(key, tuple) else (key,):
         if not isinstance(part, _PLAIN) or (isinstance(part, int) and part.bit_length() > 64):
@@ -200,7 +200,7 @@ def checked_key(key: Any) -> Any:
 
 
 class _Operations(dict[int, Any]):
-    """What each operation of a pickle does; it counts them."""
+    """The operations of a pickle, which it counts."""
 
     def __init__(self) -> None:
         own = pickle._Unpickler.dispatch

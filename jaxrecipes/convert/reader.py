@@ -23,8 +23,8 @@ _MOST_PICKLE_BYTES = 256 * 2**20
 def load_torch(path: str | os.PathLike[str], *, use_torch: bool = False) -> Any:
     """The object in a PyTorch file: nested dicts, lists, tuples, numbers, texts and numpy arrays.
 
-    What `torch.load(weights_only=True)` takes is taken. Numpy's scalars become numbers, devices and
-    dtypes texts; sparse, quantised and such tensors become `Unread`.
+    It accepts what `torch.load(weights_only=True)` accepts. Numpy's scalars become numbers, devices
+    and dtypes become texts; sparse, quantised and similar tensors become `Unread`.
 
     Args:
       path: a file of `torch.save` (the zip format, PyTorch 1.6 or newer).
@@ -37,8 +37,8 @@ def load_torch(path: str | os.PathLike[str], *, use_torch: bool = False) -> Any:
     Raises:
       FileNotFoundError: no such file.
       UnsafeCheckpointError: the file names a class or function beyond plain data.
-      ValueError: not a file of PyTorch, in its format before 1.6, damaged, or one that would take
-        far more memory or time than its size accounts for.
+      ValueError: not a PyTorch file, in the format before 1.6, damaged, or one that would take far
+        more memory or time than its size justifies.
     """
     return _load_with_torch(path) if use_torch else load_archive(path, TorchObjects)
 
@@ -49,12 +49,12 @@ def load_archive(
     *,
     more_names: tuple[str, ...] = (),
 ) -> Any:
-    """`load_torch` without PyTorch, by objects that may know more names.
+    """`load_torch` without PyTorch, with objects that may know further names.
 
     Args:
       path: the file.
       objects: what makes plain data of the pickle.
-      more_names: beginnings of the names that it knows besides.
+      more_names: prefixes of further names that are allowed.
     """
     check_content(path)
     try:
@@ -73,7 +73,7 @@ def load_archive(
 
 
 class _Archive:
-    """The entries of an archive that `torch.save` wrote, none of them compressed."""
+    """The uncompressed entries of an archive written by `torch.save`."""
 
     def __init__(self, archive: zipfile.ZipFile, file_bytes: int):
         self._archive, self._file_bytes, self._left = archive, file_bytes, file_bytes
@@ -99,7 +99,7 @@ class _Archive:
         return self._prefix + name in self._archive.NameToInfo
 
     def _read(self, name: str, *, most: int | None = None) -> bytes:
-        """The bytes of an entry; all together are no more than the file has."""
+        """The bytes of an entry; all entries together may not exceed the file's size."""
         if not self._has(name):
             raise ValueError(f"it has no {name}: it is incomplete")
         entry = self._archive.getinfo(self._prefix + name)

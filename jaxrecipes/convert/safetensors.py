@@ -55,8 +55,8 @@ def load_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
 
     Raises:
       FileNotFoundError: no such file.
-      ValueError: not a file of safetensors, damaged, with a dtype that numpy lacks, or with names
-        that are no tree ("a" beside "a/b").
+      ValueError: not a safetensors file, damaged, with a dtype that numpy lacks, or with names that
+        do not form a tree ("a" beside "a/b").
     """
     check_content(path)
     size = _header_size(path)
@@ -89,7 +89,7 @@ def _header_size(path: str | os.PathLike[str]) -> int:
 
 
 def _tensor(path: str | os.PathLike[str], file: Any, name: str) -> np.ndarray:
-    """One tensor; those of 8-bit floats, which the package cannot give to numpy, by hand."""
+    """One tensor; 8-bit floats, which the package cannot convert to numpy, are read by hand."""
     dtype = _FLOAT8.get(file.get_slice(name).get_dtype())
     if dtype is None:
         return file.get_tensor(name)

@@ -1,7 +1,7 @@
-"""What stands in PyTorch's pickles, as plain data and numpy arrays.
+"""The contents of PyTorch's pickles as plain data and numpy arrays.
 
-Taken is what `torch.load(weights_only=True)` takes. What has no counterpart in numpy, such as
-sparse and quantised tensors, becomes an `Unread`: the rest of a file can be used all the same.
+What `torch.load(weights_only=True)` accepts is accepted. What has no counterpart in numpy, such as
+sparse and quantised tensors, becomes an `Unread`, so that the rest of the file can still be used.
 """
 
 import dataclasses
@@ -78,7 +78,7 @@ _UNFOLDS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Unread:
-    """Stands where a file has what is not read; `kind` says what, such as "a sparse tensor"."""
+    """Stands for something that is not read; `kind` says what, such as "a sparse tensor"."""
 
     kind: str
 
@@ -89,7 +89,7 @@ def torch_name(name: str) -> bool:
 
 
 class TorchObjects:
-    """Makes plain data and arrays of what `unpickle` gave.
+    """Converts a result of `unpickle` to plain data and arrays.
 
     Args:
       read_storage: the bytes of a storage by its key.
@@ -116,7 +116,7 @@ class TorchObjects:
         """Nested dicts, lists, tuples and sets of numbers, texts, arrays and `Unread`.
 
         Raises:
-          ValueError: what is not consistent, or takes too much.
+          ValueError: it is inconsistent, or would take too much memory.
         """
         self._walk.enter(value, depth)
         match value:
@@ -133,7 +133,7 @@ class TorchObjects:
         return value
 
     def _made(self, record: Record, depth: int) -> Any:
-        """The value of a record; a subclass knows more of them."""
+        """The value of a record; subclasses know further kinds."""
         name, args = record.name, record.args
         if name in _DICTS:
             return self._dict(record, depth)
@@ -204,12 +204,12 @@ class TorchObjects:
         return -array if flags.get("neg") else array
 
     def plain_part(self, part: Any, depth: int) -> Any:
-        """`plain`, but for what lies outside of the pickle."""
+        """`plain`, without what lies outside the pickle."""
         outside = isinstance(part, Record) and part.name == STORAGE
         return part.args[0] if outside else self.plain(part, depth + 1)
 
     def _storage(self, identifier: Any, dtype: str | None) -> np.ndarray | Unread:
-        """The values of a storage in the dtype that it, or else `dtype`, names."""
+        """The values of a storage, in its own dtype if it names one, or else in `dtype`."""
         tag, kind, key, _, count = identifier
         known = isinstance(kind, Name) and isinstance(key, str) and isinstance(count, int)
         if tag != "storage" or not known:

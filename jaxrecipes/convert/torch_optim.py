@@ -1,4 +1,4 @@
-"""State of PyTorch's AdamW as ours, both ways."""
+"""Converts the state of PyTorch's AdamW to ours and back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,14 +100,14 @@ def adam_to_torch(
     *,
     initial_rate: float | None = None,
 ) -> dict[str, Any]:
-    """AdamW's `state_dict()` with our moments; those that we do not keep are written as zeros.
+    """AdamW's `state_dict()` with our moments; those that we do not have are written as zeros.
 
     Args:
       opt_state: a state of optax in which there is one `mu`, `nu` and `count`.
       rates: as `adam_rates` gives them.
       rules: as in `adam_from_torch`.
       params: as in `adam_from_torch`.
-      initial_rate: the rate that a scheduler which only counts began with, kept in the group.
+      initial_rate: the rate at the start of a schedule, which PyTorch keeps in the group.
     """
     shapes = _ruled(rules, params)
 
@@ -142,7 +142,7 @@ def adam_to_torch(
 
 
 def decimal(value: Any) -> float:
-    """The shortest decimal that is this float32: 0.002, not 0.0020000000949949026."""
+    """The shortest decimal that rounds to this float32: 0.002, not 0.0020000000949949026."""
     return float(str(np.float32(value)))
 
 

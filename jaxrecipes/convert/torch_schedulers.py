@@ -1,4 +1,4 @@
-"""State of PyTorch's learning-rate schedulers as ours, both ways."""
+"""Converts the state of PyTorch's learning-rate schedulers to ours and back."""
 
 import dataclasses
 import math
@@ -46,7 +46,7 @@ def lowest_rate(scheduler_state: Mapping[str, Any]) -> float:
 
 
 def plateau_from_torch(scheduler_state: Mapping[str, Any], start: PlateauState) -> PlateauState:
-    """Where a ReduceLROnPlateau stands.
+    """The state of our plateau that continues a ReduceLROnPlateau.
 
     Args:
       scheduler_state: its state.
@@ -137,7 +137,7 @@ class EpochSchedule:
 
     @classmethod
     def of(cls, schedule: Schedule) -> "EpochSchedule | None":
-        """That of a learning rate of ours; None where it moves in another way."""
+        """From a learning rate of ours; None if it changes in another way."""
         if schedule.kind is not schedules.every:
             return None
         after, warmup, first = schedule.numbers["schedule"], 0, 0.0
@@ -172,8 +172,8 @@ class EpochSchedule:
         return f"every({after}, epoch)"
 
     def to_torch(self, *, epoch: int, learning_rate: float) -> dict[str, Any]:
-        """The attributes that torch's scheduler takes after `epoch` epochs, as SequentialLR leaves
-        them behind where there is a warm-up; `learning_rate` is that of the next epoch.
+        """The attributes of torch's scheduler after `epoch` epochs, as SequentialLR leaves them
+        where there is a warm-up; `learning_rate` is that of the next epoch.
         """
         warmup = self.warmup_epochs
 

@@ -1,7 +1,7 @@
 """Reads the tensors of a TorchScript archive (`torch.jit.save`) without PyTorch and without code.
 
 Such an archive has the form of `torch.save`'s, with the program's source beside the pickled module.
-The source is left alone: of each module, whatever its class, only the attributes are taken.
+The source is ignored: of each module, whatever its class, only the attributes are read.
 """
 
 import os
@@ -20,7 +20,7 @@ _MODULE, _TYPED_LIST = "__torch__.", "torch.jit._pickle."
 
 
 def is_torchscript(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a TorchScript archive; false for other files and for none."""
+    """Whether a file is a TorchScript archive; false also if there is no such file."""
     if not zipfile.is_zipfile(path):
         return False
     try:

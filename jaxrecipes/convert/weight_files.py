@@ -1,4 +1,4 @@
-"""Files of weights as others publish them: one file or several with an index, JSON beside them."""
+"""Published weights: one file, or several with an index, and JSON files beside them."""
 
 import dataclasses
 import json
@@ -100,11 +100,11 @@ def read_state_dict(
 
     Args:
       file: to read; safetensors are known by their suffix.
-      within: keys under which training programs keep the state dict, where it is not alone.
+      within: keys under which training programs keep the state dict, if the file holds more.
       use_torch: see `load_torch`.
 
     Raises:
-      ValueError: a damaged file, or one that holds other things than tensors.
+      ValueError: a damaged file, or one that holds anything but tensors.
     """
     try:
         if file.suffix == ".safetensors":

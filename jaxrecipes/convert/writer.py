@@ -26,7 +26,7 @@ _STORAGES = {
 
 
 def save_torch(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes what `torch.save(value, path)` would; the file appears whole or not at all.
+    """Writes what `torch.save(value, path)` would write; the file appears complete or not at all.
 
     Args:
       path: the file to write; an existing one is replaced.
@@ -35,7 +35,7 @@ def save_torch(path: str | os.PathLike[str], value: Any) -> None:
 
     Raises:
       ValueError: the path is a folder, a device or a pipe.
-      TypeError: anything else, with its place in the value.
+      TypeError: the value holds anything else; the message says where.
     """
     path = pathlib.Path(path)
     check_output_file(path, what="cannot write")

@@ -62,8 +62,8 @@ def make_parquet(
 
     Raises:
       FileNotFoundError: a missing annotation file, folder or image (up to ten are named).
-      ValueError: a ratio outside (0, 1), no image, a bad line, a class that cannot be told, or a
-        file that is given both.
+      ValueError: a ratio outside (0, 1), no image, a bad line, a class that cannot be inferred, or
+        a file that is given both.
     """
     if not 0.0 < train_ratio < 1.0:
         raise ValueError(f"train_ratio is {train_ratio}; it must lie strictly between 0 and 1")

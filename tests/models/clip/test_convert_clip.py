@@ -257,7 +257,7 @@ def test_nothing_there_is_answered_with_where_weights_come_from(tmp_path):
     [
         ({"visual.layer1.0.conv1.weight": np.zeros(1)}, "no vision transformer"),
         ({"encoder.weight": np.zeros(1)}, "not the weights of a CLIP"),
-        ({"vision_model.embeddings.class_embedding": np.zeros(8)}, "cannot be told without"),
+        ({"vision_model.embeddings.class_embedding": np.zeros(8)}, "cannot be inferred without"),
         ({"model": {"nested": 1}}, "not a state dict"),
     ],
 )

@@ -192,7 +192,7 @@ def test_nothing_there_is_answered_with_where_weights_come_from(tmp_path):
     ("state_dict", "words"),
     [
         ({"encoder.weight": np.zeros(1)}, "not the weights of a DINOv2"),
-        ({"cls_token": np.zeros((1, 1, 8))}, "cannot be told without patch_embed.proj.weight"),
+        ({"cls_token": np.zeros((1, 1, 8))}, "cannot be inferred without patch_embed.proj.weight"),
         ({"model": {"nested": 1}}, "not a state dict"),
     ],
 )
