@@ -16,7 +16,7 @@ from jaxrecipes.recipes.clip_iqa.network_config import ClipIqaConfig
 
 
 class ClipIqa(nn.Module):
-    """CLIP with two heads, and a third that learns to point at the text of an explanation.
+    """CLIP with two heads, and a third that learns to predict the embedding of an explanation.
 
     Attributes:
       config: the architecture.
@@ -41,10 +41,10 @@ class ClipIqa(nn.Module):
 
         Args:
           inputs: `image` `[B, S, S, 3]`, normalised as CLIP's; `tokens` `[B, T]` of the prompts;
-            and, to learn from, `explanation_tokens` `[B, E]`. What a frozen tower gives can stand
-            in: `image_embedding` and `text_embedding` `[B, d]`, unit vectors; or `text_pooled`
-            `[B, width]`, the end token normalised but neither scaled nor shifted, for a text tower
-            of which the final norm and the projection alone are trained.
+            and, to learn from, `explanation_tokens` `[B, E]`. The outputs of a frozen tower can be
+            given instead: `image_embedding` and `text_embedding` `[B, d]`, unit vectors; or
+            `text_pooled` `[B, width]`, the end token normalised but neither scaled nor shifted, for
+            a text tower of which only the final norm and the projection are trained.
           train: whether dropout acts.
           dropout_rate: of the residual heads.
           residual_scale_q: how far residual heads correct their estimate of the quality.

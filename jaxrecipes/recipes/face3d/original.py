@@ -114,7 +114,7 @@ def network_config(config: Mapping[str, Any] | Face3DConfig, names: Iterable[str
 def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool = False) -> None:
     """Turns a checkpoint of the original, of any revision, into a run's folder.
 
-    The folder can be evaluated, predicted with, exported, and gone on with (`train.py
+    The folder can be evaluated, predicted with, exported, and trained further (`train.py
     --allow_config_change`), from the epoch after the checkpoint's and at its learning rate. The
     original itself catches errors and trains on from epoch 0 with what was loaded so far.
 

@@ -1,4 +1,4 @@
-"""All frames of hand shards: labels in memory, and where in the tars the images lie."""
+"""All frames of hand shards: labels in memory, and the positions of the images in the tars."""
 
 import dataclasses
 import hashlib
@@ -43,8 +43,8 @@ class HandFrames:
 
     Attributes:
       files: the tars.
-      labels: float32 `[F, ...]` by the names of `hand_schema.LABELS`.
-      places: int64 `[F, 2]`, where in its tar an image begins, and its number of bytes.
+      labels: float32 `[F, ...]` by the names of `schema.LABELS`.
+      places: int64 `[F, 2]`, the offset of each image in its tar, and its size in bytes.
       image_size: int32 `[F, 2]`, height and width.
       starts: int64 `[S + 1]`, first frame of each sequence; F at the end.
       left: float32 `[S]`, 1 = a left hand.
@@ -83,15 +83,15 @@ def read_hand_frames(
 
     Args:
       files: the tars, as `find_shards` gives them.
-      verify_images: decode every image once to see that it can be; otherwise only the heads are
-        looked at.
-      exif_orientation: whether sizes are those of images turned as their EXIF orientation says.
-      cache_dir: what was read is kept there, named by the shards' paths, sizes and times.
-      progress: called with (samples done, samples in all).
+      verify_images: decode every image once to check it; otherwise only the headers are read.
+      exif_orientation: whether to give the sizes of images rotated by their EXIF orientation.
+      cache_dir: where to keep what was read, under a name made of the shards' paths, sizes and
+        times.
+      progress: called with (samples done, samples in total).
 
     Raises:
       ValueError: no sample can be used.
-      OSError: a tar cannot be read, or the cache not be written.
+      OSError: a tar cannot be read, or the cache cannot be written.
     """
     cache = cache_dir / f"{shards_digest(files, verify_images, exif_orientation)}.hands.npz"
     frames = _load(cache, tuple(files))
@@ -121,7 +121,7 @@ def report_broken(broken: Sequence[BrokenSample], num_usable: int) -> None:
 
 
 def shards_digest(files: Sequence[Path], *settings: object) -> str:
-    """Names the contents of the shards by their paths, sizes and times of change."""
+    """A digest of the shards' paths, sizes and modification times, to name their contents."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(
         f"{_FORMAT_VERSION} {DECODER_VERSION} {PIL.__version__.split('.')[0]} {settings}".encode()
@@ -136,7 +136,7 @@ def shards_digest(files: Sequence[Path], *settings: object) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Images:
-    """How images are looked at."""
+    """How images are read."""
 
     verify: bool
     exif_orientation: bool
@@ -231,7 +231,7 @@ def _save(file: Path, frames: HandFrames) -> None:
 
 
 def _load(file: Path, files: tuple[Path, ...]) -> HandFrames | None:
-    """What `_save` wrote; None when it is not there or damaged."""
+    """What `_save` wrote; None if it is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)

@@ -20,7 +20,7 @@ def check_hand_labels(labels: Mapping[str, np.ndarray]) -> None:
     """Raises a ValueError where labels that count cannot be true.
 
     Args:
-      labels: by the names of `hand_schema.LABELS`, `[F, ...]`, finite where they are valid.
+      labels: by the names of `schema.LABELS`, `[F, ...]`, finite where they are valid.
     """
     known, fitted = labels["joint_valid"] > 0.5, labels["mano_valid"] > 0.5
     for name in ("joint_valid", "mano_valid"):

@@ -1,7 +1,7 @@
-"""What a hand network's outputs say in millimetres and pixels, and the terms of its loss.
+"""A hand network's outputs in millimetres and pixels, and the terms of its loss.
 
 Arrays are `[B, T, ...]`, clips of T frames. Joints are the 21 of `models.hand.joints`, the wrist
-first. Terms come per clip, so that `composite_loss` can weigh and mask them.
+first. Terms are given per clip, so that `composite_loss` can weight and mask them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ def hand_scale(
     Args:
       joint_cam: `[..., 21, 3]` true joints, mm.
       joint_valid: `[..., 21]`, above 0.5 = known.
-      norm_eps: the least length, also added to it; may be traced.
+      norm_eps: the smallest length, which is also added to it; may be traced.
       norm_by_hand: without it root positions are in mm: the scale is 1, and always known.
 
     Returns:
@@ -63,14 +63,15 @@ def hand_predictions(
 ) -> dict[str, Array]:
     """The predicted hand in the camera's space and in the image.
 
-    Where the root is predicted in hand scales, the true scale makes millimetres of it.
+    If the root is predicted in hand scales, it is converted to millimetres with the true scale.
 
     Args:
       model: the hand.
       outputs: of the network: `pose` `[B, T, 16 * numbers of a rotation]`, `betas` `[B, T, 10]` and
         `trans` `[B, T, 3]`.
       batch: `joint_cam` and `joint_valid`, for the scale; `focal` and `princpt` `[B, T, 2]` px.
-      fk_grad: whether joints and vertices carry a gradient to the pose. They never do to the shape.
+      fk_grad: whether gradients flow from joints and vertices to the pose; to the shape they never
+        do.
       norm_eps: see `hand_scale`.
       norm_by_hand: see `hand_scale`.
       joint_type: how `pose` holds rotations.
@@ -132,7 +133,7 @@ def hand_terms(
     reproj_delta: Array | float | None = None,
     reduction: Literal["all", "valid"] = "all",
 ) -> dict[str, Array]:
-    """The five terms of the loss, each per clip and without its weight.
+    """The five terms of the loss, per clip and without their weights.
 
     Args:
       outputs: of the network: `pose`, `betas`, `trans`, and `log_heatmap_x|y|z` `[B, T, K]`.
@@ -145,8 +146,8 @@ def hand_terms(
       norm_eps: see `hand_scale`.
       norm_by_hand: see `hand_scale`.
       reproj_delta: pixels from which on `robust_l1` damps the image term; None = plain L1.
-      reduction: "all" divides by every element, the unlabelled included (the original's); "valid"
-        by the labelled ones of the batch.
+      reduction: "all" divides by the number of elements, unlabelled ones included (as the original
+        does); "valid" by the number of labelled ones in the batch.
 
     Returns:
       `theta`, `shape` (absolute errors), `trans`, `joint_rel` (mm) and `joint_img` (px), `[B]`
@@ -197,7 +198,7 @@ def _projected(joint_cam: Array, batch: Arrays) -> Array:
 
 
 def _residual(pred: Array, target: Array, valid: Array) -> tuple[Array, Array]:
-    """The difference, 0 where unlabelled (even where NaN stands there), and `valid` broadcast."""
+    """The difference, 0 where unlabelled (even if it is NaN there), and `valid` broadcast."""
     valid = jnp.broadcast_to(valid, target.shape)
     return jnp.where(valid > 0, pred.astype(jnp.float32) - target, 0.0), valid
 
@@ -209,7 +210,7 @@ def _per_clip(error: Array, valid: Array, mask: Array | None, reduction: str) ->
         return total / (error.size // len(error))
     counts = valid.sum(axes)
     kept = jnp.ones_like(counts, bool) if mask is None else mask > 0
-    # So that the mean over the kept clips is the sum of errors over the number of labels.
+    # This makes the mean over the kept clips the sum of errors over the number of labels.
     return (
         total * kept.sum(dtype=jnp.float32) / jnp.maximum(jnp.where(kept, counts, 0.0).sum(), 1.0)
     )

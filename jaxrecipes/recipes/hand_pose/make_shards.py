@@ -86,7 +86,7 @@ def make_hand_shards(
     Raises:
       FileNotFoundError: no data.
       ValueError: a missing column, an unknown split, a row without an image, numbers of another
-        count, or that cannot be true (see `hand_checks`); the row is named.
+        count, or that cannot be true (see `label_checks`); the row is named.
     """
     files = find_parquet_files(data)
     if handedness not in ("left", "right"):

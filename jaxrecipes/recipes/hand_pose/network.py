@@ -1,7 +1,8 @@
-"""The hand_pose network: from crops of a right hand to MANO's pose and shape and the wrist's place.
+"""The hand_pose network: from crops of a right hand to MANO's pose and shape and the wrist
+position.
 
-Source: a DINOv2 backbone that knows its camera and a transformer decoder of one token, in the way
-of HaMeR (Pavlakos et al., CVPR 2024). Weights are read and written by
+Source: a DINOv2 backbone with camera information and a transformer decoder with one token, as in
+HaMeR (Pavlakos et al., CVPR 2024). Weights are read and written by
 `jaxrecipes.recipes.hand_pose.original`.
 """
 
@@ -27,14 +28,14 @@ CONSTANTS = ("^handec/init_", "^handec/scale_tril$", "^handec/output_mean$", "/m
 
 
 def constants(config: HandPoseConfig) -> tuple[str, ...]:
-    """Those of `CONSTANTS` that the network of a configuration has."""
+    """The entries of `CONSTANTS` that a configuration's network has."""
     if config.handec.denorm_output is not None:
         return CONSTANTS
     return CONSTANTS[:1] + CONSTANTS[3:]
 
 
 class HandBackbone(nn.Module):
-    """DINOv2, and by choice a fusion of some of its hidden states.
+    """DINOv2, optionally with a fusion of some of its hidden states.
 
     Attributes:
       config: of the network.
@@ -63,7 +64,7 @@ class HandBackbone(nn.Module):
 
 
 class HandPose(nn.Module):
-    """The network of both stages; with `config.temporal` that of stage 2.
+    """The network of both stages; stage 2 if `config.temporal` is set.
 
     Parameters are under `backbone`, `persp_info_embedder`, `handec` and `temporal_refiner`.
 
@@ -102,8 +103,8 @@ class HandPose(nn.Module):
           train: whether dropout acts. In stage 2 it acts in the refiner alone.
           dropout_rate: of the decoder's attention probabilities and feed-forward parts, and of all
             of the refiner's dropouts.
-          output_dropout_rate: of what the decoder's attentions give.
-          train_backbone: False: the backbone behaves as in evaluation, for one that is frozen.
+          output_dropout_rate: of the outputs of the decoder's attention layers.
+          train_backbone: False makes a frozen backbone behave as in evaluation.
 
         Returns:
           float32: `pose` `[B, T, 16 * width of a rotation]`, `betas` `[B, T, 10]`, `trans`
@@ -140,7 +141,7 @@ class HandPose(nn.Module):
     def features(
         self, inputs: Mapping[str, jax.Array], *, train: bool, train_backbone: bool = True
     ) -> jax.Array:
-        """What the decoder looks at: `[B * T, 1 + P^2, C]`; arguments as in the call."""
+        """The context of the decoder, `[B * T, 1 + P^2, C]`; arguments as in the call."""
         patch, bbox, focal, princpt = (
             inputs[name].reshape(-1, *inputs[name].shape[2:])
             for name in ("patch", "patch_bbox", "focal", "princpt")

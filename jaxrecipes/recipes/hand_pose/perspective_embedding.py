@@ -1,4 +1,4 @@
-"""What the camera makes of a patch: viewing rays through its pixels, told to its features."""
+"""Viewing rays through the pixels of a patch, added to its features."""
 
 import jax
 from flax import linen as nn
@@ -15,7 +15,7 @@ NUM_HEADS, DIM_HEAD, MLP_RATIO = 8, 64, 4
 
 
 def cell_centres(count: int) -> jax.Array:
-    """`[count]` centres of the cells that the unit interval is parted into."""
+    """`[count]` centres of the equal cells of the unit interval."""
     return (jnp.arange(count, dtype=jnp.float32) + 0.5) / count
 
 
@@ -32,7 +32,7 @@ def viewing_rays(
 
     Returns:
       Two arrays `[..., count, count, 2]` whose first grid axis is x: x and y of the unit vectors
-      towards the points, and where in the patch those are, in (0, 1).
+      towards the points, and the points' positions in the patch, in (0, 1).
     """
     centres = cell_centres(count)
     where = jnp.stack(jnp.meshgrid(centres, centres, indexing="ij"), axis=-1)
@@ -46,7 +46,7 @@ def viewing_rays(
 
 
 class PerspectiveEmbedding(nn.Module):
-    """Features of a patch with the perspective that it is seen in added.
+    """Adds the perspective in which a patch is seen to its features.
 
     "ca": the features attend to the rays, one layer of the decoder's kind, and a linear layer that
     starts at zero. "dense": a perceptron of all rays gives one vector for all tokens.

@@ -56,16 +56,16 @@ class HandSequence:
 def parse_sequence(key: str, members: Mapping[str, bytes]) -> HandSequence:
     """The sequence of a sample.
 
-    Labels that are not finite become 0 where they are marked as not valid.
+    Non-finite labels become 0 where they are marked as not valid.
 
     Args:
       key: of the sample.
-      members: contents by name. Others than those needed are not looked at.
+      members: contents by name; those that are not needed are ignored.
 
     Raises:
-      ValueError: a member that is missing or cannot be read, a wrong shape, a label that is not
-        finite though it is marked as valid (a MANO pose of NaN, for one), or labels that cannot be
-        true (see `hand_checks`).
+      ValueError: a member that is missing or cannot be read, a wrong shape, a label that is marked
+        as valid but not finite (such as a MANO pose of NaN), or impossible labels (see
+        `label_checks`).
     """
     images = _images(_member(members, "img_bytes.pickle"))
     handedness = _json(members, "handedness.json")
@@ -89,11 +89,11 @@ def parse_sequence(key: str, members: Mapping[str, bytes]) -> HandSequence:
 
 
 def pack_sequence(sequence: HandSequence) -> dict[str, bytes]:
-    """The members of a sequence's sample; `parse_sequence` gives it back.
+    """The members of a sequence's sample; the inverse of `parse_sequence`.
 
     Raises:
-      ValueError: no frames, a missing label, a wrong shape, labels that are not finite, or that
-        cannot be true (see `hand_checks`).
+      ValueError: no frames, a missing label, a wrong shape, and non-finite or impossible labels
+        (see `label_checks`).
     """
     num_frames = len(sequence.images)
     if not num_frames:
@@ -159,7 +159,7 @@ def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def _check_labels(labels: dict[str, np.ndarray]) -> None:
-    """Raises unless all that counts is finite; the rest becomes finite."""
+    """Raises unless everything marked as valid is finite; sets the rest to finite values."""
     for name in (*_ALWAYS_KNOWN, "joint_valid", "mano_valid"):
         if not np.isfinite(labels[name]).all():
             raise ValueError(f"{name} is not finite")

@@ -1,4 +1,4 @@
-"""Clips of hands from tar shards: the labels in memory, the images decoded ahead or when needed."""
+"""Clips of hands from tar shards: labels in memory, images decoded in advance or when needed."""
 
 import dataclasses
 import logging
@@ -38,7 +38,7 @@ class HandClips:
     Attributes:
       arrays: `image` uint8 `[N, T, H, W, 3]`, in the top left of a canvas, 0 elsewhere, as
         `IndexedRows`; `image_size` int32 `[N, 2]`, height and width of the image itself; `left`
-        float32 `[N]`, 1 = a left hand; and the labels of `hand_schema.LABELS`, float32
+        float32 `[N]`, 1 = a left hand; and the labels of `schema.LABELS`, float32
         `[N, T, ...]`, for T > 1 as `IndexedRows` too, since clips overlap.
       keys: `[N]` str, the sequence's key, `_`, and the number of the clip in it.
       sources: `[N]` str, the data set that a clip comes from; None: not known.
@@ -109,15 +109,15 @@ def read_hand_clips(
 
     Args:
       sources: tars, folders or patterns, see `find_shards`.
-      num_frames: T, 1 or more; shorter sequences have no clip.
-      stride: frames from one clip's start to the next one's, 1 or more.
-      decode: "cache" needs the decoded images' room on disk; "lazy" decodes every image once to see
-        that it can be, and then again for each batch.
-      exif_orientation: turn images as their EXIF orientation says; labels are in pixels of the
-        image as it is then.
+      num_frames: T, 1 or more; shorter sequences are left out.
+      stride: frames between the starts of two clips, 1 or more.
+      decode: "cache" needs disk space for the decoded images; "lazy" decodes every image once to
+        check it, and then again for each batch.
+      exif_orientation: rotate images by their EXIF orientation; labels are in pixels of the rotated
+        image.
       cache_dir: None: `decode.default_cache_dir()`.
-      progress: called with (samples done, samples in all) while labels are read, then with
-        (images done, images in all) while images are decoded; not when they are cached.
+      progress: called with (samples done, samples in total) while labels are read, then with
+        (images done, images in total) while images are decoded; not if they are cached.
 
     Raises:
       FileNotFoundError: a source without tars.
@@ -164,7 +164,7 @@ def write_hand_shards(
     """Packs sequences into tars that `read_hand_clips` reads. Images are kept byte for byte.
 
     Raises:
-      ValueError: a sequence that lacks something, see `pack_sequence`.
+      ValueError: a sequence is incomplete, see `pack_sequence`.
       OSError: the folder cannot be written.
     """
     with ShardWriter(folder, pattern, max_samples=max_samples) as shards:

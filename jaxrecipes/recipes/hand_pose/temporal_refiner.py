@@ -1,4 +1,4 @@
-"""Stage 2 of hand_pose: the tokens of a clip's frames, each refined by those before it."""
+"""Stage 2 of hand_pose: refines the token of each frame with those of earlier frames."""
 
 from typing import Any
 
@@ -47,9 +47,9 @@ class TemporalLayer(nn.Module):
 
 
 class TemporalRefiner(nn.Module):
-    """Causal self-attention whose rotary positions are the time, and feed-forward parts.
+    """Causal self-attention with time as the rotary position, and feed-forward parts.
 
-    The result is the tokens and a linear correction of them.
+    The result is the tokens plus a linear correction.
 
     Attributes:
       config: layers, heads and the unit of time.
@@ -74,12 +74,12 @@ class TemporalRefiner(nn.Module):
           tokens: of the frames, in the order of time.
           timestamp: `[B, T]` ms.
           train: whether dropout acts.
-          dropout_rate: of all dropouts: attention probabilities, what the attention gives, and both
-            layers of the feed-forward part.
+          dropout_rate: of all dropouts: of attention probabilities, of the attention's output, and
+            of both layers of the feed-forward part.
         """
         config, dtype = self.config, self.dtype
         width = tokens.shape[-1]
-        # Attention knows differences of positions alone; large timestamps would be inexact.
+        # Attention depends only on differences of positions; large timestamps would be inexact.
         elapsed = (timestamp - timestamp[:, :1]) / config.trope_scalar
         angles = elapsed[..., None] * rotary_frequencies(width // config.heads)[None, None]
         x = tokens

@@ -88,11 +88,11 @@ class TokenDecoder(nn.Module):
         """Tokens `[B, T, I]` and their context `[B, N, K]` to `[B, T, width]`.
 
         Args:
-          tokens: of any number, which the learned positions fix.
+          tokens: any number of them, which fixes the size of the learned positions.
           context: what they attend to.
           train: whether dropout acts.
           dropout_rate: of the attention probabilities and of both layers of the feed-forward part.
-          output_dropout_rate: of what the two attentions give.
+          output_dropout_rate: of the outputs of the two attention layers.
         """
         x = dense(tokens, self.width, "token_embedding", dtype=self.dtype)
         shape = (tokens.shape[1], self.width)

@@ -71,7 +71,7 @@ def to_torch(
 def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool = False) -> None:
     """Turns a checkpoint of the original, or of its fork, into a run's folder.
 
-    The folder can be evaluated, predicted with, exported, and gone on with (`train.py
+    The folder can be evaluated, predicted with, exported, and trained further (`train.py
     --allow_config_change`). A scheduler that is no plateau, such as the fork's warm-up, is left
     out: the rate stays constant.
 

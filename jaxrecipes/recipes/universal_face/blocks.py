@@ -1,7 +1,7 @@
 """The pose-conditioned transformer block of the universal face network.
 
 Every linear layer in it starts from N(0, 0.02) with zero biases. Poses are angles in degrees; the
-first layer that sees them computes in float32 whatever the type of the rest.
+first layer that sees them computes in float32 whatever the dtype of the rest.
 """
 
 import jax
@@ -17,7 +17,7 @@ _SMALL = nn.initializers.normal(0.02)
 
 
 class _Weights(nn.Module):
-    """The parameters of a linear layer alone, for a caller that needs a part of the outputs."""
+    """Only the parameters of a linear layer, for a caller that needs a part of its outputs."""
 
     features: int
 
@@ -33,10 +33,10 @@ class _Weights(nn.Module):
 class PoseAttention(nn.Module):
     """Self-attention whose queries, keys and values are shifted by a code of the pose.
 
-    What is the same for all keys, the bias and the pose code of the keys, changes every score of a
-    query by one number and so nothing behind the softmax. It is left out: those parameters, the
-    columns C to 2C of `qkv/bias`, `pose_out/kernel` and `pose_out/bias`, have gradients of exactly
-    zero (the original's are rounding noise).
+    The bias and the pose code of the keys are the same for all keys: they change all scores of a
+    query by the same number, which has no effect after the softmax, and are left out. Those
+    parameters, the columns C to 2C of `qkv/bias`, `pose_out/kernel` and `pose_out/bias`, have
+    gradients of exactly zero (the original's are rounding noise).
 
     Attributes:
       num_heads: must divide the channels.

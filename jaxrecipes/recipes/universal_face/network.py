@@ -53,8 +53,8 @@ class PoseHead(nn.Module):
 class LossProjections(nn.Module):
     """Linear maps between identity codes and embeddings; in the original they belong to the loss.
 
-    `id_to_feat` brings codes to where they are compared with embeddings. `feat_to_id` is never used
-    and only kept for conversion.
+    `id_to_feat` maps codes to the space of the embeddings they are compared with. `feat_to_id` is
+    never used, and exists only for conversion.
     """
 
     feat_dim: int
@@ -136,12 +136,12 @@ class UniversalFace(nn.Module):
 
         Args:
           features: embeddings of length 1.
-          pose: `[B, 3]` degrees; without it the network takes its own estimate.
+          pose: `[B, 3]` degrees; without it the network uses its own estimate.
           mode: "train" gives all heads, and draws the pose code towards the nearest prototype where
-            the pose is given. "inference" gives the heads that are of use later, of length 1, and
-            never does that.
+            the pose is given. "inference" gives the heads that are useful afterwards, normalised to
+            length 1, and never does that.
           train: whether dropout acts. Independent of `mode`.
-          dropout_rate: of all dropouts but those below, traced or not. Needs the rng "dropout".
+          dropout_rate: of all dropouts except those below, traced or not. Needs the rng "dropout".
           attention_dropout_rate: of the attention probabilities; 0.1 in the original.
           pose_text_dropout_rate: of the codes of phrases; 0.1 in the original.
 

@@ -120,7 +120,7 @@ def template(config: UniversalFaceConfig) -> dict[str, Any]:
 def import_torch(source: pathlib.Path, workdir: pathlib.Path, *, use_torch: bool = False) -> None:
     """Turns a checkpoint of the original into a run's folder.
 
-    The folder can be evaluated, predicted with, exported, and gone on with (`train.py
+    The folder can be evaluated, predicted with, exported, and trained further (`train.py
     --allow_config_change`, with other loss weights if wanted). Scheduler and best cosine go on
     too, which the original forgets, but not where the loss projections had to be drawn anew: the
     old cosines were measured with others.

@@ -45,7 +45,7 @@ _RATES = ("dropout_rate", "attention_dropout_rate", "pose_text_dropout_rate")
 
 
 def check_config(config: UniversalFaceRunConfig) -> None:
-    """Raises a ValueError for what could not train, or would select by a metric that is not there.
+    """Raises a ValueError for a config that cannot train, or that selects by an unknown metric.
 
     A pose encoder without its CLIP, a monitored metric that the recipe does not have or whose
     better end is the other one. A CLIP that is not there is a FileNotFoundError.
