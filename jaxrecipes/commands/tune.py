@@ -309,6 +309,7 @@ def sensitivity(
         chunk=chunk,
         seeds=seeds,
         write=write_sensitivity_report,
+        stored={"moved": space.moves(), "seeds": seeds},
     )
 
 
@@ -331,8 +332,12 @@ def _run(
     keep_all: bool = False,
     seed: int = 0,
     write: Callable[..., Any] | None = None,
+    stored: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The trials of a search, and what `write` (`write_search_report` if None) makes of them."""
+    """The trials of a search, and what `write` (`write_search_report` if None) makes of them.
+
+    `stored` is kept with the config; a search in a folder goes on only where both are the same.
+    """
 
     def checked(trial: Any) -> Recipe:
         """What a trial would train; raises for what it would be refused for."""
@@ -360,7 +365,7 @@ def _run(
             folder,
             storage=storage,
             name=module.name,
-            config=to_dict(config),
+            config={**to_dict(config), **(stored or {})},
             space=space,
             base=config,
             mode=config.select_mode,

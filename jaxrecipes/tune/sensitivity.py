@@ -37,6 +37,14 @@ class OneAtATime(Space):
         del base
         return self.points[0]
 
+    def moves(self) -> dict[str, list[float]]:
+        """Field -> the values that it is moved to."""
+        base = self.points[0]
+        return {
+            name: [point[name] for point in self.points[1:] if point[name] != base[name]]
+            for name in base
+        }
+
     def grid(self) -> Iterator[dict[str, Any]]:
         """The other points."""
         yield from self.points[1:]
@@ -87,6 +95,7 @@ def moved(value: float, factors: Sequence[float], bounds: Interval) -> list[floa
     if not all(within(x, bounds) for x in found):
         top: Any = bounds.le if bounds.le is not None else bounds.lt
         found = [] if top is None else [top - (top - value) * (2.0 - f) for f in factors]
+    found = [float(f"{x:.12g}") for x in found]  # 0.035, not 0.034999999999999996
     return [x for x in dict.fromkeys(found) if x != value and within(x, bounds)]
 
 
@@ -219,12 +228,12 @@ def write_sensitivity_report(
         title=f"Sensitivity of {recipe.name}",
         subtitle=f"{len(scores)} settings, {len(scores[0])} seeds each",
         answer=Answer(
-            name=f"what {metric} depends on most",
-            value=first.parameter if matter else "nothing beyond the noise",
+            name=f"hyperparameters that {metric} depends on",
+            value=f"{len(matter)} of {len(found)}",
             facts=[
-                ("largest change", first.largest),
-                ("noise", first.noise),
-                ("matter", ", ".join(effect.parameter for effect in matter) or "none"),
+                ("most on", first.parameter),
+                ("its change", first.largest),
+                ("noise (95 %)", first.noise),
             ],
         ),
         sections=sections,
@@ -240,19 +249,19 @@ def _section(found: Sequence[Effect], seeds: int, *, metric: str, mode: str) -> 
             effect.value,
             "; ".join(shown(x) for x in effect.moves),
             "; ".join(f"{x:+.2g}" for x in effect.moves.values()),
-            None if effect.noise is None else f"{effect.noise:.2g}",
             effect.verdict,
         ]
         for effect in found
     ]
     better = "lower" if mode == "min" else "higher"
+    noise = "unknown" if found[0].noise is None else f"{found[0].noise:.2g}"
     return Section(
         title="Sensitivity",
         note=f"Changes of {metric} ({better} is better) as one hyperparameter is moved and all "
         f"else stays, the seed too: means over {seeds} seeds. Chance explains changes up to the "
-        "noise (95 %, pooled over all pairs). Of a schedule the values are factors on it.",
+        f"noise, {noise} (95 %, pooled over all pairs). Values of a schedule are factors on it.",
         table=Table(
-            head=["hyperparameter", "now", "moved to", f"change of {metric}", "noise", "verdict"],
+            head=["hyperparameter", "now", "moved to", "change", "verdict"],
             rows=rows,
         ),
     )

@@ -87,6 +87,8 @@ def test_a_run_of_it_leaves_a_table_and_a_page(tmp_path):
     assert "below the noise" in (tmp_path / "report.html").read_text()
     again = sensitivity(str(EXAMPLE), tmp_path, fields=fields, seeds=2, population=4)
     assert again == found
+    with pytest.raises(ValueError, match=r"moved\.dropout: \[0.035, 0.065\] -> \[0.025\]"):
+        sensitivity(str(EXAMPLE), tmp_path, fields=fields, seeds=2, factors=[0.5])
 
 
 @pytest.mark.parametrize("factors", [(), (1.0, 1.3), (0.0,)])
