@@ -11,7 +11,7 @@ import pytest
 from toy_recipe import toy_arrays, toy_batch, toy_config, toy_fit, toy_hparams, toy_recipe
 
 from jaxrecipes import schedules
-from jaxrecipes.finite import first_nonfinite
+from jaxrecipes.precision import first_nonfinite
 from jaxrecipes.runs.torch_runs import ImportedRun, save_run
 from jaxrecipes.schedules import as_schedule
 from jaxrecipes.train import create_state, make_train_step
