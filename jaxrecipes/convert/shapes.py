@@ -18,7 +18,7 @@ def shapes_of(
     absent = [key for key in needed if key not in state_dict]
     if absent:
         keys = ", ".join(absent)
-        raise ConversionError(f"the size of this {network} cannot be told without {keys}")
+        raise ConversionError(f"the size of this {network} cannot be inferred without {keys}")
     return {key: np.shape(array) for key, array in state_dict.items()}
 
 
