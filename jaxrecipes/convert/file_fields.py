@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Reads the values of a file's dicts, each checked for its type and bounds."""
-=======
-"""Dicts read from a file; the type and bounds of each value are checked when it is taken."""
->>>>>>> c51f531 (Rewrite the prose of convert/ in plain English)
 
 import contextlib
 import math
@@ -20,19 +16,11 @@ from jaxrecipes.fields import numbers, plain, wrong_type
 
 
 class Fields:
-<<<<<<< HEAD
     """A dict in a file.
 
     Args:
       values: what the file holds there.
       where: the place, such as "optimizer_state".
-=======
-    """A dict read from a file.
-
-    Args:
-      values: what the file holds there.
-      where: its name in messages, such as "optimizer_state".
->>>>>>> c51f531 (Rewrite the prose of convert/ in plain English)
 
     Raises:
       ConversionError: it is not a dict.
@@ -54,15 +42,9 @@ class Fields:
 
         Args:
           key: the key.
-<<<<<<< HEAD
           hint: the type that it must have, with bounds as in `jaxrecipes.fields`. A float may be a
             whole number, a tensor of one number counts as that number, and a list as a tuple.
           default: the value if the key is absent or None; without a default that is an error.
-=======
-          hint: the type that it must have, with bounds as in `jaxrecipes.fields`. An int is
-            accepted for a float, a tensor with one number for that number, and a list for a tuple.
-          default: what to return if the key is absent or None; without it that is an error.
->>>>>>> c51f531 (Rewrite the prose of convert/ in plain English)
           infinite: whether a float may be infinite.
 
         Raises:
@@ -81,7 +63,7 @@ class Fields:
         return Fields({} if value is None else value, f"{self._where} {key!r}")
 
     def first(self, key: str, hint: Any) -> Any:
-        """The first value of a list, in which torch has one for each parameter group."""
+        """The first value of a list; torch has one for each parameter group."""
         values = self.get(key, list)
         if not values:
             raise ConversionError(f"{self._where} {key!r} is empty")
@@ -116,11 +98,7 @@ def taken(value: Any, hint: Any, where: str, *, infinite: bool = False) -> Any:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-<<<<<<< HEAD
     """Puts the file's name at the start of a message about its content."""
-=======
-    """Puts a file's name at the start of errors about its content."""
->>>>>>> c51f531 (Rewrite the prose of convert/ in plain English)
     try:
         yield
     except ValueError as error:
@@ -131,18 +109,13 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def telling(what: str) -> Iterator[None]:
-<<<<<<< HEAD
     """Reports that `what` cannot be told from a file that lacks the tensors needed, or has them in
     other shapes.
-=======
-    """Raises a ConversionError that `what` cannot be inferred if a foreign file lacks what it is
-    inferred from, or has it in other shapes.
->>>>>>> c51f531 (Rewrite the prose of convert/ in plain English)
     """
     try:
         yield
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ConversionError(f"{what} cannot be inferred: {cause(error)}") from error
+        raise ConversionError(f"{what} cannot be told: {cause(error)}") from error
 
 
 def given(value: Any) -> TypeGuard[Mapping[str, Any]]:
