@@ -115,7 +115,7 @@ def telling(what: str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ConversionError(f"{what} cannot be told: {cause(error)}") from error
+        raise ConversionError(f"{what} cannot be inferred: {cause(error)}") from error
 
 
 def given(value: Any) -> TypeGuard[Mapping[str, Any]]:

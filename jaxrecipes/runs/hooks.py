@@ -47,7 +47,7 @@ HOOKS = {
     "export_torch": Hook("trained, target, *, weights", "original", "write a PyTorch checkpoint"),
     "get_config": Hook("preset", "presets"),
     "search_space": Hook("config", "presets"),
-    "known_sensitivities": Hook("", "presets"),
+    "known_sensitivities": Hook("config", "presets"),
 }
 _ESSENTIALS = {
     "Config": "its config, a frozen dataclass derived from jaxrecipes.train.config.RunConfig",

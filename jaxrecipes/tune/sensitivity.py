@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -175,7 +175,7 @@ def write_sensitivity_report(
     recipe: RecipeModule,
     metric: str,
     mode: Literal["min", "max"],
-    config_of: Any,
+    config_of: Callable[[int], Any],
 ) -> list[Effect]:
     """Writes sensitivity.json, report.md and report.html into the search's folder.
 
@@ -185,12 +185,11 @@ def write_sensitivity_report(
       recipe: what was trained; its hook `known_sensitivities` gives figures to compare with.
       metric: what counts.
       mode: whether lower or higher is better.
-      config_of: not needed.
+      config_of: number of a trial -> the config that it trained.
 
     Returns: the effects, the largest first.
     Raises: what `effects` raises.
     """
-    del config_of
     scores = {
         trial.number: trial.user_attrs.get("seeds", [trial.value])
         for trial in counted(study.study.get_trials(deepcopy=False))
@@ -218,7 +217,7 @@ def write_sensitivity_report(
     sections = [_section(found, len(scores[0]), metric=metric, mode=mode)]
     known = recipe.hook("known_sensitivities")
     if known is not None:
-        sections.append(known())
+        sections.append(known(config_of(0)))
     write_bytes(
         study.workdir / "report.md",
         as_markdown("Sensitivity", sections, folder=study.workdir).encode(),

@@ -135,10 +135,11 @@ def get_config(preset: str = "default") -> IqaRunConfig:
     return named("preset", preset, PRESETS)
 
 
-def known_sensitivities() -> "Section":
+def known_sensitivities(config: IqaRunConfig) -> "Section":
     """What the source document says from experience, for the full-size network on real data."""
     from jaxrecipes.report.sections import Section, Table
 
+    del config  # it is said of the program, whatever its settings
     return Section(
         title="What the source document says",
         note="From its authors' experience with ViT-L/14 on their own data, not measured here.",
