@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 # Most of the time goes into compiling. Machine code without optimisation, written by XLA's older
-# emitters of fused loops, is ready three times as fast as what XLA does by default on a CPU.
+# emitters of fused loops, is ready three times as fast as what XLA does by default on a CPU. One
+# part to compile instead of several side by side saves another seventh, as all cores have a test.
 # Set before jax is imported, and inherited by the processes that tests start; `XLA_FLAGS=` before
 # the command runs the tests on XLA's defaults.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
 
 # Many tests need the same programs: all processes of a session share a folder of compiled ones,
@@ -43,6 +46,15 @@ def golden():
     load.json = lambda array: json.loads(str(array))
     load.path = GOLDEN
     return load
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """`script("evaluate", "--checkpoint", ...)`: a script in this process, quicker than its own."""
+    from run_here import ROOT, run_here  # imports jax
+
+    monkeypatch.chdir(ROOT)
+    return run_here
 
 
 @pytest.fixture

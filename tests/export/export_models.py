@@ -1,7 +1,6 @@
 """Tiny OCEC networks with random weights and statistics, and nothing compiled to make them."""
 
 import functools
-import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +13,6 @@ from jaxrecipes.recipes.ocec.deploy import predict_fn
 from jaxrecipes.recipes.ocec.network import Ocec, OcecConfig
 
 IMAGE_SIZE = (16, 24)
-ARCHS = ("baseline", "inverted_se", "convnext")
-HEADS = ("avg", "avgmax_mlp", "transformer", "mlp_mixer")
-COMBINATIONS = list(itertools.product(ARCHS, HEADS))
 
 
 def tiny_config(arch: str = "baseline", head: str = "avg", **fields) -> OcecConfig:

@@ -1,11 +1,8 @@
-"""Run by test_fsdp.py in a process of its own: steps of recipes on all devices there are, what came
-out of each as JSON on standard output.
-
-fsdp_worker.py FSDP_DEVICES
+"""Run by test_fsdp.py in a process of its own: steps of recipes on one device and with their state
+split over all there are, what came out of each as JSON on standard output.
 """
 
 import json
-import sys
 
 import jax
 import numpy as np
@@ -94,17 +91,19 @@ def figures(config, mesh):
     return {
         "losses": losses,
         "magnitude": float(magnitude(state.params)),
+        "devices": len(state.step.sharding.device_set),
         "params": max(bytes_per_device(state.params).values()),
         "optimizer": max(bytes_per_device(state.opt_state).values()),
         "compilations": programs.train.num_compilations,
     }
 
 
-def main(fsdp_devices):
-    mesh = make_mesh(int(fsdp_devices))
-    found = {name: figures(config, mesh) for name, config in CONFIGS.items()}
-    print(json.dumps({"devices": jax.device_count(), **found}))
+def main():
+    devices = jax.devices()
+    meshes = make_mesh(devices=devices[:1]), make_mesh(len(devices))
+    found = {name: [figures(config, mesh) for mesh in meshes] for name, config in CONFIGS.items()}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

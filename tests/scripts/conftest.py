@@ -1,9 +1,11 @@
-"""Trained runs and the two ways to run a script that the tests of the scripts share."""
+"""What the tests of the scripts share."""
 
 import os
+import pickle
 
 import pytest
-from script_runs import ROOT, TINY, run, run_here, write_pngs
+from filelock import FileLock
+from script_runs import TINY, run, write_pngs
 
 
 @pytest.fixture(scope="session")
@@ -14,21 +16,19 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def trained(tiny, tmp_path_factory):
-    """(folder, finished process) of an undisturbed run."""
-    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = run("train", *tiny, "--workdir", workdir)
-    assert done.returncode == 0, done.stderr
-    return workdir, done
+    """(folder, finished process) of an undisturbed run, the same one for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    workdir, finished = folder / "undisturbed", folder / "undisturbed.pickle"
+    with FileLock(folder / "undisturbed.lock"):
+        if not finished.exists():
+            done = run("train", *tiny, "--workdir", workdir)
+            assert done.returncode == 0, done.stderr
+            finished.write_bytes(pickle.dumps(done))
+    return workdir, pickle.loads(finished.read_bytes())
 
 
 @pytest.fixture(scope="session")
 def eyes(tmp_path_factory):
     """PNG files of 80 eyes in folders that name their class."""
     return write_pngs(tmp_path_factory.mktemp("eyes"), 80)
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """`script("evaluate", "--checkpoint", ...)`: a script in this process, quicker than its own."""
-    monkeypatch.chdir(ROOT)
-    return run_here

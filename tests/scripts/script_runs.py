@@ -1,13 +1,7 @@
 """Runs the scripts as a user does, on a tiny configuration, and reads what they leave."""
 
-import contextlib
-import dataclasses
-import io
 import json
-import logging
-import os
 import pathlib
-import runpy
 import signal
 import struct
 import subprocess
@@ -19,12 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 from PIL import Image
+from run_here import ROOT
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxrecipes.recipes.ocec.eyes.draw import draw_eyes
 from jaxrecipes.runs.trained import open_trained
 
-ROOT = pathlib.Path(__file__).parents[2]
 SIZE = (16, 16)
 # 4 epochs of 8 steps; checkpoints after steps 3, 6, 8, 9, 12, 15, 16 ...
 _TINY = """
@@ -45,47 +39,6 @@ def run(script: str, *arguments: Any) -> subprocess.CompletedProcess:
     return subprocess.run(
         command(script, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=250
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-_CACHE = (
-    "jax_compilation_cache_dir",
-    "jax_persistent_cache_min_compile_time_secs",
-    "jax_persistent_cache_min_entry_size_bytes",
-)
-
-
-def run_here(script: str, *arguments: Any) -> Outcome:
-    """Runs a script to its end in this process, which it leaves as it found it."""
-    path = str(ROOT / "scripts" / f"{script}.py")
-    library, absl = logging.getLogger("jaxrecipes"), logging.getLogger("absl")
-    before = library.handlers[:], library.level, library.propagate, absl.level
-    cache = {name: getattr(jax.config, name) for name in _CACHE}
-    folder, argv, out, err = os.getcwd(), sys.argv, io.StringIO(), io.StringIO()
-    code: Any = 0
-    os.chdir(ROOT)
-    sys.argv = [path, *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            runpy.run_path(path, run_name="__main__")
-    except SystemExit as end:
-        code = end.code or 0
-    finally:
-        os.chdir(folder)
-        sys.argv = argv
-        for handler in library.handlers:
-            if handler not in before[0]:
-                handler.close()
-        library.handlers[:], library.level, library.propagate, absl.level = before
-        for name, value in cache.items():
-            jax.config.update(name, value)
-    return Outcome(code, out.getvalue(), err.getvalue())
 
 
 def start(script: str, *arguments: Any) -> subprocess.Popen:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from script_runs import ROOT, TINY
+from script_runs import ROOT
 
 from jaxrecipes import commands, errors
 from jaxrecipes.runs.recipe_config import recipe_and_config
@@ -48,8 +48,8 @@ def test_every_script_calls_its_command(name):
     assert (ROOT / "jaxrecipes/commands" / f"{name}.py").is_file()
 
 
-def test_a_packaged_preset_trains_in_an_empty_folder(tmp_path):
-    flags = ["--config", "ocec:default", *TINY[2:], "--epochs", "1"]
+def test_a_packaged_preset_trains_in_an_empty_folder(tiny, tmp_path):
+    flags = ["--config", "ocec:default", *tiny[2:], "--epochs", "1"]
     done = program("train", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()

@@ -8,7 +8,8 @@ import shlex
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from script_runs import read_json, run_here
+from run_here import run_here
+from script_runs import read_json
 
 from jaxrecipes.runs.recipe_config import recipe_and_config
 

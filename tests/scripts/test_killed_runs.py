@@ -62,9 +62,6 @@ def test_a_run_killed_and_interrupted_again_and_again_ends_as_an_undisturbed_one
     wait_until((checkpoints / "18").exists, process)
     interrupt(process, signal.SIGINT, workdir)
 
-    process = start(*arguments)
-    kill_in_a_save(process, workdir)
-
     done = script(*arguments)
     assert done.code == 0, done.err
     assert "going on from step" in done.err

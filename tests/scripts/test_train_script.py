@@ -1,6 +1,7 @@
 """What `scripts/train.py` leaves behind, and the names that others rely on."""
 
 import re
+import shutil
 
 import pytest
 from script_runs import metrics_by_epoch, read_json, scalar_steps
@@ -87,8 +88,8 @@ def test_the_log_is_plain_lines_and_nothing_else(trained):
     assert "epoch 4  step 32" in (workdir / "train.log").read_text()
 
 
-def test_a_finished_run_is_not_trained_again(trained, tiny, script):
-    workdir = trained[0]
+def test_a_finished_run_is_not_trained_again(trained, tiny, script, tmp_path):
+    workdir = shutil.copytree(trained[0], tmp_path / "run")
     before = metrics_by_epoch(workdir), (workdir / "checkpoints/32").stat().st_mtime_ns
     assert script("train", *tiny, "--workdir", workdir).code == 0
     assert before == (

@@ -7,7 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 from PIL import Image
-from script_runs import metrics_by_epoch, read_json, run, run_here
+from run_here import run_here
+from script_runs import metrics_by_epoch, read_json, run
 
 from jaxrecipes.convert.safetensors import load_safetensors
 from jaxrecipes.runs.trained import open_trained

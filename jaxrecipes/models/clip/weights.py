@@ -1,6 +1,7 @@
 """CLIP's weights: read from Hugging Face, OpenAI or open_clip, written as Hugging Face's folder."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -156,6 +157,7 @@ def _config(config: Mapping[str, Any] | ClipConfig) -> ClipConfig:
     return config if isinstance(config, ClipConfig) else from_huggingface(config)
 
 
+@functools.cache
 def _template(config: ClipConfig) -> dict[str, Any]:
     size = config.vision.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)

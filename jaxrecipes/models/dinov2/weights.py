@@ -1,6 +1,7 @@
 """DINOv2's weights: read from Hugging Face or from its authors' files, and written as both."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -113,6 +114,7 @@ def _config(config: Mapping[str, Any] | Dinov2Config) -> Dinov2Config:
     return config if isinstance(config, Dinov2Config) else from_huggingface(config)
 
 
+@functools.cache
 def _template(config: Dinov2Config) -> dict[str, Any]:
     images = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     return jax.eval_shape(Dinov2(config).init, jax.random.key(0), images)["params"]

@@ -3,6 +3,7 @@
 Its files hold weights alone: no optimizer, no settings, no epoch.
 """
 
+import functools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -205,6 +206,7 @@ def _check(config: Mapping[str, Any]) -> None:
             raise unknown_name("field of the config", name, (*_OWN, *_RATES))
 
 
+@functools.cache
 def _template(config: ClipIqaConfig) -> dict[str, Any]:
     """Shapes and dtypes of the parameters."""
     return jax.eval_shape(ClipIqa(config).init_params, jax.random.key(0))

@@ -3,6 +3,7 @@
 Ported from the face 3D transformer of github.com/Jasolicon/face000 (train_transformer3D).
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -49,6 +50,7 @@ def inert_parameters(config: Face3DConfig) -> tuple[str, ...]:
     return tuple(patterns)
 
 
+@functools.cache
 def face3d_shapes(config: Face3DConfig) -> dict[str, Any]:
     """Shapes and dtypes of the network's variables."""
     inputs = {

@@ -3,6 +3,7 @@ ours, both ways.
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Mapping
@@ -213,6 +214,7 @@ def _network_config(config: Mapping[str, Any] | OcecConfig) -> OcecConfig:
     return config if isinstance(config, OcecConfig) else OcecConfig.from_dict(config)
 
 
+@functools.cache
 def _template(config: OcecConfig) -> dict[str, Any]:
     """Shapes and dtypes of the variables, from an image that leaves one pixel per token."""
     shrink = (4 if config.arch_variant == "convnext" else 2) * math.prod(config.strides)

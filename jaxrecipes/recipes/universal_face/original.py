@@ -2,6 +2,7 @@
 both ways.
 """
 
+import functools
 import logging
 import pathlib
 from collections.abc import Mapping
@@ -111,6 +112,7 @@ def loss_to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return dump_tensors(LOSS_RULES, {"params": {"loss_projections": params["loss_projections"]}})
 
 
+@functools.cache
 def template(config: UniversalFaceConfig) -> dict[str, Any]:
     """Shapes and dtypes of the variables, as `jax.eval_shape` gives them."""
     features = jax.ShapeDtypeStruct((1, config.feat_dim), jnp.float32)

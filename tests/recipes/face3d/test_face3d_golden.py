@@ -174,7 +174,8 @@ def test_initial_values_are_spread_as_the_originals(golden, name):
 def test_feed_forward_biases_start_equal_in_all_layers_of_a_stack():
     config = Face3DConfig(d_model=16, nhead=2, num_layers=2, dim_feedforward=8)
     inputs = {"src": np.zeros((1, 16)), "pose": np.zeros((1, 3))}
-    params = face3d(config).init(jax.random.key(0), inputs, train=False)["params"]
+    init = jax.jit(lambda key: face3d(config).init(key, inputs, train=False))
+    params = init(jax.random.key(0))["params"]
     first, second = (params["transformer_decoder"][f"layers_{i}"] for i in (0, 1))
     for name in ("linear1", "linear2"):
         np.testing.assert_array_equal(first[name]["bias"], second[name]["bias"])

@@ -44,9 +44,9 @@ def start(cfg: dict, state_dict: dict[str, np.ndarray], **changes):
         loss=LossConfig(mse_weight=cfg["mse_weight"], cosine_weight=cfg["cosine_weight"]),
     )
     recipe = dataclasses.replace(make_recipe(config, DataInfo(steps_per_epoch=4)), **changes)
-    params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
-    state = create_state(recipe, jax.random.key(0))
-    return recipe, state.replace(params=params, batch_stats=batch_stats)
+    variables = jax.tree.map(jnp.asarray, (params, batch_stats))
+    ready = dataclasses.replace(recipe, init=lambda key: variables)
+    return recipe, create_state(ready, jax.random.key(0))
 
 
 def batches(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -1,14 +1,9 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from jaxrecipes.recipes.faces.folder import read_face_folder
 from jaxrecipes.recipes.faces.make_folder import convert_features, make_face_folder, pose_entries
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "make_dataset.py"
 YAW = [10.0, -5.0, 40.0, 5.0, -90.0, 0.0, 30.0]
 PERSON = ["a", "a", "a", "a", "b", "b", "b"]
 
@@ -141,15 +136,15 @@ def test_requests_that_make_no_pairs_are_refused(arrays, tmp_path):
         pose_entries(np.ones((7, 2)), ["yaw", "yaw"])
 
 
-def test_the_script_converts_or_says_why_not(arrays, tmp_path):
+def test_the_script_converts_or_says_why_not(arrays, script, tmp_path):
     source = tmp_path / "faces.npz"
     np.savez(source, **{name.replace("pose", "angles"): a for name, a in arrays.items()})
-    command = [sys.executable, SCRIPT, "--features", source, "--output", tmp_path / "out"]
+    command = ["make_dataset", "--features", source, "--output", tmp_path / "out"]
     good = ["--pose-key", "angles", "--keypoints-key", "keypoints"]
-    done = subprocess.run([*command, *good], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "out")
-    assert done.stderr.strip() == "2 people, 2 frontal photos, 5 side views"
-    failed = subprocess.run(command, capture_output=True, text=True)
-    assert failed.returncode == 2
-    assert failed.stderr.startswith(f"error: unknown array of {source} 'pose'")
+    done = script(*command, *good)
+    assert done.code == 0, done.err
+    assert done.out.strip() == str(tmp_path / "out")
+    assert done.err.strip() == "2 people, 2 frontal photos, 5 side views"
+    failed = script(*command)
+    assert failed.code == 2
+    assert failed.err.startswith(f"error: unknown array of {source} 'pose'")

@@ -1,7 +1,4 @@
 import io
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,8 +12,6 @@ from jaxrecipes.models.hand.procedural import procedural_hand
 from jaxrecipes.recipes.hand_pose.hands.draw import synthetic_hands
 from jaxrecipes.recipes.hand_pose.make_shards import ConvertedHands, make_hand_shards, mirror_pose
 from jaxrecipes.recipes.hand_pose.shards import read_hand_clips
-
-SCRIPT = Path(__file__).parents[3] / "scripts" / "make_dataset.py"
 
 
 @pytest.fixture
@@ -149,15 +144,15 @@ def test_tables_that_cannot_be_used_are_refused(table, tmp_path, change, reason)
     assert not list(tmp_path.glob("out/*/*"))
 
 
-def test_the_script_converts_or_says_why_not(parquet, tmp_path):
-    command = [sys.executable, SCRIPT, "--hands", parquet, "--output", tmp_path / "out"]
-    done = subprocess.run([*command, "--handedness", "left"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "out")
-    assert done.stderr.strip() == "4 frames of train, 3 frames of val"
-    failed = subprocess.run(command, capture_output=True, text=True)
-    assert failed.returncode == 2
-    assert "--handedness" in failed.stderr
+def test_the_script_converts_or_says_why_not(parquet, script, tmp_path):
+    command = ["make_dataset", "--hands", parquet, "--output", tmp_path / "out"]
+    done = script(*command, "--handedness", "left")
+    assert done.code == 0, done.err
+    assert done.out.strip() == str(tmp_path / "out")
+    assert done.err.strip() == "4 frames of train, 3 frames of val"
+    failed = script(*command)
+    assert failed.code == 2
+    assert "--handedness" in failed.err
 
 
 def test_images_of_hugging_face_are_read(table, tmp_path):

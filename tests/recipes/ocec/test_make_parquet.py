@@ -1,7 +1,5 @@
 import io
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,6 @@ from jaxrecipes.recipes.ocec.make_parquet import (
     source_of,
     split_by_label,
 )
-
-SCRIPT = Path(__file__).parents[3] / "scripts" / "make_dataset.py"
 
 
 def touch(file):
@@ -179,13 +175,13 @@ def test_bad_requests_are_refused(tmp_path):
         make_parquet(tmp_path / "d.parquet")
 
 
-def test_the_script_writes_the_file_or_says_why_not(tmp_path):
+def test_the_script_writes_the_file_or_says_why_not(script, tmp_path):
     annotation = annotate(tmp_path / "a.csv", ["1_open.png,1", "2_closed.png,0"])
-    command = [sys.executable, SCRIPT, "--output", tmp_path / "d.parquet", "--annotation"]
-    done = subprocess.run([*command, annotation, "--embed-images"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str(tmp_path / "d.parquet")
-    assert "val: 1 closed, 1 open\n" in done.stderr
-    failed = subprocess.run([*command, tmp_path / "no.csv"], capture_output=True, text=True)
-    assert failed.returncode == 2
-    assert failed.stderr.startswith("error: annotation file")
+    command = ["make_dataset", "--output", tmp_path / "d.parquet", "--annotation"]
+    done = script(*command, annotation, "--embed-images")
+    assert done.code == 0, done.err
+    assert done.out.strip() == str(tmp_path / "d.parquet")
+    assert "val: 1 closed, 1 open\n" in done.err
+    failed = script(*command, tmp_path / "no.csv")
+    assert failed.code == 2
+    assert failed.err.startswith("error: annotation file")
