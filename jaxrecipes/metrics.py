@@ -5,22 +5,13 @@ curves at the end of this file need all scores at once and work on host arrays.
 """
 
 import dataclasses
-from typing import Any, Protocol, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
-
-
-class Metric(Protocol):
-    """What training and evaluation need from a metric."""
-
-    @classmethod
-    def empty(cls) -> Self: ...
-    def merge(self, other: Self) -> Self: ...
-    def compute(self) -> Any: ...
 
 
 @jax.tree_util.register_dataclass
