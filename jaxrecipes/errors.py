@@ -19,7 +19,9 @@ _LONGEST = 300
 def nearest(name: object, known: Iterable[str]) -> str | None:
     """The known name that `name` probably means: one that it abbreviates, or the most similar."""
     names, name = sorted(known), str(name)
-    abbreviated = [other for other in names if _initials(other) == name.split(".")[-1].lower()]
+    section, _, last = name.rpartition(".")
+    abbreviated = [other for other in names if _initials(other) == last.lower()]
+    abbreviated.sort(key=lambda other: other.rpartition(".")[0] != section)  # its own section first
     cutoff = 0.0 if len(names) == 1 else 0.4
     return next(iter(abbreviated + difflib.get_close_matches(name, names, 1, cutoff)), None)
 

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from jaxrecipes.errors import cause, hint, os_error, telling, unknown_name
+from jaxrecipes.errors import cause, hint, nearest, os_error, telling, unknown_name
 
 
 def test_of_many_known_names_a_dozen_and_the_count_are_said():
@@ -48,3 +48,9 @@ def test_only_the_named_kinds_are_told():
         raise KeyError("a")
     with pytest.raises(RuntimeError), telling("x.npz is damaged", KeyError):
         raise RuntimeError("our own")
+
+
+def test_an_abbreviation_means_a_name_of_its_own_section_first():
+    known = {"loss_weighting.learning_rate", "optim.learning_rate", "backbone.learning_rate"}
+    assert nearest("optim.lr", known) == "optim.learning_rate"
+    assert nearest("backbone.lr", known) == "backbone.learning_rate"
