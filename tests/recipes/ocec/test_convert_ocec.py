@@ -50,7 +50,7 @@ def _zeros(config: OcecConfig) -> tuple[dict, dict]:
 
 NAMES = ["seed_config", "readme_baseline", "readme_inverted_se", "convnext_transformer_grid3x5"]
 NAMES += ["convnext_transformer_grid2x3", "convnext_mlp_mixer_grid2x3"]
-NAMES += [f"published_{name}" for name in "PL"]
+NAMES += [f"published_{name}" for name in "PNSCML"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -21,8 +21,16 @@ TRAINED = [  # every backbone and every head but the plain one
     "model__convnext__transformer",
     "model_special__baseline_one_block_odd_size",
 ]
-EVALUATED = [  # the exported files are compared in every pair of a backbone and a head
+EVALUATED = [
     "model__baseline__avg",
+    "model__baseline__avgmax_mlp",
+    "model__baseline__transformer",
+    "model__inverted_se__avg",
+    "model__inverted_se__mlp_mixer",
+    "model__inverted_se__transformer",
+    "model__convnext__avg",
+    "model__convnext__avgmax_mlp",
+    "model__convnext__mlp_mixer",
     "model_special__baseline_avgmax_mlp_dropout0",
     "model_special__baseline_seven_blocks",
     "model_special__convnext_transformer_odd_downsample",
