@@ -1,5 +1,6 @@
 """Configs of hand_pose: presets, and what is refused before any data is read."""
 
+import dataclasses
 import pathlib
 import sys
 
@@ -80,3 +81,13 @@ def test_a_range_of_a_pixel_strength_is_refused_before_the_first_trial(
     with pytest.raises(ValueError, match=problem):
         tune.main()
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize("place", ["backbone", "model"])
+def test_a_stored_remat_of_the_backbone_becomes_that_of_the_run(place):
+    default = HAND_POSE.Config()
+    stored = to_dict(default)
+    del stored["remat"]
+    stored["backbone"]["remat"] = place == "backbone"
+    stored["model"]["backbone"]["remat"] = place == "model"
+    assert from_dict(HAND_POSE.Config, stored) == dataclasses.replace(default, remat=True)
