@@ -32,14 +32,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-LONG = {"scripts", "recipes", "population", "train", "tune", "plan"}
-
-
-def pytest_collection_modifyitems(items):
-    """Files with real runs first, so that no worker begins one when the others are done."""
-    items.sort(
-        key=lambda item: item.path.parent.name not in LONG and "recipes" not in item.path.parts
-    )
 
 
 @pytest.fixture(scope="session")
